@@ -111,5 +111,7 @@ export class NotSupportedError extends TensaurError {
 
 /** Throws {@linkcode AbortError} if `signal` has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
-  if (signal?.aborted) throw new AbortError(`Cannot go on with ${what} as its AbortSignal fired`, { cause: signal.reason });
+  if (signal?.aborted) {
+    throw new AbortError(`Cannot go on with ${what} as its AbortSignal fired`, { cause: signal.reason });
+  }
 }
