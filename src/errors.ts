@@ -44,6 +44,11 @@ export class IntegrityError extends TensaurError {
   override readonly code = "INTEGRITY";
 }
 
+/** A model cannot be fetched: the hub refuses it or is out of reach, the cache lacks it, or the disk takes no more. */
+export class DownloadError extends TensaurError {
+  override readonly code = "DOWNLOAD";
+}
+
 /** A tokenizer cannot be loaded, or cannot encode a text. */
 export class TokenizerError extends TensaurError {
   override readonly code = "TOKENIZER";
