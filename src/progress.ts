@@ -1,25 +1,17 @@
 /**
- * How far a long piece of work has come: one shape for downloads, loading and compilation.
+ * Progress of long work, as every loader and compiler of this library reports it.
  *
  * @module
  */
 
-/**
- * One report of progress, as `onProgress` callbacks receive it.
- *
- * @example
- * ```ts
- * const bar = (p: Progress) => `${p.phase} ${p.label} ${Math.floor((100 * p.loaded) / p.total)} %`;
- * bar({ phase: "download", label: "model.safetensors", loaded: 50, total: 200 }); // "download model.safetensors 25 %"
- * ```
- */
-export type Progress = {
-  /** What is going on. */
+/** One report. */
+export interface Progress {
+  /** What kind of work it is. */
   phase: "download" | "load" | "compile";
-  /** What it is about: a file, a model, a shader. */
+  /** What is being worked on: a file, a tensor, a kernel. */
   label: string;
-  /** How much is done: bytes of a download or load, pipelines of a compilation. */
+  /** How much is done: bytes, or a count of kernels. */
   loaded: number;
-  /** How much there is, in the unit of `loaded`. */
+  /** How much there is in all; 0 where unknown. */
   total: number;
-};
+}

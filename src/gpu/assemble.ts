@@ -1,0 +1,109 @@
+/**
+ * The shader assembler: whole-line directives in `.wgsl` files, and nothing more.
+ *
+ * - `// @include "x.wgsl"` puts the text of `src/shaders/include/x.wgsl` there;
+ * - `// @if FLAG` … `// @else` … `// @end` keeps one branch (`// @if !FLAG` negates; blocks nest);
+ * - `const NAME: u32 = 4; // @const` takes its value from the variant, and the default if it names none;
+ * - `// @header` is where the lines that a backend wants (`enable subgroups;`) are put.
+ *
+ * @module
+ */
+import { GpuError } from "../errors.ts";
+
+/** The parts of a variant that change its text. */
+export interface Variant {
+  /** Truth of the `@if` flags; a flag not named is false. */
+  flags?: Readonly<Record<string, boolean>>;
+  /** Values of the `@const` lines. */
+  consts?: Readonly<Record<string, number>>;
+  /** Lines for `// @header`. */
+  header?: readonly string[];
+}
+
+/** Assembled WGSL, with the file and line that each of its lines came from. */
+export interface Assembled {
+  /** The text. */
+  code: string;
+  /** `lines[i]` says where line `i + 1` of the text came from. */
+  lines: { file: string; line: number }[];
+}
+
+/** Assembles the `.wgsl` text `source` of `file` for one variant; `includes` maps file names to texts. */
+export function assemble(
+  file: string,
+  source: string,
+  includes: Readonly<Record<string, string>>,
+  variant: Variant = {},
+): Assembled {
+  const out: string[] = [];
+  const lines: Assembled["lines"] = [];
+  const seen = new Set<string>();
+  const unused = new Set(Object.keys(variant.consts ?? {}));
+
+  const emit = (text: string, from: string) => {
+    const open: boolean[] = []; // one entry per open @if: is its present branch kept?
+    for (const [i, raw] of text.split("\n").entries()) {
+      const where = { file: from, line: i + 1 };
+      const [, word, argument = ""] = /^\s*\/\/ @(\w+)\s*(.*?)\s*$/.exec(raw) ?? [];
+      if (word === "if") open.push((variant.flags?.[argument.replace("!", "")] ?? false) !== argument.startsWith("!"));
+      else if (word === "else") open.push(!pop(open, where, "@else"));
+      else if (word === "end") pop(open, where, "@end");
+      else if (open.includes(false)) continue;
+      else if (word === "include") include(argument.replaceAll('"', ""), where);
+      else if (word === "header") { for (const line of variant.header ?? []) push(line, where); }
+      else push(substitute(raw), where);
+    }
+    if (open.length) throw shaderError(from, `an @if is not closed by "// @end"`);
+  };
+  const push = (line: string, where: Assembled["lines"][number]) => {
+    out.push(line);
+    lines.push(where);
+  };
+  const include = (name: string, where: Assembled["lines"][number]) => {
+    const text = includes[name];
+    if (text === undefined) throw shaderError(`${where.file}:${where.line}`, `there is no include file "${name}"`);
+    if (!seen.has(name)) emit(text, name);
+    seen.add(name);
+  };
+  const substitute = (line: string) => {
+    const [, head, name = ""] = /^(\s*const (\w+)(?:: \w+)? = ).*; \/\/ @const/.exec(line) ?? [];
+    const value = variant.consts?.[name];
+    unused.delete(name);
+    return head === undefined || value === undefined ? line : `${head}${value};`;
+  };
+
+  emit(source, file);
+  if (unused.size) throw shaderError(file, `it has no line "const NAME = …; // @const" for ${[...unused].join(", ")}`);
+  return { code: out.join("\n"), lines };
+}
+
+function pop(open: boolean[], where: { file: string; line: number }, word: string): boolean {
+  const kept = open.pop();
+  if (kept === undefined) throw shaderError(`${where.file}:${where.line}`, `"// ${word}" has no "// @if"`);
+  return kept;
+}
+
+function shaderError(where: string, why: string): GpuError {
+  return new GpuError(`Cannot assemble the shader ${where} as ${why}`);
+}
+
+/** A storage or uniform variable that a shader declares. */
+export interface BindingSlot {
+  /** The variable's name in WGSL. */
+  name: string;
+  /** Its `@binding` index. */
+  index: number;
+  /** How it is bound. */
+  type: GPUBufferBindingType;
+}
+
+/** The bindings of group 0 that the assembled `code` declares, in order of index. */
+export function bindingSlots(code: string): BindingSlot[] {
+  const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(read|read_write))?>\s*(\w+)/g;
+  const slots = [...code.matchAll(pattern)].map(([, index, space, access, name]): BindingSlot => ({
+    name: name!,
+    index: Number(index),
+    type: space === "uniform" ? "uniform" : access === "read_write" ? "storage" : "read-only-storage",
+  }));
+  return slots.sort((a, b) => a.index - b.index);
+}

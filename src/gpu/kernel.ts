@@ -1,0 +1,186 @@
+/**
+ * WGSL text and constants → cached pipeline → dispatch.
+ *
+ * @module
+ */
+import { GpuError, LimitError } from "../errors.ts";
+import { INCLUDES } from "../shaders/include/mod.ts";
+import { assemble, type Assembled, type BindingSlot, bindingSlots } from "./assemble.ts";
+import type { Device } from "./device.ts";
+import type { PoolBuffer } from "./pool.ts";
+
+/** A range of a buffer that a kernel reads or writes; a `Tensor` is one. */
+export interface Bindable {
+  /** The buffer. */
+  readonly buffer: PoolBuffer;
+  /** Where the range begins, in bytes, a multiple of `minStorageBufferOffsetAlignment`. */
+  readonly byteOffset: number;
+  /** How long the range is, in bytes; WGSL's `arrayLength` follows from it. */
+  readonly byteLength: number;
+}
+
+/** One launch of a kernel. */
+export interface Launch {
+  /** A range for each variable that the shader declares, by its name there. */
+  bindings: Readonly<Record<string, Bindable | undefined>>;
+  /** Workgroups: `[n]` of any size is folded into two dimensions (the shader calls `flatGroup`), else `[x, y, z]`. */
+  grid: readonly [number] | readonly [number, number, number];
+  /** Truth of the shader's `@if` flags. */
+  flags?: Readonly<Record<string, boolean>>;
+  /** Values of the shader's `@const` lines: tile sizes, lengths of private arrays. */
+  consts?: Readonly<Record<string, number>>;
+  /** Values of the shader's `override` constants: what the model fixes. */
+  overrides?: Readonly<Record<string, number>>;
+}
+
+/** A kernel that knows its shader; call it to record a launch. */
+export interface Kernel {
+  (device: Device, launch: Launch): void;
+  /** The kernel's name: its `.wgsl` file without the ending. */
+  readonly kernelName: string;
+  /** Its WGSL as it lies in the file. */
+  readonly source: string;
+}
+
+interface Compiled {
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+  slots: BindingSlot[];
+  name: string;
+}
+
+const MAX_BIND_GROUPS = 4096;
+const registry = new Map<string, Kernel>();
+
+/** All kernels that have been declared, by name: what the variants test walks. */
+export function kernels(): ReadonlyMap<string, Kernel> {
+  return registry;
+}
+
+/** Declares the kernel of `src/shaders/NAME.wgsl`. */
+export function kernel(name: string, source: string): Kernel {
+  const launch = (device: Device, what: Launch) => device.kernels.launch(name, source, what);
+  const declared = Object.assign(launch, { kernelName: name, source });
+  registry.set(name, declared);
+  return declared;
+}
+
+/** The pipelines and bind groups of one device. */
+export class KernelCache {
+  /** Pipelines and bind groups created so far. */
+  readonly counters = { pipelines: 0, bindGroups: 0 };
+  /** Called before a pipeline is compiled. */
+  onCompile: ((name: string, count: number) => void) | undefined;
+  readonly #device: Device;
+  readonly #pipelines = new Map<string, Compiled>();
+  readonly #groups = new Map<string, GPUBindGroup>();
+
+  /** The cache of `device`. */
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  /** Records one launch, compiling its variant if this is the first of its kind. */
+  launch(name: string, source: string, launch: Launch): void {
+    const [x, y, z] = launch.grid.length === 1 ? fold(launch.grid[0]) : launch.grid;
+    if (x * y * z === 0) return;
+    const limit = this.#device.limits.maxComputeWorkgroupsPerDimension;
+    if (Math.max(x, y, z) > limit) {
+      throw new LimitError(
+        `Cannot run ${name} as a grid must be at most ${limit} workgroups a side: current grid is ${x} × ${y} × ${z}`,
+      );
+    }
+    const compiled = this.#compiled(name, source, launch);
+    const group = this.#group(compiled, launch.bindings);
+    this.#device.stream.record({ kind: "dispatch", name: compiled.name, pipeline: compiled.pipeline, group, x, y, z });
+  }
+
+  #compiled(name: string, source: string, { flags, consts, overrides }: Launch): Compiled {
+    let key = name;
+    for (const flag in flags) if (flags[flag]) key += ` ${flag}`;
+    for (const word in consts) key += ` ${word}=${consts[word]}`;
+    for (const word in overrides) key += ` ${word}=${overrides[word]}`;
+    let compiled = this.#pipelines.get(key);
+    if (!compiled) this.#pipelines.set(key, compiled = this.#compile(name, key, source, { flags, consts, overrides }));
+    return compiled;
+  }
+
+  #compile(name: string, key: string, source: string, variant: Omit<Launch, "grid" | "bindings">): Compiled {
+    const { gpu, guard, features } = this.#device;
+    this.onCompile?.(key, ++this.counters.pipelines);
+    const header = features.subgroups === "enable" && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
+    const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, header });
+    const slots = bindingSlots(assembled.code);
+    return guard.call(`compile the kernel ${key}`, () => {
+      gpu.pushErrorScope("validation");
+      const module = gpu.createShaderModule({ code: assembled.code, label: key });
+      const layout = gpu.createBindGroupLayout({
+        entries: slots.map(({ index, type }) => ({ binding: index, visibility: 0x4, buffer: { type } })),
+      });
+      const pipeline = gpu.createComputePipeline({
+        label: key,
+        layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module, entryPoint: "main", constants: { ...variant.overrides } },
+      });
+      guard.track(
+        gpu.popErrorScope().then(async (error) => {
+          if (error) throw await compileError(key, module, assembled, error);
+        }),
+      );
+      return { pipeline, layout, slots, name: key };
+    });
+  }
+
+  #group({ layout, slots, name }: Compiled, bindings: Launch["bindings"]): GPUBindGroup {
+    let key = name;
+    for (const slot of slots) {
+      const b = bindings[slot.name];
+      if (!b) {
+        throw new GpuError(`Cannot run ${name} as its shader's variable "${slot.name}" must be bound: nothing came`);
+      }
+      key += `|${b.buffer.id},${b.byteOffset},${b.byteLength}`;
+    }
+    const known = this.#groups.get(key);
+    if (known) return known;
+    const { limits, gpu, guard } = this.#device;
+    const entries = slots.map((slot) => {
+      const { buffer, byteOffset: offset, byteLength } = bindings[slot.name]!;
+      const size = Math.max(4, Math.ceil(byteLength / 4) * 4);
+      const most = slot.type === "uniform" ? limits.maxUniformBufferBindingSize : limits.maxStorageBufferBindingSize;
+      if (size > most) {
+        throw new LimitError(
+          `Cannot bind ${slot.name} of ${name} as a binding must be at most ${most} bytes: current size is ${size}`,
+          { hint: "Use a smaller dtype, or a device with a larger maxStorageBufferBindingSize." },
+        );
+      }
+      return { binding: slot.index, resource: { buffer: buffer.gpu, offset, size } };
+    });
+    const group = guard.call(`bind the buffers of ${name}`, () => gpu.createBindGroup({ layout, entries }));
+    this.counters.bindGroups++;
+    if (this.#groups.size >= MAX_BIND_GROUPS) this.#groups.delete(this.#groups.keys().next().value!);
+    this.#groups.set(key, group);
+    return group;
+  }
+}
+
+/** `n` workgroups as x and y within 65,535 a side; the shader's `flatGroup` undoes it and skips what is over. */
+function fold(n: number): readonly [number, number, number] {
+  if (n <= 65535) return [n, Math.min(n, 1), 1];
+  const y = Math.ceil(n / 65535);
+  return [Math.ceil(n / y), y, 1];
+}
+
+async function compileError(key: string, module: GPUShaderModule, text: Assembled, error: GPUError): Promise<GpuError> {
+  const { messages } = await module.getCompilationInfo();
+  const source = text.code.split("\n");
+  const found = messages.filter((m) => m.type === "error").map((m) => {
+    const from = text.lines[m.lineNum - 1];
+    const place = from ? `${from.file}:${from.line}:${m.linePos}` : "(no line)";
+    return `${place}: ${m.message.trim()}\n  ${source[m.lineNum - 1] ?? ""}\n  ${
+      " ".repeat(Math.max(0, m.linePos - 1))
+    }^`;
+  });
+  return new GpuError(`Cannot compile the kernel ${key} as its WGSL is wrong:\n${found.join("\n") || error.message}`, {
+    cause: error,
+  });
+}

@@ -1,0 +1,9 @@
+/**
+ * What WebGPU gives us, and nothing about tensors.
+ *
+ * @module
+ */
+export * from "./device.ts";
+export * from "./kernel.ts";
+export * from "./pool.ts";
+export * from "./stream.ts";

@@ -1,0 +1,45 @@
+/**
+ * What a device can really do, found by trying: Deno hides features that work, and refuses lines that Dawn requires.
+ *
+ * @module
+ */
+
+/** Features that a user leaves out (`false`) or insists on (`true`). */
+export interface FeatureOptions {
+  /** Subgroup operations. */
+  subgroups?: boolean;
+  /** 16-bit floats in shaders. */
+  shaderF16?: boolean;
+  /** Timestamps, for profiling. */
+  timestampQuery?: boolean;
+}
+
+/** Features that the kernels may use. */
+export interface DeviceFeatures {
+  /** `"plain"`: subgroup operations work as they are; `"enable"`: shaders must say `enable subgroups;`. */
+  readonly subgroups: false | "plain" | "enable";
+  /** 16-bit floats in shaders. */
+  readonly shaderF16: boolean;
+  /** Timestamps, for profiling. */
+  readonly timestampQuery: boolean;
+}
+
+const PROBE = `
+@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+@compute @workgroup_size(32)
+fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u32) {
+  y[i] = subgroupAdd(1u) + size;
+}`;
+
+/** How shaders of `gpu` may use subgroups: tries a five-line shader with each header. */
+export async function probeSubgroups(gpu: GPUDevice): Promise<DeviceFeatures["subgroups"]> {
+  if (!gpu.features.has("subgroups" as GPUFeatureName)) return false;
+  for (const [way, header] of [["plain", ""], ["enable", "enable subgroups;"]] as const) {
+    gpu.pushErrorScope("validation");
+    const module = gpu.createShaderModule({ code: header + PROBE, label: "probe subgroups" });
+    const { messages } = await module.getCompilationInfo();
+    const error = await gpu.popErrorScope();
+    if (!error && !messages.some((m) => m.type === "error")) return way;
+  }
+  return false;
+}

@@ -1,0 +1,91 @@
+/**
+ * What `device.explain()` says.
+ *
+ * @module
+ */
+import type { Device } from "./device.ts";
+import { formatBytes, type PoolStats } from "./pool.ts";
+import type { DeviceFeatures } from "./probe.ts";
+
+/** What a device is, has and chose; as a string it is a short table. */
+export interface DeviceReport {
+  /** "deno" (wgpu) or "dawn". */
+  provider: string;
+  /** The adapter's name, vendor and architecture as the driver gives them. */
+  adapter: { description: string; vendor: string; architecture: string; device: string };
+  /** Subgroup sizes, [least, most]; zero where unknown. */
+  subgroupSizes: readonly [number, number];
+  /** Features in use. */
+  features: DeviceFeatures;
+  /** The limits that decide which models fit. */
+  limits: Record<string, number>;
+  /** The rung of each ladder, and why. */
+  rungs: { what: string; chosen: string; why: string }[];
+  /** GPU memory, in bytes. */
+  memory: PoolStats;
+  /** The report as text. */
+  toString(): string;
+}
+
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupsPerDimension",
+  "minStorageBufferOffsetAlignment",
+] as const;
+
+/** Describes `device`. */
+export function report(device: Device): DeviceReport {
+  const { info, limits, features, provider, pool } = device;
+  const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  return {
+    provider,
+    adapter: {
+      description: info.description,
+      vendor: info.vendor,
+      architecture: info.architecture,
+      device: info.device,
+    },
+    subgroupSizes: [sizes.subgroupMinSize ?? 0, sizes.subgroupMaxSize ?? 0],
+    features,
+    limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
+    rungs: rungs(features),
+    memory: pool.stats,
+    toString: toText,
+  };
+}
+
+function rungs({ subgroups, shaderF16, timestampQuery }: DeviceFeatures): DeviceReport["rungs"] {
+  return [
+    {
+      what: "reductions and broadcasts",
+      chosen: subgroups ? "subgroup" : "workgroup memory",
+      why: subgroups ? "a probe shader compiled" : "masked off, or no probe shader compiled",
+    },
+    {
+      what: "16-bit weights and caches",
+      chosen: "packed in u32, unpacked to f32",
+      why: `needs no feature (shader-f16 is ${shaderF16 ? "there" : "not there"}); sums are f32 on every rung`,
+    },
+    {
+      what: "kernel times",
+      chosen: timestampQuery ? "GPU timestamps" : "not available",
+      why: timestampQuery ? "timestamp-query is there" : "masked off, or no timestamp-query",
+    },
+  ];
+}
+
+function toText(this: DeviceReport): string {
+  const { adapter, features, limits, memory, subgroupSizes } = this;
+  const name = adapter.description || adapter.device || adapter.vendor || "unknown adapter";
+  return [
+    `${name} (${[adapter.vendor, adapter.architecture, `provider ${this.provider}`].filter(Boolean).join(", ")})`,
+    `  features  subgroups ${features.subgroups || "no"} (size ${subgroupSizes.join("–")}), ` +
+    `shader-f16 ${features.shaderF16 ? "yes" : "no"}, timestamp-query ${features.timestampQuery ? "yes" : "no"}`,
+    ...Object.entries(limits).map(([limit, value]) => `  limit     ${limit} ${value}`),
+    ...this.rungs.map(({ what, chosen, why }) => `  rung      ${what}: ${chosen} (${why})`),
+    `  memory    ${formatBytes(memory.bytesInUse)} in use, peak ${formatBytes(memory.peakBytes)}`,
+  ].join("\n");
+}

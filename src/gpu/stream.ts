@@ -1,0 +1,224 @@
+/**
+ * The running command list: kernels and copies are recorded, then submitted together; a recording can be captured once
+ * and replayed, which is what a decode loop does (architecture.md, decisions 4 and 5).
+ *
+ * @module
+ */
+import { GpuError } from "../errors.ts";
+import type { Guard } from "./guard.ts";
+import type { BufferPool, PoolBuffer } from "./pool.ts";
+
+/** One kernel launch, ready to encode. */
+export interface Dispatch {
+  readonly kind: "dispatch";
+  readonly name: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly x: number;
+  readonly y: number;
+  readonly z: number;
+}
+
+/** One buffer-to-buffer copy; offsets and size in bytes, multiples of 4. */
+export interface Copy {
+  readonly kind: "copy";
+  readonly source: GPUBuffer;
+  readonly sourceOffset: number;
+  readonly target: GPUBuffer;
+  readonly targetOffset: number;
+  readonly size: number;
+}
+
+/** What a stream records. */
+export type Command = Dispatch | Copy;
+
+/** What a stream has done so far; a test compares two readings. */
+export interface StreamCounters {
+  dispatches: number;
+  copies: number;
+  submits: number;
+  writes: number;
+  reads: number;
+}
+
+/** A hook that wraps each dispatch of a submission in timestamps. */
+export interface DispatchProfiler {
+  /** Encodes `commands` into `encoder` with a timestamp around each dispatch. */
+  encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void;
+  /** Called after the submission. */
+  submitted(): void;
+}
+
+/** Commands captured once, with the buffers they use; replayed as often as wanted. */
+export interface Recording extends Disposable {
+  /** What {@linkcode Stream.replay} submits again. */
+  readonly commands: readonly Command[];
+  /** Returns its buffers to the pool. */
+  dispose(): void;
+}
+
+const WRITE_CHUNK = 16 * 2 ** 20; // larger writes cost wgpu a second staging copy
+const MAX_PENDING = 256; // bounds the work of one submission
+const MAP_READ = 0x1, USAGE_MAP_READ = 0x1, USAGE_COPY_DST = 0x8;
+
+/** The command list of one device. */
+export class Stream {
+  /** Counters since the device was opened. */
+  readonly counters: StreamCounters = { dispatches: 0, copies: 0, submits: 0, writes: 0, reads: 0 };
+  /** Set by the profiler; undefined when not profiling. */
+  profiler: DispatchProfiler | undefined;
+  readonly #gpu: GPUDevice;
+  readonly #guard: Guard;
+  readonly #pool: BufferPool;
+  readonly #staging = new Map<number, GPUBuffer[]>();
+  #pending: Command[] = [];
+  #capturing = false;
+
+  /** The stream of `gpu`. */
+  constructor(gpu: GPUDevice, guard: Guard, pool: BufferPool) {
+    this.#gpu = gpu;
+    this.#guard = guard;
+    this.#pool = pool;
+    pool.beforeDestroy = () => this.flush();
+  }
+
+  /** Adds `command` to the list; it runs at the next {@linkcode flush}. */
+  record(command: Command): void {
+    this.#guard.throwIfFailed();
+    this.#pending.push(command);
+    if (this.#pending.length >= MAX_PENDING && !this.#capturing) this.flush();
+  }
+
+  /** Records a copy of `size` bytes. */
+  copy(source: GPUBuffer, sourceOffset: number, target: GPUBuffer, targetOffset: number, size: number): void {
+    if (size > 0) this.record({ kind: "copy", source, sourceOffset, target, targetOffset, size });
+  }
+
+  /** Submits what is recorded. */
+  flush(): void {
+    if (this.#pending.length === 0 || this.#capturing) return;
+    const commands = this.#pending;
+    this.#pending = [];
+    this.#submit(commands);
+  }
+
+  /**
+   * Writes bytes from the host, after everything recorded so far.
+   *
+   * @throws {GpuError} while capturing: a replay could not repeat it
+   */
+  write(buffer: PoolBuffer, offset: number, data: Uint8Array): void {
+    if (this.#capturing) throw new GpuError("Cannot write from the host as a capture must hold GPU work only");
+    this.flush();
+    this.#guard.call("write to a GPU buffer", () => {
+      for (let at = 0; at < data.byteLength; at += WRITE_CHUNK) {
+        const bytes = Math.min(WRITE_CHUNK, data.byteLength - at);
+        this.#gpu.queue.writeBuffer(buffer.gpu, offset + at, data as Uint8Array<ArrayBuffer>, at, bytes);
+        if (data.byteLength > WRITE_CHUNK) this.#gpu.queue.submit([]);
+        this.counters.writes++;
+      }
+    });
+  }
+
+  /**
+   * Reads `size` bytes after everything recorded so far. Not awaited at once, several reads overlap: in Deno each costs
+   * over 10 ms when awaited alone.
+   */
+  async read(buffer: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
+    if (this.#capturing) throw new GpuError("Cannot read to the host as a capture must hold GPU work only");
+    const padded = Math.max(4, Math.ceil(size / 4) * 4);
+    const staging = this.#acquireStaging(padded);
+    this.copy(buffer, offset, staging, 0, padded);
+    this.flush();
+    this.counters.reads++;
+    const mapped = this.#guard.call("map a GPU buffer", () => staging.mapAsync(MAP_READ, 0, padded));
+    await this.#guard.race(mapped, "a read from the GPU");
+    await this.#guard.check();
+    const bytes = this.#guard.call("read a mapped buffer", () => staging.getMappedRange(0, padded).slice(0, size));
+    staging.unmap();
+    this.#staging.get(padded)?.push(staging) ?? this.#staging.set(padded, [staging]);
+    return bytes;
+  }
+
+  /** Resolves when all work is done and no error has come of it. */
+  async synchronize(): Promise<void> {
+    this.flush();
+    const done = this.#guard.call("wait for the GPU", () => this.#gpu.queue.onSubmittedWorkDone());
+    await this.#guard.race(done.then(() => {}), "the submitted work");
+    await this.#guard.check();
+  }
+
+  /**
+   * Runs `fn`, keeping what it records instead of submitting it. Buffers that `fn` acquires and releases stay with the
+   * recording.
+   */
+  capture(fn: () => void): Recording {
+    this.flush();
+    this.#capturing = true;
+    let buffers: PoolBuffer[] = [];
+    try {
+      buffers = this.#pool.withArena(fn);
+      const commands = this.#pending;
+      const dispose = () => {
+        this.#pool.reclaim(buffers);
+        buffers = [];
+      };
+      return { commands, dispose, [Symbol.dispose]: dispose };
+    } finally {
+      this.#pending = [];
+      this.#capturing = false;
+    }
+  }
+
+  /** Submits a recording again, after everything recorded so far. */
+  replay(recording: Recording): void {
+    this.#guard.throwIfFailed();
+    this.flush();
+    this.#submit(recording.commands);
+  }
+
+  /** Destroys the staging buffers. */
+  destroy(): void {
+    for (const list of this.#staging.values()) for (const buffer of list) buffer.destroy();
+    this.#staging.clear();
+    this.#pending = [];
+  }
+
+  #submit(commands: readonly Command[]): void {
+    this.#guard.call("submit work to the GPU", () => {
+      const encoder = this.#gpu.createCommandEncoder();
+      if (this.profiler) this.profiler.encode(encoder, commands);
+      else encode(encoder, commands);
+      this.#gpu.queue.submit([encoder.finish()]);
+      this.profiler?.submitted();
+    });
+    this.counters.submits++;
+    for (const { kind } of commands) kind === "dispatch" ? this.counters.dispatches++ : this.counters.copies++;
+  }
+
+  #acquireStaging(size: number): GPUBuffer {
+    return this.#staging.get(size)?.pop() ??
+      this.#guard.call(
+        "allocate a staging buffer",
+        () => this.#gpu.createBuffer({ size, usage: USAGE_MAP_READ | USAGE_COPY_DST, label: "staging" }),
+      );
+  }
+}
+
+function encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
+  let pass: GPUComputePassEncoder | undefined;
+  for (const command of commands) {
+    if (command.kind === "dispatch") {
+      pass ??= encoder.beginComputePass();
+      pass.setPipeline(command.pipeline);
+      pass.setBindGroup(0, command.group);
+      pass.dispatchWorkgroups(command.x, command.y, command.z);
+    } else {
+      pass?.end();
+      pass = undefined;
+      const { source, sourceOffset, target, targetOffset, size } = command;
+      encoder.copyBufferToBuffer(source, sourceOffset, target, targetOffset, size);
+    }
+  }
+  pass?.end();
+}

@@ -1,0 +1,38 @@
+// activation: the pointwise functions of transformers, by the @if flag that names them; none of them overflows.
+fn erf(x: f32) -> f32 { // Abramowitz and Stegun 7.1.26, error below 1.5e-7
+  let t = 1.0 / (1.0 + 0.3275911 * abs(x));
+  let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  return sign(x) * (1.0 - p * exp(-min(x * x, 80.0)));
+}
+
+fn safeTanh(x: f32) -> f32 {
+  return tanh(clamp(x, -9.01, 9.01)); // beyond, tanh is ±1 in f32 and exp() inside it may overflow
+}
+
+fn sigmoid(x: f32) -> f32 {
+  return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
+}
+
+fn activate(x: f32) -> f32 {
+  // @if SILU
+  return x * sigmoid(x);
+  // @end
+  // @if GELU
+  return 0.5 * x * (1.0 + erf(x * 0.7071067811865476));
+  // @end
+  // @if GELU_TANH
+  return 0.5 * x * (1.0 + safeTanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+  // @end
+  // @if RELU
+  return max(x, 0.0);
+  // @end
+  // @if TANH
+  return safeTanh(x);
+  // @end
+  // @if SIGMOID
+  return sigmoid(x);
+  // @end
+  // @if IDENTITY
+  return x;
+  // @end
+}

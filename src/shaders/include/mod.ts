@@ -1,0 +1,17 @@
+/**
+ * The WGSL texts that `// @include` knows, by file name.
+ *
+ * @module
+ */
+import activation from "./activation.wgsl" with { type: "text" };
+import floats from "./floats.wgsl" with { type: "text" };
+import grid from "./grid.wgsl" with { type: "text" };
+import reduce from "./reduce.wgsl" with { type: "text" };
+
+/** Include files by name. */
+export const INCLUDES: Readonly<Record<string, string>> = {
+  "activation.wgsl": activation,
+  "floats.wgsl": floats,
+  "grid.wgsl": grid,
+  "reduce.wgsl": reduce,
+};

@@ -1,0 +1,9 @@
+/**
+ * Tensors: buffer, shape, dtype.
+ *
+ * @module
+ */
+export * from "./dtype.ts";
+export * from "./scope.ts";
+export * from "./shape.ts";
+export * from "./tensor.ts";

@@ -1,0 +1,63 @@
+/** What tests share: the device, random data, comparison. */
+import { AssertionError } from "@std/assert";
+import { type Device, type DeviceOptions, openDevice } from "../src/gpu/mod.ts";
+
+/**
+ * A device whose fresh buffers are filled with NaN, so that an element that a kernel forgets to write is caught.
+ * `TENSAUR_TEST_PROVIDER=dawn` and `TENSAUR_TEST_RUNG=plain` run the same tests on Dawn, and with optional features off.
+ */
+export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
+  const provider = Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
+  const features = Deno.env.get("TENSAUR_TEST_RUNG") === "plain"
+    ? { subgroups: false, shaderF16: false, timestampQuery: false } as const
+    : {};
+  const device = await openDevice({ provider, features, ...options });
+  poison(device);
+  return device;
+}
+
+/** Fills every buffer that the pool hands out with NaN. */
+function poison(device: Device): void {
+  const size = 2 ** 20;
+  const nan = device.gpu.createBuffer({ size, usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
+  device.gpu.queue.writeBuffer(nan, 0, new Uint32Array(size / 4).fill(0x7fc00000));
+  device.pool.onAcquire = (buffer) => {
+    for (let at = 0; at < buffer.size; at += size) {
+      device.stream.copy(nan, 0, buffer.gpu, at, Math.min(size, buffer.size - at));
+    }
+  };
+}
+
+/** A generator of uniform numbers in [0, 1) that depends only on `seed` (mulberry32). */
+export function random(seed = 1): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** `n` normally distributed float32 numbers. */
+export function randn(n: number, seed = 1): Float32Array {
+  const next = random(seed);
+  return Float32Array.from({ length: n }, () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()));
+}
+
+/** Fails at the first element where `|got - want| > atol + rtol * |want|`, or where one is NaN. */
+export function assertClose(
+  name: string,
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  { rtol = 1e-5, atol = 1e-6 }: { rtol?: number; atol?: number } = {},
+): void {
+  if (got.length !== want.length) {
+    throw new AssertionError({ message: `${name}: ${got.length} elements came, ${want.length} expected` });
+  }
+  for (let i = 0; i < want.length; i++) {
+    const g = got[i]!, w = want[i]!;
+    if (Object.is(g, w) || Math.abs(g - w) <= atol + rtol * Math.abs(w)) continue;
+    throw new AssertionError({ message: `${name}[${i}]: got ${g}, want ${w} (rtol ${rtol}, atol ${atol})` });
+  }
+}
