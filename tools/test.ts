@@ -1,0 +1,153 @@
+/**
+ * The gate and the test suite: `./tensaur test [filter...] [--full]`, `deno task ok`.
+ *
+ * Runs the static checks, every folder of tests/ and the examples in the docs, each in a process of its own, so that a
+ * crashed driver or a hang costs one of them and not the run. The last line is `N passed, N failed`.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+
+/** A process of the run: its name in the report and the arguments of deno. */
+export interface Step {
+  /** What the report calls it. */
+  name: string;
+  /** Arguments of deno. */
+  args: string[];
+}
+
+/** How many tests ended how. */
+export interface Counts {
+  /** Ran and held. */
+  passed: number;
+  /** Ran and did not hold, crashed, or never ended. */
+  failed: number;
+  /** Left out on purpose: ignored, or named "skipped: …" for want of data. */
+  skipped: number;
+}
+
+const root = new URL("../", import.meta.url);
+const documented = ["mod.ts", "src", "README.md"];
+const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops"];
+const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
+const usage = `Usage: ./tensaur test [filter...] [--full]
+
+  filter   "check" (format, lint, types, package), "doc" (examples in the docs), a part of a test file's path,
+           or, where no path has it, a part of a test's name; nothing runs everything
+  --full   the long tests too
+  --jobs   how many processes run at once (default 1)`;
+
+/** Reads what `deno test` printed; a run that broke off counts what it finished, and one failure. */
+export function countTests(output: string, ok: boolean): Counts {
+  const summary = output.match(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed.*$/m);
+  const count = (pattern: RegExp) => (output.match(pattern) ?? []).length;
+  const named = count(/^skipped: .* \.\.\. ok \(/gm);
+  const passed = summary ? Number(summary[1]) : count(/^\S.* \.\.\. ok \(/gm);
+  const failed = summary ? Number(summary[2]) : count(/^\S.* \.\.\. FAILED \(/gm);
+  const ignored = count(/^\S.* \.\.\. ignored \(/gm);
+  return { passed: passed - named, failed: ok ? failed : Math.max(failed, 1), skipped: ignored + named };
+}
+
+/** The steps that `filters` select from the test `files` (paths from the root); all of them without filters. */
+export function planSteps(files: readonly string[], filters: readonly string[]): Step[] {
+  const wants = (name: string) => filters.length === 0 || filters.includes(name);
+  const paths = filters.filter((f) => f !== "check" && f !== "doc");
+  const chosen = files.filter((file) => filters.length === 0 || paths.some((f) => file.includes(f)));
+  const byName = chosen.length === 0 && paths.length > 0;
+  const nameFlags = byName
+    ? ["--filter", `/${paths.map((f) => f.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|")}/`]
+    : [];
+
+  const folders = Map.groupBy(byName ? files : chosen, (file) => file.split("/").slice(0, -1).slice(0, 2).join("/"));
+  return [
+    ...(wants("check") ? [{ name: "check", args: ["task", "check"] }] : []),
+    ...folders.entries().map(([name, list]) => ({ name, args: ["test", ...testFlags, ...nameFlags, ...list] })),
+    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", "--no-check", ...documented] }] : []),
+  ];
+}
+
+/** Runs one step, handing each line of its output to `print`; ends it when it says nothing for `limit` ms. */
+export async function runStep(step: Step, print: (text: string) => void, limit = idleLimit): Promise<Counts> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: step.args,
+    cwd: root,
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  let output = "";
+  const idle = new AbortController();
+  let timer = setTimeout(() => idle.abort(), limit);
+  const read = async (stream: ReadableStream<Uint8Array>) => {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      output += text;
+      print(text);
+      clearTimeout(timer);
+      if (!idle.signal.aborted) timer = setTimeout(() => idle.abort(), limit);
+    }
+  };
+  idle.signal.addEventListener("abort", () => child.kill("SIGKILL"));
+  const reading = Promise.all([read(child.stdout), read(child.stderr)]);
+  const { success } = await child.status;
+  clearTimeout(timer);
+  // Children of a killed process may hold its pipes open for ever.
+  await (idle.signal.aborted ? Promise.race([reading, new Promise((done) => setTimeout(done, 1000))]) : reading);
+  clearTimeout(timer);
+  if (idle.signal.aborted) {
+    const last = output.trimEnd().split("\n").at(-1);
+    print(`\n${step.name}: stopped, as it printed nothing for ${limit / 1000} s; its last line was: ${last}\n`);
+  }
+  if (step.args[0] === "test") return countTests(output, success);
+  return { passed: Number(success), failed: Number(!success), skipped: 0 };
+}
+
+function testFiles(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(folder, root))].toSorted((a, b) => a.name < b.name ? -1 : 1).flatMap((entry) => {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) return testFiles(path);
+    return entry.name.endsWith("_test.ts") ? [path] : [];
+  });
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      full: { type: "boolean" },
+      jobs: { type: "string", default: "1" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(usage);
+    return 0;
+  }
+  if (values.full) Deno.env.set("TENSAUR_TEST_FULL", "1");
+  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+  const red: string[] = [];
+  const queue = planSteps(testFiles("tests"), positionals);
+  const jobs = Number(values.jobs);
+  const write = (text: string) => Deno.stdout.writeSync(new TextEncoder().encode(text));
+  const work = async () => {
+    for (let step = queue.shift(); step; step = queue.shift()) {
+      const start = performance.now();
+      if (jobs === 1) write(`\n== ${step.name}\n`);
+      let held = ""; // side by side, a step's output is kept until it ends
+      const counts = await runStep(step, jobs === 1 ? write : (text) => held += text);
+      if (jobs !== 1) write(`\n== ${step.name}\n${held}`);
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
+      write(`== ${step.name}: ${counts.passed} passed, ${counts.failed} failed, ${seconds} s\n`);
+      if (counts.failed > 0) red.push(step.name);
+      for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, work));
+  const none = total.passed + total.failed === 0;
+  if (none) console.log(`\nNo test matches: ${positionals.join(" ")}`);
+  if (red.length > 0) console.log(`\nfailed: ${red.join(", ")}`);
+  console.log(`\n${total.passed} passed, ${total.failed} failed${total.skipped ? `, ${total.skipped} skipped` : ""}`);
+  return none || total.failed > 0 ? 1 : 0;
+}
+
+if (import.meta.main) Deno.exit(await main());
