@@ -74,6 +74,11 @@ export class Device implements AsyncDisposable {
     return this.gpu.adapterInfo;
   }
 
+  /** Whether the "GPU" is a program on the CPU (lavapipe, SwiftShader): barriers and workgroup memory cost it more. */
+  get isCpu(): boolean {
+    return /llvmpipe|swiftshader/i.test(`${this.info.description} ${this.info.device} ${this.info.architecture}`);
+  }
+
   /** What the device is, has and chose, and why. */
   explain(): DeviceReport {
     return report(this);

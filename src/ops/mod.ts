@@ -7,3 +7,4 @@
  * @module
  */
 export { rmsNorm } from "./rms_norm.ts";
+export { linear, matmul } from "./matmul.ts";

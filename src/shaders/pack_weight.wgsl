@@ -1,0 +1,94 @@
+// pack_weight: w[k, column + i] = weight[i, k] (or weight[k, i]), converted to the target's dtype
+//
+// x        [rows, cols] f32, or 16-bit floats two in a u32: a piece of a weight as checkpoints hold it
+// w        [K, N4 * 4] f32, or 16-bit floats two in a u32: what matmul reads
+// params   (rows, cols, N4 * 4, first column of w, first row of w)
+// grid     a thread writes one word of STRIP rows of w; words shared with a neighbour keep the neighbour's half
+const STRIP: u32 = 16u;
+// @one-of X_F32 X_F16 X_BF16
+// @one-of F32 F16 BF16
+// @optional TRANSPOSE
+// @include "floats.wgsl"
+// @include "grid.wgsl"
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> params: array<u32>;
+@group(0) @binding(2) var<storage, read_write> w: array<u32>;
+
+fn element(at: u32) -> f32 {
+  // @if X_F32
+  return bitcast<f32>(x[at]);
+  // @end
+  // @if X_F16
+  return unpack2x16float(x[at >> 1u])[at & 1u];
+  // @end
+  // @if X_BF16
+  return unpackBf16(x[at >> 1u])[at & 1u];
+  // @end
+}
+
+// Element i along the columns of w, k along its rows, both counted within the piece.
+fn value(i: u32, k: u32) -> f32 {
+  // @if TRANSPOSE
+  return element(i * params[1] + k);
+  // @else
+  return element(k * params[1] + i);
+  // @end
+}
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  // @if TRANSPOSE
+  let columns = params[0];
+  let depth = params[1];
+  // @else
+  let columns = params[1];
+  let depth = params[0];
+  // @end
+  let stride = params[2];
+  let first = params[3];
+  // @if F32
+  let words = columns;
+  // @else
+  let words = (first + columns + 1u) / 2u - first / 2u;
+  // @end
+  let index = flatGroup(group, groups) * 64u + thread;
+  let word = index % words;
+  let start = index / words * STRIP;
+  for (var k = start; k < min(start + STRIP, depth); k++) {
+    // @if F32
+    w[(params[4] + k) * stride + first + word] = bitcast<u32>(value(word, k));
+    // @else
+    let at = ((params[4] + k) * stride) / 2u + first / 2u + word;
+    let even = i32(2u * word) - i32(first & 1u); // the piece's column in the low half; -1 and `columns` lie outside
+    var halves = unpack(w[at]);
+    if (even >= 0) {
+      halves.x = value(u32(even), k);
+    }
+    if (u32(even + 1) < columns) {
+      halves.y = value(u32(even + 1), k);
+    }
+    w[at] = pack(halves);
+    // @end
+  }
+}
+
+fn unpack(word: u32) -> vec2<f32> {
+  // @if BF16
+  return unpackBf16(word);
+  // @else
+  return unpack2x16float(word);
+  // @end
+}
+
+fn pack(v: vec2<f32>) -> u32 {
+  // @if BF16
+  return packBf16(v);
+  // @else
+  return pack2x16float(clamp(v, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+  // @end
+}
