@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { ModelFormatError, ModelPathError, NotSupportedError, TensaurError, ValueError } from "../errors.ts";
+import { ModelFormatError, ModelPathError, NotSupportedError, type TensaurError, ValueError } from "../errors.ts";
 import { FilePool } from "./file_pool.ts";
-import { allocate, exists, readJson } from "./files.ts";
+import { allocate, CONVERT_HINT, exists, isPickle, readJson } from "./files.ts";
 import { readSafetensorsHeader, type SafetensorsDtype, type TensorInfo } from "./safetensors.ts";
 
 const MAX_SHARDS = 10_000;
 const MAX_INDEX_BYTES = 64 * 2 ** 20;
-const PICKLE = /\.(bin|pt|pth|pkl|pickle|ckpt)$/i;
 const READABLE: ReadonlySet<SafetensorsDtype> = new Set<SafetensorsDtype>(
   ["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "F8_E4M3", "F8_E5M2"],
 );
@@ -163,10 +162,10 @@ async function readShards(dir: string, index: string, pool: FilePool): Promise<R
     for (const [name, tensor] of await readHeader(pool, file)) {
       const place = weightMap.get(name);
       if (place !== file) {
-        const index_says = place === undefined ? "names no such tensor" : `puts it into ${JSON.stringify(place)}`;
+        const instead = place === undefined ? "names no such tensor" : `puts it into ${JSON.stringify(place)}`;
         throw new ModelFormatError(
           `Cannot read ${file} as its tensors must be those of ${index}: it holds ${JSON.stringify(name)}, ` +
-            `the index ${index_says}`,
+            `the index ${instead}`,
         );
       }
       tensors.set(name, tensor);
@@ -188,14 +187,13 @@ async function readShards(dir: string, index: string, pool: FilePool): Promise<R
 function readWeightMap(json: Record<string, unknown>, index: string): Map<string, string> {
   const map = json["weight_map"];
   if (typeof map !== "object" || map === null || Array.isArray(map)) {
-    throw new ModelFormatError(`Cannot read ${index} as weight_map must be an object: it is ${JSON.stringify(map)}`);
+    throw new ModelFormatError(`Cannot read ${index} as weight_map must be an object: it is ${kindOf(map)}`);
   }
   const weightMap = new Map<string, string>();
   for (const [name, file] of Object.entries(map)) {
-    if (typeof file !== "string" || !file.endsWith(".safetensors")) {
+    if (typeof file !== "string") {
       throw new ModelFormatError(
-        `Cannot read ${index} as weight_map must name .safetensors files: ${JSON.stringify(name)} is in ` +
-          JSON.stringify(file),
+        `Cannot read ${index} as weight_map must hold file names: ${JSON.stringify(name)} has ${kindOf(file)}`,
       );
     }
     weightMap.set(name, file);
@@ -218,20 +216,20 @@ async function nothingToOpen(dir: string, single: string): Promise<TensaurError>
     });
   }
   names.sort();
-  const pickles = names.filter((name) => PICKLE.test(name));
+  const pickles = names.filter(isPickle);
   if (pickles.length > 0) {
     return new NotSupportedError(
-      `Cannot open ${dir} as its weights must be safetensors: it holds ${
-        list(pickles)
-      }, and opening pickle can run code`,
-      {
-        hint: 'Convert them to safetensors: model.save_pretrained("folder", safe_serialization=True) in transformers.',
-      },
+      `Cannot open ${dir} as opening pickle can run code and weights must be safetensors: it holds ${list(pickles)}`,
+      { hint: CONVERT_HINT },
     );
   }
   return new ModelFormatError(
     `Cannot open ${dir} as it must hold ${single} or ${single}.index.json: it holds ${list(names) || "nothing"}`,
   );
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "an array" : typeof value;
 }
 
 function list(names: string[]): string {
