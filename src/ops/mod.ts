@@ -8,3 +8,4 @@
  */
 export { rmsNorm } from "./rms_norm.ts";
 export { linear, matmul } from "./matmul.ts";
+export { attention, attentionWeights, type KeyValues, type KvLayout, kvLayout } from "./attention.ts";

@@ -23,6 +23,9 @@ fn activate(x: f32) -> f32 {
   // @if GELU_TANH
   return 0.5 * x * (1.0 + safeTanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
   // @end
+  // @if QUICK_GELU
+  return x * sigmoid(1.702 * x);
+  // @end
   // @if RELU
   return max(x, 0.0);
   // @end
@@ -35,4 +38,8 @@ fn activate(x: f32) -> f32 {
   // @if IDENTITY
   return x;
   // @end
+}
+
+fn activate4(v: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
 }

@@ -15,3 +15,29 @@ fn bf16Bits(x: f32) -> u32 {
 fn packBf16(v: vec2<f32>) -> u32 {
   return bf16Bits(v.x) | (bf16Bits(v.y) << 16u);
 }
+
+// round to nearest, ties to even; infinity from 65520 on, subnormals kept
+fn f16Bits(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return sign | 0x7e00u;
+  }
+  if (magnitude >= 0x47800000u) { // 65536
+    return sign | 0x7c00u;
+  }
+  if (magnitude >= 0x38800000u) { // 2^-14, the least normal one
+    return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
+  }
+  if (magnitude < 0x33000000u) { // 2^-25, half of the least subnormal one
+    return sign;
+  }
+  let shift = 126u - (magnitude >> 23u); // 14 to 24
+  let digits = (magnitude & 0x7fffffu) | 0x800000u;
+  return sign | ((digits + (1u << (shift - 1u)) - 1u + ((digits >> shift) & 1u)) >> shift);
+}
+
+fn packF16(v: vec2<f32>) -> u32 {
+  return f16Bits(v.x) | (f16Bits(v.y) << 16u);
+}

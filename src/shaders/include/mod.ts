@@ -6,6 +6,7 @@
 import activation from "./activation.wgsl" with { type: "text" };
 import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
+import kv from "./kv.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 
 /** Include files by name. */
@@ -13,5 +14,6 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "activation.wgsl": activation,
   "floats.wgsl": floats,
   "grid.wgsl": grid,
+  "kv.wgsl": kv,
   "reduce.wgsl": reduce,
 };
