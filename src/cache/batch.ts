@@ -1,0 +1,123 @@
+/**
+ * Packed batches: tokens lie end to end, and no pad token exists (architecture.md, decision 1).
+ *
+ * @module
+ */
+import { ShapeError, ValueError } from "../errors.ts";
+import type { Device } from "../gpu/mod.ts";
+import { type Tensor, tensor } from "../tensor/mod.ts";
+
+/** What one forward pass is about. Everything that changes from step to step is a GPU buffer. */
+export interface Batch extends Disposable {
+  /** [T] uint32: sequences end to end. */
+  readonly tokens: Tensor;
+  /** [T] uint32: the position of each token in its sequence. */
+  readonly positions: Tensor;
+  /** [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`. */
+  readonly cuSeqlens: Tensor;
+  /** [T] uint32: the segment of each token (BERT's token type), where given. */
+  readonly tokenTypes?: Tensor;
+  /** B: number of sequences. */
+  readonly size: number;
+  /** T: number of tokens. */
+  readonly total: number;
+  /** Tokens of each sequence. */
+  readonly lengths: readonly number[];
+  /** A bound on the positions of the batch plus one, known to the host: tables must reach so far. */
+  readonly maxPosition: number;
+}
+
+/** Rows as Hugging Face's tokenizers make them. */
+export interface ModelInputs {
+  /** Token ids, one row a sequence, of any lengths. */
+  inputIds: readonly (readonly number[])[];
+  /** 1 = a real token, 0 = padding; of the shape of `inputIds`. Default: all real. */
+  attentionMask?: readonly (readonly number[])[];
+  /** Segment of each token, for BERT. */
+  tokenTypeIds?: readonly (readonly number[])[];
+  /** Position of each token. Default: counted from `pastLength` over the real tokens. */
+  positionIds?: readonly (readonly number[])[];
+}
+
+/** A packed batch, and where its tokens stood in the padded rows. */
+export interface Unpadded {
+  /** The batch. */
+  batch: Batch;
+  /** For each token in order: its place in the padded `[B, S]` rows. */
+  places: number[];
+  /** S: length of the longest row. */
+  width: number;
+}
+
+/**
+ * Packs padded rows: pads are dropped, positions counted over the real tokens.
+ *
+ * @param past tokens that each sequence already has in the cache
+ * @param vocabSize ids must be below it
+ * @throws {ShapeError} if rows and masks differ in shape
+ * @throws {ValueError} if an id is no token
+ */
+export function unpad(device: Device, inputs: ModelInputs, past: readonly number[], vocabSize: number): Unpadded {
+  const { inputIds, attentionMask, tokenTypeIds, positionIds } = inputs;
+  if (inputIds.length === 0) {
+    throw new ShapeError("Cannot run the model as inputIds must have at least one row: none came");
+  }
+  for (const [name, rows] of Object.entries({ attentionMask, tokenTypeIds, positionIds })) {
+    if (rows && !(rows.length === inputIds.length && rows.every((row, b) => row.length === inputIds[b]!.length))) {
+      throw new ShapeError(
+        `Cannot run the model as ${name} must have the shape of inputIds: rows of ${inputIds.map((r) => r.length)} ` +
+          `against ${rows.map((r) => r.length)}`,
+      );
+    }
+  }
+  const width = Math.max(...inputIds.map((row) => row.length));
+  const tokens: number[] = [], positions: number[] = [], types: number[] = [], places: number[] = [];
+  const lengths = inputIds.map((row, b) => {
+    let position = past[b] ?? 0;
+    const before = tokens.length;
+    for (const [i, id] of row.entries()) {
+      if (attentionMask && !attentionMask[b]![i]) continue;
+      checkToken(id, vocabSize, b, i);
+      tokens.push(id);
+      positions.push(positionIds?.[b]?.[i] ?? position);
+      types.push(tokenTypeIds?.[b]?.[i] ?? 0);
+      places.push(b * width + i);
+      position++;
+    }
+    return tokens.length - before;
+  });
+  return { batch: packBatch(device, tokens, positions, lengths, tokenTypeIds && types), places, width };
+}
+
+/** A packed batch of what is given. */
+export function packBatch(
+  device: Device,
+  tokens: readonly number[],
+  positions: readonly number[],
+  lengths: readonly number[],
+  types?: readonly number[],
+): Batch {
+  const starts = lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
+  const put = (data: readonly number[]) => tensor(device, data, [data.length], "uint32");
+  const tensors = [put(tokens), put(positions), put(starts), ...types ? [put(types)] : []] as const;
+  return {
+    tokens: tensors[0],
+    positions: tensors[1],
+    cuSeqlens: tensors[2],
+    tokenTypes: tensors[3],
+    size: lengths.length,
+    total: tokens.length,
+    lengths,
+    maxPosition: positions.reduce((most, p) => Math.max(most, p + 1), 0),
+    [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()),
+  };
+}
+
+function checkToken(id: number, vocabSize: number, row: number, column: number): void {
+  if (Number.isInteger(id) && id >= 0 && id < vocabSize) return;
+  throw new ValueError(
+    `Cannot run the model as inputIds must be whole numbers from 0 to ${vocabSize - 1}: ` +
+      `current value is ${id} at row ${row}, column ${column}`,
+    { hint: "Use the tokenizer that belongs to the model." },
+  );
+}

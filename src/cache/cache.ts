@@ -1,0 +1,45 @@
+/**
+ * The interface of caches: a cache knows how its keys lie, so it attends (architecture.md, decision 2).
+ *
+ * @module
+ */
+import type { Tensor } from "../tensor/mod.ts";
+import type { Batch } from "./batch.ts";
+
+/** How a layer attends. */
+export interface AttentionOptions {
+  /** Factor of the scores: `1 / sqrt(Dh)` in most models. */
+  scale: number;
+  /** A token sees no later token. */
+  causal: boolean;
+  /** A token sees only the last `window` tokens, itself included. */
+  window?: number;
+  /** If given, the layer's attention probabilities [H, T, S] are pushed here. */
+  weights?: Tensor[];
+}
+
+/** Keys and values of all layers. */
+export interface Cache extends Disposable {
+  /** Tokens that each sequence has in the cache. */
+  readonly lengths: readonly number[];
+  /** Bytes on the GPU. */
+  readonly byteLength: number;
+  /** Changes whenever the cache's buffers do: what was recorded against other buffers must not be replayed. */
+  readonly generation: number;
+  /** Makes room for `tokens` more in each sequence of a batch of `size`, before anything of them is written. */
+  reserve(size: number, tokens: readonly number[]): void;
+  /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */
+  attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor;
+  /** Every layer has stored the batch: its tokens count from now on. */
+  advance(batch: Batch): void;
+  /** Counts tokens that a replayed recording has stored. */
+  advanced(tokens: readonly number[]): void;
+  /** Keeps only the first `lengths[b]` tokens of each sequence. */
+  crop(lengths: readonly number[]): void;
+  /** Makes sequence b what sequence `rows[b]` was. */
+  reorder(rows: readonly number[]): void;
+  /** An independent copy. */
+  fork(): Cache;
+  /** Forgets all tokens, keeps the memory. */
+  reset(): void;
+}

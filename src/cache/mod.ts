@@ -1,0 +1,11 @@
+/**
+ * Caches of keys and values, and the packed batches that they attend for.
+ *
+ * @module
+ */
+export * from "./batch.ts";
+export * from "./cache.ts";
+export * from "./dynamic_cache.ts";
+export { type CacheDtype, KvCache } from "./kv_cache.ts";
+export * from "./no_cache.ts";
+export * from "./static_cache.ts";

@@ -1,0 +1,48 @@
+import { ValueError } from "../errors.ts";
+import { type CacheDtype, KvCache } from "./kv_cache.ts";
+
+/** What a {@linkcode StaticCache} takes. */
+export interface StaticCacheOptions {
+  /** Most tokens that a sequence can have. */
+  maxCacheLen: number;
+  /** What keys and values are stored in. Default "float32". */
+  dtype?: CacheDtype;
+}
+
+/**
+ * A cache of a fixed capacity: its buffers never move, so that a recorded decode step can be replayed for ever.
+ *
+ * Source: Transformers' `StaticCache`.
+ *
+ * @throws {ValueError} if `maxCacheLen` is not a whole number from 1
+ *
+ * @example
+ * ```ts
+ * import { StaticCache } from "@tensaur/tensaur";
+ * using cache = new StaticCache({ maxCacheLen: 1024 });
+ * console.log(cache.maxCacheLen); // 1024
+ * ```
+ */
+export class StaticCache extends KvCache {
+  /** Most tokens that a sequence can have. */
+  readonly maxCacheLen: number;
+
+  /** An empty cache. */
+  constructor({ maxCacheLen, dtype = "float32" }: StaticCacheOptions) {
+    super(dtype);
+    if (!Number.isSafeInteger(maxCacheLen) || maxCacheLen < 1) {
+      throw new ValueError(
+        `Cannot make a StaticCache as maxCacheLen must be a whole number from 1: current value is ${maxCacheLen}`,
+      );
+    }
+    this.maxCacheLen = maxCacheLen;
+  }
+
+  protected override room(): number {
+    return this.maxCacheLen;
+  }
+
+  protected override another(): KvCache {
+    return new StaticCache({ maxCacheLen: this.maxCacheLen, dtype: this.dtype });
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * Dense weights: float32, float16 or bfloat16, kept as `matmul` reads them.
+ *
+ * @module
+ */
+import { embeddingPacked } from "../ops/embedding_packed.ts";
+import { type Epilogue, matmulPacked, packedDims, type PackedMatrix } from "../ops/matmul.ts";
+import { keep, type Tensor, tensor } from "../tensor/mod.ts";
+import type { Embedding, Linear } from "./linear.ts";
+
+/** A linear layer of a packed dense matrix, which it owns. */
+export class DenseLinear implements Linear {
+  readonly #matrix: PackedMatrix;
+  readonly #embedDims: Tensor;
+
+  /** @param w [inFeatures, packedColumns(outFeatures)] */
+  constructor(
+    w: Tensor,
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    /** [outFeatures] float32. */
+    readonly bias?: Tensor,
+  ) {
+    const { device } = w;
+    this.#matrix = { w: keep(device, w), dims: keep(device, packedDims(device, inFeatures, outFeatures)) };
+    this.#embedDims = keep(device, tensor(device, [inFeatures, w.shape[1]!, outFeatures], [3], "uint32"));
+    if (bias) keep(device, bias);
+  }
+
+  /** Bytes on the GPU. */
+  get byteLength(): number {
+    return this.#matrix.w.byteLength + (this.bias?.byteLength ?? 0);
+  }
+
+  /** The matrix's dtype. */
+  get scheme(): string {
+    return this.#matrix.w.dtype;
+  }
+
+  /** `act(x · W + bias) + residual`. */
+  forward(x: Tensor, epilogue: Omit<Epilogue, "bias"> = {}): Tensor {
+    const { bias, inFeatures, outFeatures } = this;
+    return matmulPacked(x, this.#matrix, inFeatures, outFeatures, { bias, ...epilogue });
+  }
+
+  /** Columns of the matrix, one a token. */
+  embed(tokens: Tensor): Tensor {
+    return embeddingPacked(tokens, this.#matrix.w, this.#embedDims, this.inFeatures, true);
+  }
+
+  /** Returns the memory. */
+  [Symbol.dispose](): void {
+    for (const t of [this.#matrix.w, this.#matrix.dims, this.#embedDims, this.bias]) t?.dispose();
+  }
+}
+
+/** A table of embeddings of dense rows, which it owns. */
+export class DenseEmbedding implements Embedding {
+  readonly #w: Tensor;
+  readonly #dims: Tensor;
+
+  /** @param w [numEmbeddings, packedColumns(embeddingDim)] */
+  constructor(w: Tensor, readonly numEmbeddings: number, readonly embeddingDim: number) {
+    this.#w = keep(w.device, w);
+    this.#dims = keep(w.device, tensor(w.device, [embeddingDim, w.shape[1]!, numEmbeddings], [3], "uint32"));
+  }
+
+  /** Bytes on the GPU. */
+  get byteLength(): number {
+    return this.#w.byteLength;
+  }
+
+  /** The table's dtype. */
+  get scheme(): string {
+    return this.#w.dtype;
+  }
+
+  /** One row a token. */
+  forward(tokens: Tensor): Tensor {
+    return embeddingPacked(tokens, this.#w, this.#dims, this.embeddingDim, false);
+  }
+
+  /** Returns the memory. */
+  [Symbol.dispose](): void {
+    this.#w.dispose();
+    this.#dims.dispose();
+  }
+}
