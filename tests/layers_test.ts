@@ -65,13 +65,15 @@ async function imports(): Promise<[from: string, to: string][]> {
   await Deno.remove(entry);
   const graph: ModuleGraph = JSON.parse(new TextDecoder().decode(stdout));
   const own = (specifier?: string) => specifier?.startsWith(root.href) ? [specifier.slice(root.href.length)] : [];
-  return graph.modules.flatMap((module) =>
-    own(module.specifier).flatMap((from) =>
-      (module.dependencies ?? []).flatMap((d) => own(d.code?.specifier ?? d.type?.specifier)).map((
-        to,
-      ): [string, string] => [from, to])
-    )
-  );
+  const pairs: [from: string, to: string][] = [];
+  for (const module of graph.modules) {
+    for (const from of own(module.specifier)) {
+      for (const { code, type } of module.dependencies ?? []) {
+        for (const to of own(code?.specifier ?? type?.specifier)) pairs.push([from, to]);
+      }
+    }
+  }
+  return pairs;
 }
 
 const cases: [from: string, to: string, allowed: boolean][] = [

@@ -39,7 +39,7 @@ const usage = `Usage: ./tensaur test [filter...] [--full]
 
 /** Reads what `deno test` printed; a run that broke off counts what it finished, and one failure. */
 export function countTests(output: string, ok: boolean): Counts {
-  const summary = output.match(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed.*$/m);
+  const summary = [...output.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed/gm)].at(-1);
   const count = (pattern: RegExp) => (output.match(pattern) ?? []).length;
   const named = count(/^skipped: .* \.\.\. ok \(/gm);
   const passed = summary ? Number(summary[1]) : count(/^\S.* \.\.\. ok \(/gm);
@@ -80,19 +80,21 @@ export async function runStep(step: Step, print: (text: string) => void, limit =
   const idle = new AbortController();
   let timer = setTimeout(() => idle.abort(), limit);
   const read = async (stream: ReadableStream<Uint8Array>) => {
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+    for await (const text of stream.pipeThrough(new TextDecoderStream(), { signal: idle.signal })) {
       output += text;
       print(text);
       clearTimeout(timer);
-      if (!idle.signal.aborted) timer = setTimeout(() => idle.abort(), limit);
+      timer = setTimeout(() => idle.abort(), limit);
     }
   };
-  idle.signal.addEventListener("abort", () => child.kill("SIGKILL"));
-  const reading = Promise.all([read(child.stdout), read(child.stderr)]);
+  let ended = false;
+  idle.signal.addEventListener("abort", () => {
+    if (!ended) child.kill("SIGKILL"); // its own children may outlive it and hold the pipes
+  });
+  const reading = Promise.allSettled([read(child.stdout), read(child.stderr)]); // ended by the abort too
   const { success } = await child.status;
-  clearTimeout(timer);
-  // Children of a killed process may hold its pipes open for ever.
-  await (idle.signal.aborted ? Promise.race([reading, new Promise((done) => setTimeout(done, 1000))]) : reading);
+  ended = true;
+  await reading;
   clearTimeout(timer);
   if (idle.signal.aborted) {
     const last = output.trimEnd().split("\n").at(-1);

@@ -1,0 +1,70 @@
+// tools/test.ts: what it counts, which steps it plans, and that nothing makes it wait for ever.
+import { assert, assertEquals } from "@std/assert";
+import { countTests, planSteps, runStep } from "../tools/test.ts";
+
+const green =
+  "running 4 tests from ./tests/a_test.ts\na ... ok (1ms)\nb ... ignored (0ms)\nskipped: no data ... ok (0ms)\n" +
+  "c ...\n  step ... ok (0ms)\nc ... ok (1ms)\n\nok | 3 passed (1 step) | 0 failed | 1 ignored (9ms)\n";
+const counted: [name: string, output: string, ok: boolean, passed: number, failed: number, skipped: number][] = [
+  ["a green run", green, true, 2, 0, 2],
+  ["a red run", "a ... ok (1ms)\nb ... FAILED (1ms)\n\nFAILED | 1 passed | 1 failed (2ms)\n", false, 1, 1, 0],
+  ["filtered tests", "ok | 1 passed | 0 failed | 27 filtered out (2ms)\n", true, 1, 0, 0],
+  ["a crash in the third test", "a ... ok (1ms)\nb ... ok (1ms)\nc ...", false, 2, 1, 0],
+  ["a crash before the first test", "", false, 0, 1, 0],
+  ["an error outside the tests", "ok | 2 passed | 0 failed (2ms)\n", false, 2, 1, 0],
+  [
+    "a test that prints a summary's words",
+    "a ...\nok then | no\na ... ok (1ms)\n\nok | 1 passed | 0 failed (1ms)\n",
+    true,
+    1,
+    0,
+    0,
+  ],
+];
+for (const [name, output, ok, passed, failed, skipped] of counted) {
+  Deno.test(`countTests() counts ${name}`, () => assertEquals(countTests(output, ok), { passed, failed, skipped }));
+}
+
+const files = [
+  "tests/layers_test.ts",
+  "tests/ops/rms_norm_test.ts",
+  "tests/ops/matmul_test.ts",
+  "tests/gpu/x/y_test.ts",
+];
+const planned: [filters: string[], steps: string[], files: number, byName?: string][] = [
+  [[], ["check", "tests", "tests/ops", "tests/gpu", "doc"], 4],
+  [["check"], ["check"], 0],
+  [["doc", "layers"], ["tests", "doc"], 1],
+  [["ops/"], ["tests/ops"], 2],
+  [["matmul", "gpu"], ["tests/ops", "tests/gpu"], 2],
+  [["equals its [reference]"], ["tests", "tests/ops", "tests/gpu"], 4, "/equals its \\[reference\\]/"],
+];
+for (const [filters, names, count, byName] of planned) {
+  Deno.test(`planSteps() selects ${names.join(", ")} for ${JSON.stringify(filters)}`, () => {
+    const steps = planSteps(files, filters);
+    assertEquals(steps.map((step) => step.name), names);
+    const args = steps.filter((step) => step.name.startsWith("tests")).flatMap((step) => step.args);
+    assertEquals(args.filter((arg) => arg.endsWith("_test.ts")).length, count);
+    assertEquals(args.includes("--filter") ? args[args.indexOf("--filter") + 1] : undefined, byName);
+  });
+}
+
+const script = (code: string) => ({ name: "script", args: ["eval", code] });
+Deno.test("runStep() passes output on and counts a process by its exit code", async () => {
+  let printed = "";
+  const counts = await runStep(script("console.log('out'); console.error('err')"), (text) => printed += text);
+  assertEquals(counts, { passed: 1, failed: 0, skipped: 0 });
+  assert(printed.includes("out") && printed.includes("err"));
+  assertEquals((await runStep(script("Deno.exit(3)"), () => {})).failed, 1);
+});
+
+Deno.test("runStep() ends a process that falls silent, and names its last line", async () => {
+  let printed = "";
+  const hang = script("console.log('slow test ...'); setInterval(() => {}, 1000)");
+  const counts = await runStep(hang, (text) => printed += text, 1500);
+  assertEquals(counts, { passed: 0, failed: 1, skipped: 0 });
+  assert(
+    printed.includes("script: stopped, as it printed nothing for 1.5 s; its last line was: slow test ..."),
+    printed,
+  );
+});
