@@ -174,9 +174,7 @@ async function readShards(dir: string, index: string, pool: FilePool): Promise<R
   for (const [name, file] of weightMap) {
     if (!tensors.has(name)) {
       throw new ModelFormatError(
-        `Cannot read ${index} as ${JSON.stringify(file)} must hold ${
-          JSON.stringify(name)
-        }: the shard has no such tensor`,
+        `Cannot read ${index} as ${file} must hold tensor ${JSON.stringify(name)}: the shard has no such tensor`,
       );
     }
   }

@@ -93,9 +93,7 @@ export class ModelFile implements Disposable {
 
   #tooShort(offset: number, length: number, end: number): ModelFormatError {
     return new ModelFormatError(
-      `Cannot read ${this.name} as bytes ${offset} to ${
-        offset + length
-      } must lie inside the file: its length is ${end}`,
+      `Cannot read ${this.name} as its bytes must reach to ${offset + length}: its length is ${end}`,
       { hint: "The file is cut short or changes while it is read; download it again." },
     );
   }
