@@ -36,8 +36,10 @@ export interface DeviceOptions {
 
 /** A GPU device with its memory pool, its command stream and its compiled kernels. */
 export class Device implements AsyncDisposable {
-  /** Catches errors, loss and hangs. */
-  readonly guard: Guard;
+  /** The device's limits. */
+  readonly limits: GPUSupportedLimits;
+  /** Whether the "GPU" is a program on the CPU (lavapipe, SwiftShader): barriers and workgroup memory cost it more. */
+  readonly isCpu: boolean;
   /** GPU memory. */
   readonly pool: BufferPool;
   /** The command list. */
@@ -55,28 +57,21 @@ export class Device implements AsyncDisposable {
     readonly provider: Provider,
     /** What may be used of it. */
     readonly features: DeviceFeatures,
+    /** Catches errors, loss and hangs. */
+    readonly guard: Guard,
     options: DeviceOptions,
   ) {
-    this.guard = new Guard(gpu, options.gpuTimeout ?? 30_000);
+    this.limits = numbers(gpu.limits) as unknown as GPUSupportedLimits;
+    this.isCpu = /llvmpipe|swiftshader/i.test(`${this.info.description} ${this.info.device} ${this.info.architecture}`);
     this.pool = new BufferPool(gpu, this.guard, options.memoryBudget ?? Infinity);
     this.stream = new Stream(gpu, this.guard, this.pool);
     this.kernels = new KernelCache(this);
     this.#owned = options.device === undefined;
   }
 
-  /** The device's limits. */
-  get limits(): GPUSupportedLimits {
-    return this.gpu.limits;
-  }
-
   /** The adapter's description. */
   get info(): GPUAdapterInfo {
     return this.gpu.adapterInfo;
-  }
-
-  /** Whether the "GPU" is a program on the CPU (lavapipe, SwiftShader): barriers and workgroup memory cost it more. */
-  get isCpu(): boolean {
-    return /llvmpipe|swiftshader/i.test(`${this.info.description} ${this.info.device} ${this.info.architecture}`);
   }
 
   /** What the device is, has and chose, and why. */
@@ -125,43 +120,54 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       `Cannot open a device as memoryBudget must be a positive number of bytes: current value is ${options.memoryBudget}`,
     );
   }
+  const timeout = options.gpuTimeout ?? 30_000;
+  if (!(timeout > 0)) {
+    throw new ValueError(
+      `Cannot open a device as gpuTimeout must be a positive number of milliseconds: current value is ${timeout}`,
+    );
+  }
   const provider = options.provider ?? "deno";
   const gpu = options.device ?? await requestDevice(provider, options);
+  const guard = new Guard(gpu, timeout);
+  try {
+    const features = await usableFeatures(gpu, guard, options.features);
+    return new Device(gpu, provider, features, guard, options);
+  } catch (error) {
+    guard.close();
+    if (!options.device) gpu.destroy();
+    throw error;
+  }
+}
+
+async function usableFeatures(gpu: GPUDevice, guard: Guard, asked: FeatureOptions = {}): Promise<DeviceFeatures> {
   const features: DeviceFeatures = {
-    subgroups: options.features?.subgroups === false ? false : await probeSubgroups(gpu),
-    shaderF16: options.features?.shaderF16 !== false && gpu.features.has("shader-f16"),
-    timestampQuery: options.features?.timestampQuery !== false && gpu.features.has("timestamp-query"),
+    subgroups: asked.subgroups === false ? false : await probeSubgroups(gpu, guard),
+    shaderF16: asked.shaderF16 !== false && gpu.features.has("shader-f16"),
+    timestampQuery: asked.timestampQuery !== false && gpu.features.has("timestamp-query"),
   };
   for (const name of ["subgroups", "shaderF16", "timestampQuery"] as const) {
-    if (options.features?.[name] === true && !features[name]) {
-      if (!options.device) gpu.destroy();
+    if (asked[name] === true && !features[name]) {
       throw new NotSupportedError(`Cannot open a device as the adapter must have ${name}: ${describe(gpu)} has not`);
     }
   }
-  return new Device(gpu, provider, features, options);
+  return features;
 }
 
 async function requestDevice(provider: Provider, options: DeviceOptions): Promise<GPUDevice> {
   const api = provider === "dawn" ? await dawn() : navigator.gpu;
   const request = { powerPreference: options.powerPreference };
-  const adapter = await api?.requestAdapter(request);
+  const pin = <T>(object: T): T => (provider === "dawn" && pinned.tensaurDawn?.objects.push(object), object);
+  const adapter = pin(await api?.requestAdapter(request));
   if (!adapter) throw noAdapter(provider);
-  const requiredLimits: Record<string, number> = {};
-  for (const name in adapter.limits) {
-    const value = adapter.limits[name as keyof GPUSupportedLimits];
-    if (typeof value === "number") requiredLimits[name] = value;
-  }
+  const requiredLimits = numbers(adapter.limits);
   const wanted = (["shader-f16", "timestamp-query"] as GPUFeatureName[]).filter((name) => adapter.features.has(name));
   try { // Deno hides "subgroups" from adapter.features but grants it, so ask first and see
-    return await adapter.requestDevice({
-      label: options.label,
-      requiredLimits,
-      requiredFeatures: [...wanted, "subgroups" as GPUFeatureName],
-    });
+    const requiredFeatures = [...wanted, "subgroups" as GPUFeatureName];
+    return pin(await adapter.requestDevice({ label: options.label, requiredLimits, requiredFeatures }));
   } catch {
-    const fresh = await api!.requestAdapter(request) ?? adapter; // an adapter may be used once
+    const fresh = pin(await api!.requestAdapter(request)) ?? adapter; // an adapter may be used once
     try {
-      return await fresh.requestDevice({ label: options.label, requiredLimits, requiredFeatures: wanted });
+      return pin(await fresh.requestDevice({ label: options.label, requiredLimits, requiredFeatures: wanted }));
     } catch (cause) {
       throw new GpuError(`Cannot open a GPU device as ${describe(adapter)} refused: ${(cause as Error).message}`, {
         cause,
@@ -170,15 +176,26 @@ async function requestDevice(provider: Provider, options: DeviceOptions): Promis
   }
 }
 
-/** Dawn crashes if its objects are collected: they are kept on `globalThis` for the life of the process. */
+/** Dawn crashes if its objects are collected: gpu, adapters and devices are kept for the life of the process. */
+const pinned = globalThis as typeof globalThis & { tensaurDawn?: { gpu: GPU; objects: unknown[] } };
+
 async function dawn(): Promise<GPU> {
-  const kept = globalThis as typeof globalThis & { tensaurDawn?: GPU };
-  if (!kept.tensaurDawn) {
-    const { create, globals } = await import("webgpu");
-    Object.assign(globalThis, globals);
-    kept.tensaurDawn = create([]) as GPU;
+  if (!pinned.tensaurDawn) {
+    const { create } = await import("webgpu");
+    const gpu = create(["disable-dawn-features=timestamp_quantization"]) as GPU;
+    pinned.tensaurDawn = { gpu, objects: [] };
   }
-  return kept.tensaurDawn;
+  return pinned.tensaurDawn.gpu;
+}
+
+/** A copy: on the native object each look at a limit is a call. */
+function numbers(limits: GPUSupportedLimits): Record<string, number> {
+  const copy: Record<string, number> = {};
+  for (const name in limits) {
+    const value = limits[name as keyof GPUSupportedLimits];
+    if (typeof value === "number") copy[name] = value;
+  }
+  return copy;
 }
 
 function noAdapter(provider: Provider): GpuError {

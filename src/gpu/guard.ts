@@ -7,33 +7,44 @@
 import { DeviceLostError, GpuError, OutOfMemoryError, TensaurError } from "../errors.ts";
 
 const FILTERS = ["validation", "out-of-memory", "internal"] as const;
+const TICKS = 4; // the watchdog looks this often in one time-out: a blocked event loop counts as one look
+const LOSS_DELAY = 50; // ms: a loss is announced after the errors that it causes
+
+interface Wait {
+  what: string;
+  reject: (error: TensaurError) => void;
+}
 
 /** Watches one `GPUDevice`: error scopes, uncaptured errors, loss and hangs. */
 export class Guard {
+  /** What to say of memory when the GPU has none left; the pool sets it. */
+  describeMemory: (() => string) | undefined;
   readonly #gpu: GPUDevice;
   readonly #timeout: number;
-  readonly #failure = Promise.withResolvers<never>();
+  readonly #onUncaptured: (event: Event) => void;
+  readonly #waits = new Set<Wait>();
   readonly #checks = new Set<Promise<void>>();
+  #judged: Promise<void> = Promise.resolve();
   #first: TensaurError | undefined;
-  #closed = false;
+  #watchdog: ReturnType<typeof setInterval> | undefined;
+  #looks = 0;
 
-  /** Opens the error scopes of `gpu`; a wait longer than `timeout` ms counts as a hang and the device as lost. */
+  /** Opens the error scopes of `gpu`; `timeout` ms without an answer count as a hang, and the device as lost. */
   constructor(gpu: GPUDevice, timeout: number) {
     this.#gpu = gpu;
     this.#timeout = timeout;
-    this.#failure.promise.catch(() => {}); // nobody need be waiting when it fails
-    gpu.addEventListener("uncapturederror", (event) => {
+    this.#onUncaptured = (event) => {
       event.preventDefault();
-      this.fail(fromGpuError((event as GPUUncapturedErrorEvent).error, "the GPU queue"));
-    });
-    gpu.lost.then((info) => {
-      if (this.#closed) return;
-      this.fail(lostError(info.reason === "destroyed" ? "it was destroyed" : info.message || "the driver reset it"));
-    });
-    this.#open();
+      this.fail(this.#fromGpuError((event as GPUUncapturedErrorEvent).error));
+    };
+    gpu.addEventListener("uncapturederror", this.#onUncaptured);
+    gpu.lost.then((info) =>
+      this.fail(lostError(info.reason === "destroyed" ? "it was destroyed" : info.message || "the driver reset it"))
+    );
+    this.call("open the error scopes", () => this.#open());
   }
 
-  /** The first error, if any happened. */
+  /** The first error, if any happened; a {@linkcode DeviceLostError} once the device is closed. */
   get error(): TensaurError | undefined {
     return this.#first;
   }
@@ -42,13 +53,14 @@ export class Guard {
   fail(error: TensaurError): void {
     if (this.#first) return;
     this.#first = error;
-    this.#failure.reject(error);
+    for (const wait of this.#waits) wait.reject(error);
+    this.#waits.clear();
+    this.#watch();
   }
 
   /** Throws the device's first error, if there is one. */
   throwIfFailed(): void {
     if (this.#first) throw this.#first;
-    if (this.#closed) throw lostError("it was closed", "Open a new device with openDevice().");
   }
 
   /** Runs a WebGPU call; what it throws becomes the device's failure. */
@@ -57,6 +69,7 @@ export class Guard {
     try {
       return fn();
     } catch (cause) {
+      if (cause instanceof TensaurError) throw cause;
       this.fail(new GpuError(`Cannot ${what} as the GPU call failed: ${message(cause)}`, { cause }));
       throw this.#first;
     }
@@ -64,65 +77,113 @@ export class Guard {
 
   /** Adds an asynchronous check (a shader's compilation) that {@linkcode check} waits for. */
   track(check: Promise<void>): void {
-    const done = check.catch((cause) => this.fail(toTensaurError(cause))).then(() => void this.#checks.delete(done));
+    const done = check.catch((cause) => this.#blame(toTensaurError(cause)))
+      .then(() => void this.#checks.delete(done));
     this.#checks.add(done);
   }
 
   /** Resolves if no error has happened on the device up to now, else throws the first one. */
   async check(): Promise<void> {
-    this.throwIfFailed();
-    const scopes = this.call("read the error state", () => {
-      const popped = [...FILTERS].reverse().map(() => this.#gpu.popErrorScope());
+    const popped = this.call("read the error state", () => {
+      const errors = Promise.all([...FILTERS].reverse().map(() => this.#gpu.popErrorScope()));
       this.#open();
-      return popped;
+      return errors;
     });
-    for (const error of await this.race(Promise.all(scopes), "the error state")) {
-      if (error) this.fail(fromGpuError(error, "the GPU queue"));
-    }
-    if (this.#checks.size) await this.race(Promise.all(this.#checks), "shader compilation");
+    popped.catch(() => {}); // awaited below, perhaps after it has failed
+    this.#judged = this.#judge(this.#judged, [...this.#checks], popped);
+    await this.race(this.#judged, "the error state");
     this.throwIfFailed();
   }
 
   /** `promise`, or the device's failure if that comes first, or a hang after the time-out. */
-  async race<T>(promise: Promise<T>, what: string): Promise<T> {
-    this.throwIfFailed();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        this.fail(
-          lostError(`${what} took longer than ${this.#timeout} ms`, "Raise gpuTimeout, or use a smaller batch."),
-        );
+  race<T>(promise: PromiseLike<T>, what: string): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const wait = { what, reject };
+      promise.then((value) => {
+        this.#end(wait);
+        resolve(value);
+      }, async (cause) => {
+        await this.#blame(toTensaurError(cause, what));
+        this.#end(wait);
         reject(this.#first);
-      }, this.#timeout);
+      });
+      if (this.#first) return reject(this.#first);
+      this.#waits.add(wait);
+      this.#watch();
     });
-    try {
-      return await Promise.race([promise, this.#failure.promise, late]);
-    } catch (cause) {
-      this.fail(toTensaurError(cause, what));
-      throw this.#first;
-    } finally {
-      clearTimeout(timer);
+  }
+
+  /** Closes the device's error scopes, and fails everything that still waits. */
+  close(): void {
+    this.fail(lostError("it was closed", "Open a new device with openDevice()."));
+    this.#gpu.removeEventListener("uncapturederror", this.#onUncaptured);
+    try { // a device that was handed to us goes back with the scopes it came with
+      for (const _ of FILTERS) this.#gpu.popErrorScope().catch(() => {});
+    } catch { /* it is lost already, and its scopes with it */ }
+  }
+
+  /** Earlier checks are judged first, and shader compilations before the errors that an invalid pipeline causes. */
+  async #judge(
+    earlier: Promise<void>,
+    compilations: readonly Promise<void>[],
+    popped: Promise<readonly (GPUError | null)[]>,
+  ): Promise<void> {
+    await earlier;
+    await Promise.all(compilations);
+    for (const error of await popped) {
+      if (error) await this.#blame(this.#fromGpuError(error));
     }
   }
 
-  /** Marks the device as closed on purpose: its loss is no failure. */
-  close(): void {
-    this.#closed = true;
+  /** Fails with `error`, unless it turns out to be the consequence of a loss. */
+  async #blame(error: TensaurError): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => timer = setTimeout(resolve, LOSS_DELAY));
+    if (!this.#first) await Promise.race([this.#gpu.lost.then(() => {}), late]);
+    clearTimeout(timer);
+    this.fail(error);
+  }
+
+  #end(wait: Wait): void {
+    this.#waits.delete(wait);
+    this.#looks = 0; // an answer: the GPU is alive
+    this.#watch();
+  }
+
+  /** Runs the watchdog while anything waits. */
+  #watch(): void {
+    if (this.#waits.size === 0) {
+      clearInterval(this.#watchdog);
+      this.#watchdog = undefined;
+    } else {
+      this.#watchdog ??= setInterval(() => this.#look(), this.#timeout / TICKS);
+    }
+  }
+
+  #look(): void {
+    if (++this.#looks <= TICKS) return;
+    const [wait] = this.#waits;
+    this.fail(
+      lostError(
+        `${wait?.what} gave no answer for ${this.#timeout} ms`,
+        "Raise gpuTimeout, or use a smaller batch; a device that hangs must be opened again.",
+      ),
+    );
   }
 
   #open(): void {
     for (const filter of FILTERS) this.#gpu.pushErrorScope(filter);
   }
-}
 
-function fromGpuError(error: GPUError, what: string): TensaurError {
-  if (error.constructor.name === "GPUOutOfMemoryError") {
-    return new OutOfMemoryError(`Cannot go on with ${what} as GPU memory is exhausted: ${error.message}`, {
-      cause: error,
-      hint: "Use a smaller model, dtype or context, or close other programs that use the GPU.",
-    });
+  #fromGpuError(cause: GPUError): TensaurError {
+    if (cause.constructor.name === "GPUOutOfMemoryError") {
+      return new OutOfMemoryError(
+        `Cannot go on as GPU memory is exhausted: ${this.describeMemory?.() ?? cause.message}`,
+        { cause, hint: "Use a smaller model, dtype or context, or close other programs that use the GPU." },
+      );
+    }
+    return new GpuError(`Cannot go on as the GPU reported an error: ${cause.message}`, { cause });
   }
-  return new GpuError(`Cannot go on with ${what} as the GPU reported an error: ${error.message}`, { cause: error });
 }
 
 function lostError(why: string, hint = "Open a new device and load the model again."): DeviceLostError {
@@ -135,5 +196,5 @@ function toTensaurError(cause: unknown, what = "the GPU queue"): TensaurError {
 }
 
 function message(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
+  return (cause instanceof Error && cause.message) || String(cause);
 }

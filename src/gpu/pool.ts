@@ -16,21 +16,31 @@ export interface PoolBuffer {
   readonly size: number;
 }
 
+/** The buffers of one recording that are not in use at the moment, by size. */
+export interface Arena {
+  /** Released and ready for re-use within the recording. */
+  readonly free: Map<number, PoolBuffer[]>;
+}
+
 /** What a pool holds, in bytes. */
 export interface PoolStats {
-  /** Bytes of buffers that are handed out. */
+  /** Bytes of buffers that are handed out, or belong to a recording. */
   bytesInUse: number;
   /** Bytes of buffers kept for re-use. */
   bytesCached: number;
   /** Largest `bytesInUse` so far. */
   peakBytes: number;
-  /** Buffers handed out. */
+  /** Buffers handed out, or belonging to a recording. */
   buffersInUse: number;
   /** Buffers created so far. */
   created: number;
 }
 
 const { STORAGE, COPY_SRC, COPY_DST } = { STORAGE: 0x80, COPY_SRC: 0x4, COPY_DST: 0x8 };
+
+// What is kept for re-use may bring the whole to 1.5 times the peak of use and 64 MiB, so that sizes that never come
+// again do not pile up.
+const SLACK = 1.5, MAX_IDLE = 64 * 2 ** 20;
 
 /** Hands out storage buffers, takes them back, and counts. */
 export class BufferPool {
@@ -39,10 +49,11 @@ export class BufferPool {
   readonly #budget: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #live = new Set<PoolBuffer>();
+  readonly #owners = new Map<PoolBuffer, Arena>();
   #beforeDestroy: () => void = () => {};
   #fill: ((buffer: PoolBuffer) => void) | undefined;
-  #arena: Map<number, PoolBuffer[]> | undefined;
-  #arenaBuffers = new Set<PoolBuffer>();
+  #arena: Arena | undefined;
+  #last = "";
   #nextId = 1;
   #inUse = 0;
   #cached = 0;
@@ -53,6 +64,7 @@ export class BufferPool {
     this.#gpu = gpu;
     this.#guard = guard;
     this.#budget = budget;
+    guard.describeMemory = () => `${formatBytes(this.#inUse)} in use, ${this.#last}`;
   }
 
   /** Called before buffers are destroyed, so that recorded work that uses them is submitted first. */
@@ -88,49 +100,44 @@ export class BufferPool {
    * @throws {OutOfMemoryError} over the budget or the device's `maxBufferSize`
    */
   acquire(bytes: number, label: string, exact = false): PoolBuffer {
-    const size = exact ? Math.max(16, Math.ceil(bytes / 16) * 16) : sizeClass(bytes);
-    const buffer = this.#arena?.get(size)?.pop() ?? this.#recycled(size) ?? this.#create(size, label);
-    if (this.#arena) this.#arenaBuffers.add(buffer);
-    this.#live.add(buffer);
-    this.#inUse += size;
-    this.#peak = Math.max(this.#peak, this.#inUse);
+    const size = exact || sizeClass(bytes) > this.#gpu.limits.maxBufferSize ? roundUp(bytes) : sizeClass(bytes);
+    const buffer = this.#arena?.free.get(size)?.pop() ?? this.#take(size, label);
+    if (this.#arena) this.#owners.set(buffer, this.#arena);
     this.#fill?.(buffer);
     return buffer;
   }
 
-  /** Takes `buffer` back for re-use. */
+  /** Takes `buffer` back for re-use; a buffer of a recording stays with it. */
   release(buffer: PoolBuffer): void {
-    if (!this.#live.delete(buffer)) return;
-    this.#inUse -= buffer.size;
-    const arena = this.#arenaBuffers.has(buffer) ? this.#arena : undefined;
-    push(arena ?? this.#free, buffer);
-    if (!arena) this.#cached += buffer.size;
+    if (!this.#live.has(buffer)) return;
+    const arena = this.#owners.get(buffer) ?? this.#arena; // what a capture releases, it has recorded work with
+    if (!arena) return this.#giveBack(buffer);
+    this.#owners.set(buffer, arena);
+    if (!arena.free.get(buffer.size)?.includes(buffer)) push(arena.free, buffer);
   }
 
   /**
-   * Runs `fn` with an arena: buffers released inside are re-used only inside, so that a recording made by `fn` can be
-   * replayed later without anybody else writing into them. Returns those buffers; they count as in use until
-   * {@linkcode reclaim}.
+   * Runs `fn` with an arena: the buffers acquired or released inside belong to it and are re-used only inside, so that a
+   * recording made by `fn` can be replayed later without anybody else's data in them. They count as in use until
+   * {@linkcode reclaim}, whether `fn` released them or not.
    */
-  withArena(fn: () => void): PoolBuffer[] {
-    const arena = this.#arena = new Map<number, PoolBuffer[]>();
+  withArena(fn: () => void): Arena {
+    const arena: Arena = this.#arena = { free: new Map() };
     try {
       fn();
+      return arena;
+    } catch (error) {
+      this.reclaim(arena);
+      throw error;
     } finally {
       this.#arena = undefined;
-      this.#arenaBuffers.clear();
-      for (const buffer of [...arena.values()].flat()) {
-        this.#live.add(buffer);
-        this.#inUse += buffer.size;
-      }
-      this.#peak = Math.max(this.#peak, this.#inUse);
     }
-    return [...arena.values()].flat();
   }
 
-  /** Returns an arena's buffers to the pool. */
-  reclaim(buffers: readonly PoolBuffer[]): void {
-    for (const buffer of buffers) this.release(buffer);
+  /** Ends an arena: what was released returns to the pool, and what is still held will when it is. */
+  reclaim(arena: Arena): void {
+    for (const [buffer, owner] of this.#owners) if (owner === arena) this.#owners.delete(buffer);
+    for (const list of arena.free.values()) for (const buffer of list.splice(0)) this.#giveBack(buffer);
   }
 
   /** Destroys the buffers kept for re-use. */
@@ -147,22 +154,38 @@ export class BufferPool {
     for (const list of [...this.#free.values(), [...this.#live]]) for (const buffer of list) buffer.gpu.destroy();
     this.#free.clear();
     this.#live.clear();
+    this.#owners.clear();
     this.#cached = this.#inUse = 0;
   }
 
-  #recycled(size: number): PoolBuffer | undefined {
-    const buffer = this.#free.get(size)?.pop();
-    if (buffer) this.#cached -= size;
+  #take(size: number, label: string): PoolBuffer {
+    const known = this.#free.get(size)?.pop();
+    if (known) this.#cached -= size;
+    const buffer = known ?? this.#create(size, label);
+    this.#live.add(buffer);
+    this.#inUse += size;
+    this.#peak = Math.max(this.#peak, this.#inUse);
     return buffer;
+  }
+
+  #giveBack(buffer: PoolBuffer): void {
+    if (!this.#live.delete(buffer)) return;
+    this.#inUse -= buffer.size;
+    this.#cached += buffer.size;
+    push(this.#free, buffer);
   }
 
   #create(size: number, label: string): PoolBuffer {
     const limit = this.#gpu.limits.maxBufferSize;
-    if (size > limit) throw this.#outOfMemory(size, `a buffer of the device holds at most ${formatBytes(limit)}`);
-    if (this.#inUse + this.#cached + size > this.#budget) this.trim();
-    if (this.#inUse + size > this.#budget) {
-      throw this.#outOfMemory(size, `the memory budget is ${formatBytes(this.#budget)}`);
+    if (size > limit) {
+      throw this.#outOfMemory(size, label, `a buffer of the device holds at most ${formatBytes(limit)}`);
     }
+    const most = Math.min(this.#budget, SLACK * Math.max(this.#peak, this.#inUse + size) + MAX_IDLE);
+    if (this.#inUse + this.#cached + size > most) this.trim();
+    if (this.#inUse + size > this.#budget) {
+      throw this.#outOfMemory(size, label, `the memory budget is ${formatBytes(this.#budget)}`);
+    }
+    this.#last = `the last allocation asked for ${formatBytes(size)} for ${label}`;
     const gpu = this.#guard.call(
       `allocate ${formatBytes(size)} for ${label}`,
       () => this.#gpu.createBuffer({ size, usage: STORAGE | COPY_SRC | COPY_DST, label }),
@@ -170,14 +193,17 @@ export class BufferPool {
     return { id: this.#nextId++, gpu, size };
   }
 
-  #outOfMemory(size: number, why: string): OutOfMemoryError {
+  #outOfMemory(size: number, label: string, why: string): OutOfMemoryError {
     return new OutOfMemoryError(
-      `Cannot allocate GPU memory as ${why}: tried to allocate ${formatBytes(size)}, ${
-        formatBytes(this.#inUse)
-      } in use`,
+      `Cannot allocate GPU memory for ${label} as ${why}: tried to allocate ${formatBytes(size)}, ` +
+        `${formatBytes(this.#inUse)} in use`,
       { hint: "Raise memoryBudget, or use a smaller model, dtype, batch or context." },
     );
   }
+}
+
+function roundUp(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
 }
 
 /** Rounds up to 1, 1.25, 1.5 or 1.75 times a power of two, at least 256 bytes: at most a quarter is wasted. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Guard } from "./guard.ts";
 
 /** Features that a user leaves out (`false`) or insists on (`true`). */
 export interface FeatureOptions {
@@ -32,13 +33,15 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
 }`;
 
 /** How shaders of `gpu` may use subgroups: tries a five-line shader with each header. */
-export async function probeSubgroups(gpu: GPUDevice): Promise<DeviceFeatures["subgroups"]> {
+export async function probeSubgroups(gpu: GPUDevice, guard: Guard): Promise<DeviceFeatures["subgroups"]> {
   if (!gpu.features.has("subgroups" as GPUFeatureName)) return false;
   for (const [way, header] of [["plain", ""], ["enable", "enable subgroups;"]] as const) {
-    gpu.pushErrorScope("validation");
-    const module = gpu.createShaderModule({ code: header + PROBE, label: "probe subgroups" });
-    const { messages } = await module.getCompilationInfo();
-    const error = await gpu.popErrorScope();
+    const outcome = guard.call("compile a probe shader", () => {
+      gpu.pushErrorScope("validation");
+      const module = gpu.createShaderModule({ code: header + PROBE, label: "probe subgroups" });
+      return Promise.all([gpu.popErrorScope(), module.getCompilationInfo()]);
+    });
+    const [error, { messages }] = await guard.race(outcome, "a probe shader");
     if (!error && !messages.some((m) => m.type === "error")) return way;
   }
   return false;

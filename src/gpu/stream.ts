@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { GpuError } from "../errors.ts";
+import { ValueError } from "../errors.ts";
 import type { Guard } from "./guard.ts";
 import type { BufferPool, PoolBuffer } from "./pool.ts";
+import { Staging } from "./staging.ts";
 
 /** One kernel launch, ready to encode. */
 export interface Dispatch {
@@ -59,7 +60,7 @@ export interface Recording extends Disposable {
 
 const WRITE_CHUNK = 16 * 2 ** 20; // larger writes cost wgpu a second staging copy
 const MAX_PENDING = 256; // bounds the work of one submission
-const MAP_READ = 0x1, USAGE_MAP_READ = 0x1, USAGE_COPY_DST = 0x8;
+const MAP_READ = 0x1;
 
 /** The command list of one device. */
 export class Stream {
@@ -70,7 +71,7 @@ export class Stream {
   readonly #gpu: GPUDevice;
   readonly #guard: Guard;
   readonly #pool: BufferPool;
-  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #staging: Staging;
   #pending: Command[] = [];
   #capturing = false;
 
@@ -79,6 +80,7 @@ export class Stream {
     this.#gpu = gpu;
     this.#guard = guard;
     this.#pool = pool;
+    this.#staging = new Staging(gpu, guard);
     pool.beforeDestroy = () => this.flush();
   }
 
@@ -105,10 +107,10 @@ export class Stream {
   /**
    * Writes bytes from the host, after everything recorded so far.
    *
-   * @throws {GpuError} while capturing: a replay could not repeat it
+   * @throws {ValueError} while capturing: a replay could not repeat it
    */
   write(buffer: PoolBuffer, offset: number, data: Uint8Array): void {
-    if (this.#capturing) throw new GpuError("Cannot write from the host as a capture must hold GPU work only");
+    this.#refuseInCapture("write from the host");
     this.flush();
     this.#guard.call("write to a GPU buffer", () => {
       for (let at = 0; at < data.byteLength; at += WRITE_CHUNK) {
@@ -123,55 +125,73 @@ export class Stream {
   /**
    * Reads `size` bytes after everything recorded so far. Not awaited at once, several reads overlap: in Deno each costs
    * over 10 ms when awaited alone.
+   *
+   * @throws {ValueError} while capturing
    */
   async read(buffer: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
-    if (this.#capturing) throw new GpuError("Cannot read to the host as a capture must hold GPU work only");
+    this.#refuseInCapture("read to the host");
     const padded = Math.max(4, Math.ceil(size / 4) * 4);
-    const staging = this.#acquireStaging(padded);
+    const staging = this.#staging.acquire(padded);
     this.copy(buffer, offset, staging, 0, padded);
     this.flush();
     this.counters.reads++;
     const mapped = this.#guard.call("map a GPU buffer", () => staging.mapAsync(MAP_READ, 0, padded));
     await this.#guard.race(mapped, "a read from the GPU");
     await this.#guard.check();
-    const bytes = this.#guard.call("read a mapped buffer", () => staging.getMappedRange(0, padded).slice(0, size));
-    staging.unmap();
-    this.#staging.get(padded)?.push(staging) ?? this.#staging.set(padded, [staging]);
-    return bytes;
+    return this.#guard.call("read a mapped buffer", () => {
+      const bytes = staging.getMappedRange(0, padded).slice(0, size);
+      staging.unmap();
+      this.#staging.release(staging);
+      return bytes;
+    });
   }
 
   /** Resolves when all work is done and no error has come of it. */
   async synchronize(): Promise<void> {
     this.flush();
     const done = this.#guard.call("wait for the GPU", () => this.#gpu.queue.onSubmittedWorkDone());
-    await this.#guard.race(done.then(() => {}), "the submitted work");
+    await this.#guard.race(done, "the submitted work");
     await this.#guard.check();
   }
 
   /**
-   * Runs `fn`, keeping what it records instead of submitting it. Buffers that `fn` acquires and releases stay with the
-   * recording.
+   * Runs `fn`, keeping what it records instead of submitting it. Buffers that `fn` acquires stay with the recording;
+   * those it only reads (weights, inputs) must live as long as the recording is replayed.
+   *
+   * @throws {ValueError} inside another capture
    */
   capture(fn: () => void): Recording {
+    this.#refuseInCapture("capture");
     this.flush();
     this.#capturing = true;
-    let buffers: PoolBuffer[] = [];
     try {
-      buffers = this.#pool.withArena(fn);
-      const commands = this.#pending;
+      const arena = this.#pool.withArena(fn);
+      let commands: readonly Command[] | undefined = this.#pending;
       const dispose = () => {
-        this.#pool.reclaim(buffers);
-        buffers = [];
+        if (commands) this.#pool.reclaim(arena);
+        commands = undefined;
       };
-      return { commands, dispose, [Symbol.dispose]: dispose };
+      return {
+        get commands() {
+          if (commands) return commands;
+          throw new ValueError("Cannot replay a recording as it must not be disposed of: its buffers are gone");
+        },
+        dispose,
+        [Symbol.dispose]: dispose,
+      };
     } finally {
       this.#pending = [];
       this.#capturing = false;
     }
   }
 
-  /** Submits a recording again, after everything recorded so far. */
+  /**
+   * Submits a recording again, after everything recorded so far.
+   *
+   * @throws {ValueError} while capturing, or if the recording was disposed of
+   */
   replay(recording: Recording): void {
+    this.#refuseInCapture("replay");
     this.#guard.throwIfFailed();
     this.flush();
     this.#submit(recording.commands);
@@ -179,9 +199,12 @@ export class Stream {
 
   /** Destroys the staging buffers. */
   destroy(): void {
-    for (const list of this.#staging.values()) for (const buffer of list) buffer.destroy();
-    this.#staging.clear();
+    this.#staging.destroy();
     this.#pending = [];
+  }
+
+  #refuseInCapture(what: string): void {
+    if (this.#capturing) throw new ValueError(`Cannot ${what} as a capture must hold recorded GPU work only`);
   }
 
   #submit(commands: readonly Command[]): void {
@@ -194,14 +217,6 @@ export class Stream {
     });
     this.counters.submits++;
     for (const { kind } of commands) kind === "dispatch" ? this.counters.dispatches++ : this.counters.copies++;
-  }
-
-  #acquireStaging(size: number): GPUBuffer {
-    return this.#staging.get(size)?.pop() ??
-      this.#guard.call(
-        "allocate a staging buffer",
-        () => this.#gpu.createBuffer({ size, usage: USAGE_MAP_READ | USAGE_COPY_DST, label: "staging" }),
-      );
   }
 }
 

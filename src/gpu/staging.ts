@@ -1,0 +1,63 @@
+/**
+ * Buffers that the host maps to read results, kept for the next read.
+ *
+ * @module
+ */
+import type { Guard } from "./guard.ts";
+import { sizeClass } from "./pool.ts";
+
+const MAP_READ = 0x1, COPY_DST = 0x8;
+const MAX_CACHED = 64 * 2 ** 20; // bytes kept; larger reads (saving a model) give theirs back at once
+
+/** Hands out `MAP_READ` buffers of one device, and knows those that are out. */
+export class Staging {
+  readonly #gpu: GPUDevice;
+  readonly #guard: Guard;
+  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #all = new Set<GPUBuffer>();
+  #cached = 0;
+
+  /** Staging buffers of `gpu`. */
+  constructor(gpu: GPUDevice, guard: Guard) {
+    this.#gpu = gpu;
+    this.#guard = guard;
+  }
+
+  /** An unmapped buffer of at least `bytes`. */
+  acquire(bytes: number): GPUBuffer {
+    const size = Math.min(sizeClass(bytes), this.#gpu.limits.maxBufferSize);
+    const known = this.#free.get(size)?.pop();
+    if (known) {
+      this.#cached -= size;
+      return known;
+    }
+    const buffer = this.#guard.call(
+      "allocate a staging buffer",
+      () => this.#gpu.createBuffer({ size, usage: MAP_READ | COPY_DST, label: "staging" }),
+    );
+    this.#all.add(buffer);
+    return buffer;
+  }
+
+  /** Takes back a buffer that is unmapped again. */
+  release(buffer: GPUBuffer): void {
+    const { size } = buffer;
+    if (this.#cached + size > MAX_CACHED) {
+      this.#all.delete(buffer);
+      buffer.destroy();
+      return;
+    }
+    this.#cached += size;
+    const list = this.#free.get(size);
+    if (list) list.push(buffer);
+    else this.#free.set(size, [buffer]);
+  }
+
+  /** Destroys every buffer, also those that a read still waits for. */
+  destroy(): void {
+    for (const buffer of this.#all) buffer.destroy();
+    this.#all.clear();
+    this.#free.clear();
+    this.#cached = 0;
+  }
+}
