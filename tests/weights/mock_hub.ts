@@ -150,9 +150,12 @@ function listing(repo: MockRepo, hub: MockHub, commit: string, url: URL): Respon
   const end = start + (repo.page ?? all.length);
   const next = `${hub.endpoint}/api/models/${REPO}/tree/${commit}?recursive=true&cursor=${end}`;
   const headers: HeadersInit = end < all.length ? { link: `<${next}>; rel="next"` } : {};
-  return Response.json([{ type: "directory", path: "folder", size: 0, oid: "0".repeat(40) }, ...all.slice(start, end)], {
-    headers,
-  });
+  return Response.json(
+    [{ type: "directory", path: "folder", size: 0, oid: "0".repeat(40) }, ...all.slice(start, end)],
+    {
+      headers,
+    },
+  );
 }
 
 /** `bytes`, or the part of them that a Range header asks for. */
