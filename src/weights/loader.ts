@@ -1,0 +1,176 @@
+/**
+ * From a checkpoint's bytes to the GPU: bounded chunks, converted and packed there.
+ *
+ * @module
+ */
+import { ModelFormatError, throwIfAborted } from "../errors.ts";
+import type { Device } from "../gpu/mod.ts";
+import { emptyPacked, packWeight } from "../ops/pack_weight.ts";
+import type { Progress } from "../progress.ts";
+import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../quantization/mod.ts";
+import { decode, type Dtype, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import type { TensorInfo } from "./safetensors.ts";
+import { type LinearOptions, resolveName, type WeightDtype, type WeightSource } from "./source.ts";
+
+/** What a {@linkcode WeightLoader} takes. */
+export interface LoaderOptions {
+  /** What matrices are kept as; vectors are always float32. */
+  dtype: WeightDtype;
+  /** The base model's prefix, which a checkpoint may leave out. */
+  prefix: string;
+  /** Told about bytes read. */
+  onProgress?: (progress: Progress) => void;
+  /** Stops the load. */
+  signal?: AbortSignal;
+}
+
+const CHUNK = 8 * 2 ** 20; // bytes read and uploaded at a time
+const IN_FLIGHT = 64 * 2 ** 20; // bytes uploaded before waiting: bounds the driver's staging copies
+const DTYPES: Readonly<Record<string, Dtype>> = { F32: "float32", F64: "float32", F16: "float16", BF16: "bfloat16" };
+
+/** Loads the weights that a family asks for. It owns them until {@linkcode WeightLoader.take}. */
+export class WeightLoader implements WeightSource, Disposable {
+  readonly #device: Device;
+  readonly #checkpoint: Checkpoint;
+  readonly #options: LoaderOptions;
+  readonly #buffer = new Uint8Array(CHUNK);
+  #owned: Disposable[] = [];
+  #loaded = 0;
+  #waiting = 0;
+
+  /** A loader from `checkpoint`, whose tensors a plan has checked. */
+  constructor(device: Device, checkpoint: Checkpoint, options: LoaderOptions) {
+    this.#device = device;
+    this.#checkpoint = checkpoint;
+    this.#options = options;
+  }
+
+  /** Whether the checkpoint has this tensor. */
+  has(name: string): boolean {
+    return this.#checkpoint.tensors.has(resolveName(this.#checkpoint, this.#options.prefix, name));
+  }
+
+  /** Loads a vector as float32. */
+  async vector(name: string, length: number): Promise<Tensor> {
+    const info = this.#info(name);
+    const bytes = await this.#checkpoint.read(info.name);
+    const data = info.dtype === "F64"
+      ? Float32Array.from(new Float64Array(bytes.buffer as ArrayBuffer, 0, length))
+      : Float32Array.from(decode(bytes.slice().buffer, DTYPES[info.dtype]!) as Float32Array);
+    await this.#count(info, bytes.byteLength);
+    return this.#own(keep(this.#device, tensor(this.#device, data, [length])));
+  }
+
+  /** Loads a linear layer. */
+  async linear(
+    names: string | readonly string[],
+    inputs: number,
+    outputs: number | readonly number[],
+    { bias = false, conv1d = false }: LinearOptions = {},
+  ): Promise<Linear> {
+    const list = [names].flat(), outs = [outputs].flat();
+    const total = outs.reduce((sum, n) => sum + n, 0);
+    const w = this.#own(this.#matrix(inputs, total, list.join(" + ")));
+    let column = 0;
+    for (const [i, name] of list.entries()) {
+      const at = column;
+      await this.#pieces(`${name}.weight`, (piece, row) => {
+        packWeight(piece, w, conv1d ? { row, column: at } : { transpose: true, column: at + row });
+      });
+      column += outs[i]!;
+    }
+    return this.#own(new DenseLinear(w, inputs, total, bias ? await this.#bias(list, outs) : undefined));
+  }
+
+  /** Loads an embedding table. */
+  async embedding(name: string, rows: number, width: number): Promise<Embedding> {
+    const w = this.#own(this.#matrix(rows, width, name));
+    await this.#pieces(`${name}.weight`, (piece, row) => packWeight(piece, w, { row }));
+    return this.#own(new DenseEmbedding(w, rows, width));
+  }
+
+  /** Hands over what was loaded: the caller disposes of it. */
+  take(): Disposable[] {
+    const owned = this.#owned;
+    this.#owned = [];
+    return owned;
+  }
+
+  /** Returns the memory of what was not handed over. */
+  [Symbol.dispose](): void {
+    for (const value of this.take()) value[Symbol.dispose]();
+  }
+
+  #matrix(rows: number, columns: number, label: string): Tensor {
+    return keep(this.#device, emptyPacked(this.#device, rows, columns, this.#options.dtype, label));
+  }
+
+  async #bias(names: readonly string[], outs: readonly number[]): Promise<Tensor> {
+    const parts: number[] = [];
+    for (const [i, name] of names.entries()) {
+      const part = await this.vector(`${name}.bias`, outs[i]!);
+      if (names.length === 1) return part;
+      parts.push(...await part.read());
+      part.dispose();
+    }
+    return this.#own(keep(this.#device, tensor(this.#device, parts, [parts.length])));
+  }
+
+  /** Reads a matrix in pieces of whole rows and gives each to `pack`, with its first row. */
+  async #pieces(name: string, pack: (piece: Tensor, row: number) => void): Promise<void> {
+    const info = this.#info(name);
+    const [rows = 0, cols = 0] = info.shape;
+    const line = (info.end - info.start) / Math.max(1, rows);
+    const step = Math.max(1, Math.floor(CHUNK / line));
+    const buffer = line > CHUNK ? new Uint8Array(line) : this.#buffer;
+    for (let row = 0; row < rows; row += step) {
+      const n = Math.min(step, rows - row);
+      const bytes = await this.#bytes(info, row * line, (row + n) * line, buffer);
+      tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
+      await this.#count(info, bytes.byteLength);
+    }
+  }
+
+  async #bytes(info: TensorInfo, start: number, end: number, buffer: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
+    for await (const chunk of this.#checkpoint.chunks(info.name, { start, end, maxBytes: end - start, buffer })) {
+      return chunk as Uint8Array<ArrayBuffer>;
+    }
+    return new Uint8Array();
+  }
+
+  async #count({ name }: TensorInfo, bytes: number): Promise<void> {
+    const { signal, onProgress } = this.#options;
+    throwIfAborted(signal, "loading the model");
+    this.#loaded += bytes;
+    this.#waiting += bytes;
+    onProgress?.({ phase: "load", label: name, loaded: this.#loaded, total: this.#checkpoint.byteLength });
+    if (this.#waiting < IN_FLIGHT) return;
+    this.#waiting = 0;
+    await this.#device.synchronize();
+  }
+
+  #info(name: string): TensorInfo {
+    const info = this.#checkpoint.tensors.get(resolveName(this.#checkpoint, this.#options.prefix, name));
+    if (!info) throw new ModelFormatError(`Cannot load ${name} as the checkpoint must hold it: it does not`);
+    return info;
+  }
+
+  #own<T extends Disposable>(value: T): T {
+    this.#owned.push(value);
+    return value;
+  }
+}
+
+function elementsOf(bytes: Uint8Array<ArrayBuffer>, { dtype }: TensorInfo, shape: number[]): [
+  data: Float32Array | Uint16Array,
+  shape: number[],
+  dtype: Dtype,
+] {
+  const { buffer, byteOffset, byteLength } = bytes;
+  if (dtype === "F64") {
+    return [Float32Array.from(new Float64Array(buffer, byteOffset, byteLength / 8)), shape, "float32"];
+  }
+  if (dtype === "F32") return [new Float32Array(buffer, byteOffset, byteLength / 4), shape, "float32"];
+  return [new Uint16Array(buffer, byteOffset, byteLength / 2), shape, DTYPES[dtype]!];
+}
