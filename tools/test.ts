@@ -28,7 +28,8 @@ export interface Counts {
 
 const root = new URL("../", import.meta.url);
 const documented = ["mod.ts", "src", "README.md"];
-const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops"];
+const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new dependency may enter deno.lock
+const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
 const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
 const usage = `Usage: ./tensaur test [filter...] [--full]
 
@@ -62,7 +63,9 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
   return [
     ...(wants("check") ? [{ name: "check", args: ["task", "check"] }] : []),
     ...folders.entries().map(([name, list]) => ({ name, args: ["test", ...testFlags, ...nameFlags, ...list] })),
-    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", "--no-check", ...documented] }] : []),
+    ...(wants("doc")
+      ? [{ name: "doc", args: ["test", "--doc", "--allow-all", "--no-check", ...frozen, ...documented] }]
+      : []),
   ];
 }
 
