@@ -125,10 +125,6 @@ fn main(
   }
 }
 
-fn activate4(v: vec4<f32>) -> vec4<f32> {
-  return vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
-}
-
 // @if N_BY_4
 fn store(row: u32, column: u32, N: u32, sum: vec4<f32>) {
   var value = sum;
