@@ -56,7 +56,7 @@ export class JsonScanner {
   #integer(): number {
     const begin = this.#at;
     let at = begin, value = 0, c = this.#text.charCodeAt(at);
-    for (; c >= ZERO && c <= NINE; c = this.#text.charCodeAt(++at)) value = value * 10 + c - ZERO;
+    for (; c >= ZERO && c <= NINE; c = this.#text.charCodeAt(++at)) value = value * 10 + (c - ZERO);
     const digits = at - begin;
     this.#at = at;
     if (digits === 0 || (digits > 1 && this.#text.charCodeAt(begin) === ZERO)) {

@@ -130,8 +130,8 @@ function damage(bytes: Uint8Array, { kind, at, size, token, byte }: Edit, first:
 /** Applies edits to header or whole file; where only the header changed, its length is mended so that more rules are met. */
 function mutate(file: Uint8Array, edits: Edit[], mend: boolean): Uint8Array {
   const length = Number(new DataView(file.buffer, file.byteOffset).getBigUint64(0, true));
-  if (!mend) return edits.reduce((bytes, e) => damage(bytes, e, Math.min(8, bytes.length)), file);
-  const header = edits.reduce((bytes, e) => damage(bytes, e, 0), file.slice(8, 8 + length));
+  if (!mend) return edits.reduce<Uint8Array>((bytes, e) => damage(bytes, e, Math.min(8, bytes.length)), file);
+  const header = edits.reduce<Uint8Array>((bytes, e) => damage(bytes, e, 0), file.slice(8, 8 + length));
   return safetensors(header, file.slice(8 + length));
 }
 
@@ -142,7 +142,9 @@ export const mutatedSafetensors: fc.Arbitrary<Uint8Array> = fc
 
 /** JSON texts, most of them damaged. */
 export function mutatedJson(text: string): fc.Arbitrary<Uint8Array> {
-  return fc.array(edit, { maxLength: 4 }).map((edits) => edits.reduce((b, e) => damage(b, e, 0), encoder.encode(text)));
+  return fc.array(edit, { maxLength: 4 }).map((edits) =>
+    edits.reduce<Uint8Array>((b, e) => damage(b, e, 0), encoder.encode(text))
+  );
 }
 
 /** The most bytes that `run` let the heap grow by, sampled after each of its steps, and its slowest step in ms. */
