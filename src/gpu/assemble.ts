@@ -4,6 +4,8 @@
  * - `// @include "x.wgsl"` puts the text of `src/shaders/include/x.wgsl` there;
  * - `// @if FLAG` … `// @else` … `// @end` keeps one branch (`// @if !FLAG` negates; blocks nest);
  * - `const NAME: u32 = 4; // @const` takes its value from the variant, and the default if it names none;
+ * - `// @const` may be followed by the values that the library uses: `// @const 1 4 8`;
+ * - `// @one-of F32 F16` and `// @optional BIAS` declare the flags: exactly one of these, any of those (variants.ts);
  * - `// @header` is where the lines that a backend wants (`enable subgroups;`) are put.
  *
  * @module
@@ -28,6 +30,8 @@ export interface Assembled {
   lines: { file: string; line: number }[];
 }
 
+const DECLARATIONS = ["one-of", "optional"];
+
 /** Assembles the `.wgsl` text `source` of `file` for one variant; `includes` maps file names to texts. */
 export function assemble(
   file: string,
@@ -44,14 +48,15 @@ export function assemble(
     const open: boolean[] = []; // one entry per open @if: is its present branch kept?
     for (const [i, raw] of text.split("\n").entries()) {
       const where = { file: from, line: i + 1 };
-      const [, word, argument = ""] = /^\s*\/\/ @(\w+)\s*(.*?)\s*$/.exec(raw) ?? [];
+      const [, word, argument = ""] = /^\s*\/\/ @([\w-]+)\s*(.*?)\s*$/.exec(raw) ?? [];
       if (word === "if") open.push((variant.flags?.[argument.replace("!", "")] ?? false) !== argument.startsWith("!"));
       else if (word === "else") open.push(!pop(open, where, "@else"));
       else if (word === "end") pop(open, where, "@end");
       else if (open.includes(false)) continue;
       else if (word === "include") include(argument.replaceAll('"', ""), where);
       else if (word === "header") { for (const line of variant.header ?? []) push(line, where); }
-      else push(substitute(raw), where);
+      else if (word === undefined || DECLARATIONS.includes(word)) push(substitute(raw), where);
+      else throw shaderError(`${from}:${i + 1}`, `there is no directive "@${word}"`);
     }
     if (open.length) throw shaderError(from, `an @if is not closed by "// @end"`);
   };

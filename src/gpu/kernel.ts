@@ -5,9 +5,11 @@
  */
 import { GpuError, LimitError } from "../errors.ts";
 import { INCLUDES } from "../shaders/include/mod.ts";
-import { assemble, type Assembled, type BindingSlot, bindingSlots } from "./assemble.ts";
+import { assemble, type BindingSlot, bindingSlots } from "./assemble.ts";
 import type { Device } from "./device.ts";
 import type { PoolBuffer } from "./pool.ts";
+import { checkVariant } from "./variants.ts";
+import { compileError } from "./wgsl_error.ts";
 
 /** A range of a buffer that a kernel reads or writes; a `Tensor` is one. */
 export interface Bindable {
@@ -49,7 +51,7 @@ interface Compiled {
   name: string;
 }
 
-const MAX_BIND_GROUPS = 4096;
+const MAX_BIND_GROUPS = 4096; // of each generation
 const registry = new Map<string, Kernel>();
 
 /** All kernels that have been declared, by name: what the variants test walks. */
@@ -73,7 +75,8 @@ export class KernelCache {
   onCompile: ((name: string, count: number) => void) | undefined;
   readonly #device: Device;
   readonly #pipelines = new Map<string, Compiled>();
-  readonly #groups = new Map<string, GPUBindGroup>();
+  #groups = new Map<string, GPUBindGroup>();
+  #olderGroups = new Map<string, GPUBindGroup>();
 
   /** The cache of `device`. */
   constructor(device: Device) {
@@ -82,10 +85,10 @@ export class KernelCache {
 
   /** Records one launch, compiling its variant if this is the first of its kind. */
   launch(name: string, source: string, launch: Launch): void {
-    const [x, y, z] = launch.grid.length === 1 ? fold(launch.grid[0]) : launch.grid;
-    if (x * y * z === 0) return;
     const limit = this.#device.limits.maxComputeWorkgroupsPerDimension;
-    if (Math.max(x, y, z) > limit) {
+    const [x, y, z] = launch.grid.length === 1 ? fold(launch.grid[0], limit) : launch.grid;
+    if (x * y * z === 0) return;
+    if (!(Math.max(x, y, z) <= limit)) {
       throw new LimitError(
         `Cannot run ${name} as a grid must be at most ${limit} workgroups a side: current grid is ${x} × ${y} × ${z}`,
       );
@@ -107,27 +110,31 @@ export class KernelCache {
 
   #compile(name: string, key: string, source: string, variant: Omit<Launch, "grid" | "bindings">): Compiled {
     const { gpu, guard, features } = this.#device;
+    checkVariant(name, source, variant);
     this.onCompile?.(key, ++this.counters.pipelines);
     const header = features.subgroups === "enable" && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
     const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, header });
     const slots = bindingSlots(assembled.code);
+    const entries = slots.map(({ index, type }) => ({ binding: index, visibility: 0x4, buffer: { type } }));
     return guard.call(`compile the kernel ${key}`, () => {
+      let module: GPUShaderModule | undefined;
       gpu.pushErrorScope("validation");
-      const module = gpu.createShaderModule({ code: assembled.code, label: key });
-      const layout = gpu.createBindGroupLayout({
-        entries: slots.map(({ index, type }) => ({ binding: index, visibility: 0x4, buffer: { type } })),
-      });
-      const pipeline = gpu.createComputePipeline({
-        label: key,
-        layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: { module, entryPoint: "main", constants: { ...variant.overrides } },
-      });
-      guard.track(
-        gpu.popErrorScope().then(async (error) => {
-          if (error) throw await compileError(key, module, assembled, error);
-        }),
-      );
-      return { pipeline, layout, slots, name: key };
+      try {
+        module = gpu.createShaderModule({ code: assembled.code, label: key });
+        const layout = gpu.createBindGroupLayout({ entries });
+        const pipeline = gpu.createComputePipeline({
+          label: key,
+          layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+          compute: { module, entryPoint: "main", constants: { ...variant.overrides } },
+        });
+        return { pipeline, layout, slots, name: key };
+      } finally {
+        guard.track(
+          gpu.popErrorScope().then(async (error) => {
+            if (error) throw compileError(key, (await module?.getCompilationInfo())?.messages ?? [], assembled, error);
+          }),
+        );
+      }
     });
   }
 
@@ -142,6 +149,8 @@ export class KernelCache {
     }
     const known = this.#groups.get(key);
     if (known) return known;
+    const older = this.#olderGroups.get(key);
+    if (older) return this.#remember(key, older);
     const { limits, gpu, guard } = this.#device;
     const entries = slots.map((slot) => {
       const { buffer, byteOffset: offset, byteLength } = bindings[slot.name]!;
@@ -157,30 +166,23 @@ export class KernelCache {
     });
     const group = guard.call(`bind the buffers of ${name}`, () => gpu.createBindGroup({ layout, entries }));
     this.counters.bindGroups++;
-    if (this.#groups.size >= MAX_BIND_GROUPS) this.#groups.delete(this.#groups.keys().next().value!);
+    return this.#remember(key, group);
+  }
+
+  /** Keeps what was used last: of two generations the older one is forgotten when the younger is full. */
+  #remember(key: string, group: GPUBindGroup): GPUBindGroup {
+    if (this.#groups.size >= MAX_BIND_GROUPS) {
+      this.#olderGroups = this.#groups;
+      this.#groups = new Map();
+    }
     this.#groups.set(key, group);
     return group;
   }
 }
 
-/** `n` workgroups as x and y within 65,535 a side; the shader's `flatGroup` undoes it and skips what is over. */
-function fold(n: number): readonly [number, number, number] {
-  if (n <= 65535) return [n, Math.min(n, 1), 1];
-  const y = Math.ceil(n / 65535);
+/** `n` workgroups as x and y within `limit` a side; the shader's `flatGroup` undoes it and skips what is over. */
+function fold(n: number, limit: number): readonly [number, number, number] {
+  if (n <= limit) return [n, Math.min(n, 1), 1];
+  const y = Math.ceil(n / limit);
   return [Math.ceil(n / y), y, 1];
-}
-
-async function compileError(key: string, module: GPUShaderModule, text: Assembled, error: GPUError): Promise<GpuError> {
-  const { messages } = await module.getCompilationInfo();
-  const source = text.code.split("\n");
-  const found = messages.filter((m) => m.type === "error").map((m) => {
-    const from = text.lines[m.lineNum - 1];
-    const place = from ? `${from.file}:${from.line}:${m.linePos}` : "(no line)";
-    return `${place}: ${m.message.trim()}\n  ${source[m.lineNum - 1] ?? ""}\n  ${
-      " ".repeat(Math.max(0, m.linePos - 1))
-    }^`;
-  });
-  return new GpuError(`Cannot compile the kernel ${key} as its WGSL is wrong:\n${found.join("\n") || error.message}`, {
-    cause: error,
-  });
 }
