@@ -7,6 +7,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
+import config from "../deno.json" with { type: "json" };
 
 /** A process of the run: its name in the report and the arguments of deno. */
 export interface Step {
@@ -49,6 +50,10 @@ export function countTests(output: string, ok: boolean): Counts {
   return { passed: passed - named, failed: ok ? failed : Math.max(failed, 1), skipped: ignored + named };
 }
 
+function checkStep(command: string): Step {
+  return { name: command, args: command.split(" ").slice(1) };
+}
+
 /** The steps that `filters` select from the test `files` (paths from the root); all of them without filters. */
 export function planSteps(files: readonly string[], filters: readonly string[]): Step[] {
   const wants = (name: string) => filters.length === 0 || filters.includes(name);
@@ -61,7 +66,7 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
 
   const folders = Map.groupBy(byName ? files : chosen, (file) => file.split("/").slice(0, -1).slice(0, 2).join("/"));
   return [
-    ...(wants("check") ? [{ name: "check", args: ["task", "check"] }] : []),
+    ...(wants("check") ? config.tasks.check.split(" && ").map(checkStep) : []),
     ...folders.entries().map(([name, list]) => ({ name, args: ["test", ...testFlags, ...nameFlags, ...list] })),
     ...(wants("doc")
       ? [{ name: "doc", args: ["test", "--doc", "--allow-all", "--no-check", ...frozen, ...documented] }]
