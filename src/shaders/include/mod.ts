@@ -8,6 +8,7 @@ import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
+import rotate from "./rotate.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
@@ -16,4 +17,5 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "grid.wgsl": grid,
   "kv.wgsl": kv,
   "reduce.wgsl": reduce,
+  "rotate.wgsl": rotate,
 };

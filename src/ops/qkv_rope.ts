@@ -1,0 +1,114 @@
+import { ShapeError } from "../errors.ts";
+import { type Kernel, kernel } from "../gpu/mod.ts";
+import wgsl from "../shaders/qkv_rope.wgsl" with { type: "text" };
+import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+import { rmsNormReference } from "./rms_norm.ts";
+import { expectTable, rotaryEmbeddingReference, type RotaryOptions } from "./rotary_embedding.ts";
+
+const launch: Kernel = kernel("qkv_rope", wgsl);
+
+/** How the rows of {@linkcode qkvRope} are made up, and what is done to them. */
+export interface QkvRopeOptions extends RotaryOptions {
+  /** Query heads. */
+  heads: number;
+  /** Key and value heads. */
+  kvHeads: number;
+  /** Dimensions of a head. */
+  headDim: number;
+  /** [headDim] float32: weight of an RMS norm over each query head, before it is rotated (Qwen3). */
+  qNorm?: Tensor;
+  /** The same for key heads; both or none. */
+  kNorm?: Tensor;
+  /** `eps` of these norms. Default 1e-6. */
+  eps?: number;
+}
+
+/** What {@linkcode qkvRope} makes. */
+export interface QueryKeyValue<T = Tensor> {
+  /** [T, heads, headDim] */
+  q: T;
+  /** [T, kvHeads, headDim] */
+  k: T;
+  /** [T, kvHeads, headDim] */
+  v: T;
+}
+
+/**
+ * Splits a packed projection into queries, keys and values, and rotates queries and keys, in one kernel.
+ *
+ * @param qkv [T, (heads + 2·kvHeads)·headDim] float32: queries, keys, values
+ * @param table [P, 2, rotaryDim / 2] float32 as for {@linkcode rotaryEmbedding}; undefined splits only (GPT-2, BERT)
+ * @param positions [T] uint32, each below P; not read without a table
+ * @returns `q` [T, heads, headDim], `k` and `v` [T, kvHeads, headDim] float32
+ * @throws {ShapeError} if anything does not fit the heads
+ *
+ * @example
+ * ```ts
+ * import { openDevice, tensor } from "@tensaur/tensaur";
+ * import { qkvRope } from "@tensaur/tensaur/ops";
+ * await using device = await openDevice();
+ * const qkv = tensor(device, [1, 2, 3, 4], [1, 4]);
+ * const { q, k, v } = qkvRope(qkv, undefined, undefined, { heads: 2, kvHeads: 1, headDim: 1 });
+ * console.log(await q.read(), await k.read(), await v.read()); // [1, 2] [3] [4]
+ * ```
+ */
+export function qkvRope(
+  qkv: Tensor,
+  table: Tensor | undefined,
+  positions: Tensor | undefined,
+  options: QkvRopeOptions,
+): QueryKeyValue {
+  const { heads, kvHeads, headDim, qNorm, kNorm, eps, interleaved = false } = options;
+  const [tokens = 0] = expectShape("qkvRope", "qkv", qkv, ["T", (heads + 2 * kvHeads) * headDim]);
+  expectDtype("qkvRope", "qkv", qkv, "float32");
+  if (!positions !== !table || !qNorm !== !kNorm) {
+    const [both, found] = !positions === !table ? ["qNorm and kNorm", qNorm] : ["table and positions", table];
+    throw new ShapeError(
+      `Cannot run qkvRope as ${both} must come together: only the ${found ? "first" : "second"} came`,
+    );
+  }
+  const half = table && positions ? expectTable("qkvRope", table, positions, tokens, headDim) : 0;
+  for (const [name, norm] of Object.entries({ qNorm, kNorm })) {
+    if (norm) expectShape("qkvRope", name, norm, [headDim]), expectDtype("qkvRope", name, norm, "float32");
+  }
+  const q = empty(qkv.device, [tokens, heads, headDim]);
+  const k = empty(qkv.device, [tokens, kvHeads, headDim]);
+  const v = empty(qkv.device, [tokens, kvHeads, headDim]);
+  const rows = tokens * (heads + 2 * kvHeads);
+  launch(qkv.device, {
+    flags: { NORM: !!qNorm, ROPE: !!table, INTERLEAVED: !!table && interleaved },
+    overrides: {
+      HEADS: heads,
+      KV_HEADS: kvHeads,
+      HEAD_DIM: headDim,
+      HALF: half,
+      ...qNorm ? { EPS: eps ?? 1e-6 } : {},
+    },
+    bindings: { qkv, q, k, v, table, positions, q_norm: qNorm, k_norm: kNorm },
+    grid: [qNorm ? rows : Math.ceil(rows * Math.ceil(headDim / 2) / 64)],
+  });
+  return { q, k, v };
+}
+
+/** The same in plain loops: what the kernel must equal. */
+export function qkvRopeReference(
+  qkv: Float32Array,
+  table: Float32Array | undefined,
+  positions: ArrayLike<number>,
+  shape: { heads: number; kvHeads: number; headDim: number; half: number; interleaved?: boolean; eps?: number },
+  norms?: { q: Float32Array; k: Float32Array },
+): QueryKeyValue<Float32Array> {
+  const { heads, kvHeads, headDim, half, interleaved, eps } = shape;
+  const width = (heads + 2 * kvHeads) * headDim;
+  const columns = (from: number, count: number) =>
+    qkv.filter((_, i) => i % width >= from * headDim && i % width < (from + count) * headDim);
+  const turned = (x: Float32Array, norm: Float32Array | undefined) => {
+    const y = norm ? rmsNormReference(x, norm, eps) : x;
+    return table ? rotaryEmbeddingReference(y, table, positions, headDim, half, interleaved) : y;
+  };
+  return {
+    q: turned(columns(0, heads), norms?.q),
+    k: turned(columns(heads, kvHeads), norms?.k),
+    v: columns(heads + kvHeads, kvHeads),
+  };
+}
