@@ -15,8 +15,8 @@ export interface Batch extends Disposable {
   readonly positions: Tensor;
   /** [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`. */
   readonly cuSeqlens: Tensor;
-  /** [T] uint32: the segment of each token (BERT's token type), where given. */
-  readonly tokenTypes?: Tensor;
+  /** [T] uint32: the segment of each token, BERT's token type; zeros where none is given. */
+  readonly tokenTypes: Tensor;
   /** B: number of sequences. */
   readonly size: number;
   /** T: number of tokens. */
@@ -86,7 +86,7 @@ export function unpad(device: Device, inputs: ModelInputs, past: readonly number
     }
     return tokens.length - before;
   });
-  return { batch: packBatch(device, tokens, positions, lengths, tokenTypeIds && types), places, width };
+  return { batch: packBatch(device, tokens, positions, lengths, types), places, width };
 }
 
 /** A packed batch of what is given. */
@@ -95,11 +95,11 @@ export function packBatch(
   tokens: readonly number[],
   positions: readonly number[],
   lengths: readonly number[],
-  types?: readonly number[],
+  types: readonly number[] = tokens.map(() => 0),
 ): Batch {
   const starts = lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
   const put = (data: readonly number[]) => tensor(device, data, [data.length], "uint32");
-  const tensors = [put(tokens), put(positions), put(starts), ...types ? [put(types)] : []] as const;
+  const tensors = [put(tokens), put(positions), put(starts), put(types)] as const;
   return {
     tokens: tensors[0],
     positions: tensors[1],

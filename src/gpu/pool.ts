@@ -46,7 +46,6 @@ const SLACK = 1.5, MAX_IDLE = 64 * 2 ** 20;
 export class BufferPool {
   readonly #gpu: GPUDevice;
   readonly #guard: Guard;
-  readonly #budget: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #live = new Set<PoolBuffer>();
   readonly #owners = new Map<PoolBuffer, Arena>();
@@ -60,10 +59,14 @@ export class BufferPool {
   #peak = 0;
 
   /** A pool of `gpu`'s memory that never holds more than `budget` bytes. */
-  constructor(gpu: GPUDevice, guard: Guard, budget: number) {
+  constructor(
+    gpu: GPUDevice,
+    guard: Guard,
+    /** Most bytes to hold at a time. */
+    readonly budget: number,
+  ) {
     this.#gpu = gpu;
     this.#guard = guard;
-    this.#budget = budget;
     guard.describeMemory = () => `${formatBytes(this.#inUse)} in use, ${this.#last}`;
   }
 
@@ -180,10 +183,10 @@ export class BufferPool {
     if (size > limit) {
       throw this.#outOfMemory(size, label, `a buffer of the device holds at most ${formatBytes(limit)}`);
     }
-    const most = Math.min(this.#budget, SLACK * Math.max(this.#peak, this.#inUse + size) + MAX_IDLE);
+    const most = Math.min(this.budget, SLACK * Math.max(this.#peak, this.#inUse + size) + MAX_IDLE);
     if (this.#inUse + this.#cached + size > most) this.trim();
-    if (this.#inUse + size > this.#budget) {
-      throw this.#outOfMemory(size, label, `the memory budget is ${formatBytes(this.#budget)}`);
+    if (this.#inUse + size > this.budget) {
+      throw this.#outOfMemory(size, label, `the memory budget is ${formatBytes(this.budget)}`);
     }
     this.#last = `the last allocation asked for ${formatBytes(size)} for ${label}`;
     const gpu = this.#guard.call(

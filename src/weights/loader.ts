@@ -53,13 +53,7 @@ export class WeightLoader implements WeightSource, Disposable {
 
   /** Loads a vector as float32. */
   async vector(name: string, length: number): Promise<Tensor> {
-    const info = this.#info(name);
-    const bytes = await this.#checkpoint.read(info.name);
-    const data = info.dtype === "F64"
-      ? Float32Array.from(new Float64Array(bytes.buffer as ArrayBuffer, 0, length))
-      : Float32Array.from(decode(bytes.slice().buffer, DTYPES[info.dtype]!) as Float32Array);
-    await this.#count(info, bytes.byteLength);
-    return this.#own(keep(this.#device, tensor(this.#device, data, [length])));
+    return this.#vector(await this.#numbers(name), length);
   }
 
   /** Loads a linear layer. */
@@ -107,14 +101,26 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   async #bias(names: readonly string[], outs: readonly number[]): Promise<Tensor> {
-    const parts: number[] = [];
+    const bias = new Float32Array(outs.reduce((sum, n) => sum + n, 0));
+    let at = 0;
     for (const [i, name] of names.entries()) {
-      const part = await this.vector(`${name}.bias`, outs[i]!);
-      if (names.length === 1) return part;
-      parts.push(...await part.read());
-      part.dispose();
+      bias.set(await this.#numbers(`${name}.bias`), at);
+      at += outs[i]!;
     }
-    return this.#own(keep(this.#device, tensor(this.#device, parts, [parts.length])));
+    return this.#vector(bias, bias.length);
+  }
+
+  #vector(data: Float32Array, length: number): Tensor {
+    return this.#own(keep(this.#device, tensor(this.#device, data, [length])));
+  }
+
+  /** A small tensor as float32 numbers on the host. */
+  async #numbers(name: string): Promise<Float32Array> {
+    const info = this.#info(name);
+    const bytes = (await this.#checkpoint.read(info.name)).slice();
+    await this.#count(info, bytes.byteLength);
+    if (info.dtype === "F64") return Float32Array.from(new Float64Array(bytes.buffer));
+    return Float32Array.from(decode(bytes.buffer, DTYPES[info.dtype]!));
   }
 
   /** Reads a matrix in pieces of whole rows and gives each to `pack`, with its first row. */

@@ -1,0 +1,121 @@
+/**
+ * What a model family has to say: its config, its weights, its forward pass, its heads.
+ *
+ * @module
+ */
+import type { AttentionOptions, Batch, Cache } from "../cache/mod.ts";
+import { type Tensor, tidy } from "../tensor/mod.ts";
+import type { WeightSource } from "../weights/source.ts";
+import type { ConfigJson } from "./config.ts";
+import type { RopeConfig } from "./rope.ts";
+
+/** What a model is loaded for. */
+export type Task =
+  | "causal-lm"
+  | "masked-lm"
+  | "sequence-classification"
+  | "token-classification"
+  | "question-answering"
+  | "base";
+
+/** How a layer keeps what it has seen; caches need to know. */
+export type LayerKind = "full" | "sliding";
+
+/** What every family's config has. */
+export interface FamilyConfig {
+  /** Number of token ids. */
+  vocabSize: number;
+  /** D. */
+  hiddenSize: number;
+  /** Positions that the model was made for. */
+  maxPositionEmbeddings: number;
+  /** How each layer attends. */
+  attention: readonly AttentionOptions[];
+  /** H, Hkv and Dh. */
+  heads: number;
+  /** Key and value heads. */
+  kvHeads: number;
+  /** Length of a head. */
+  headDim: number;
+}
+
+/** One forward pass. */
+export interface Pass {
+  /** The tokens. */
+  batch: Batch;
+  /** What attends, and remembers. */
+  cache: Cache;
+  /** Rotary table that reaches `batch.maxPosition`, for families with rotary embeddings. */
+  table?: Tensor;
+  /** If given, the input of each layer and the final state are pushed here. */
+  hiddenStates?: Tensor[];
+  /** If given, each layer's attention probabilities [H, T, S] are pushed here. */
+  attentions?: Tensor[];
+}
+
+/** What stands on a model's last hidden state. */
+export interface Head<Config, Weights> {
+  /** What it is for. */
+  task: Task;
+  /** Whether its logits are one row a token (else one row a sequence). */
+  perToken: boolean;
+  /** Loads its weights and returns how it is applied; undefined where the checkpoint has no such head. */
+  load(source: WeightSource, config: Config, weights: Weights): Promise<ApplyHead | undefined>;
+}
+
+/** Hidden states [T, D] to logits [T or B, …]; of a base model, to its pooled output [B, D]. */
+export type ApplyHead = (hidden: Tensor, batch: Batch) => Tensor;
+
+/** A family of models. This is all a model file has to say. */
+export interface Family<Config extends FamilyConfig = FamilyConfig, Weights = unknown> {
+  /** `model_type` in config.json, aliases included. */
+  readonly modelTypes: readonly string[];
+  /** Prefix of the base model's tensors, which some checkpoints leave out. */
+  readonly prefix: string;
+  /** Tensors that some checkpoints hold and nothing needs. */
+  readonly ignore: readonly RegExp[];
+  /** Reads config.json. */
+  config(json: ConfigJson): Config;
+  /** Rotary settings, where there are any. */
+  rope?(config: Config): RopeConfig;
+  /** The typed weight tree. */
+  weights(source: WeightSource, config: Config): Promise<Weights>;
+  /** Hidden states [T, D] of the last layer. */
+  forward(config: Config, weights: Weights, pass: Pass): Tensor;
+  /** Heads by the architecture's name in config.json. */
+  readonly heads: Readonly<Record<string, Head<Config, Weights>>>;
+}
+
+/** A family for the registry: its own types stay its own. */
+export function defineFamily<Config extends FamilyConfig, Weights>(family: Family<Config, Weights>): Family {
+  return family as unknown as Family;
+}
+
+/** Runs one layer: its temporaries, and its input unless hidden states are collected, return to the pool. */
+export function layer(pass: Pass, x: Tensor, fn: (x: Tensor) => Tensor): Tensor {
+  const kept = pass.attentions?.length ?? 0;
+  const { y } = tidy(x.device, () => {
+    const y = fn(x);
+    return { y, attentions: pass.attentions?.slice(kept) };
+  });
+  if (pass.hiddenStates) pass.hiddenStates.push(x);
+  else x.dispose();
+  return y;
+}
+
+/** How each of `layers` layers attends. */
+export function attentionOptions(
+  layers: number,
+  headDim: number,
+  window: (layer: number) => number | undefined = () => undefined,
+  causal = true,
+): AttentionOptions[] {
+  return Array.from({ length: layers }, (_, i) => ({ scale: 1 / Math.sqrt(headDim), causal, window: window(i) }));
+}
+
+/** Loads `layers` layers one after the other. */
+export async function loadLayers<T>(layers: number, load: (layer: number) => Promise<T>): Promise<T[]> {
+  const out: T[] = [];
+  for (let i = 0; i < layers; i++) out.push(await load(i));
+  return out;
+}

@@ -1,0 +1,229 @@
+/**
+ * From a folder or a hub id to a model on the GPU.
+ *
+ * @module
+ */
+import { LimitError, NotSupportedError, ValueError } from "../errors.ts";
+import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
+import type { Progress } from "../progress.ts";
+import { type Checkpoint, openCheckpoint } from "../weights/checkpoint.ts";
+import { exists, readJson } from "../weights/files.ts";
+import { resolveModel } from "../weights/hub.ts";
+import { WeightLoader } from "../weights/loader.ts";
+import { type PlannedWeight, type WeightDtype, WeightPlan } from "../weights/source.ts";
+import type { ConfigJson } from "./config.ts";
+import type { Family, FamilyConfig, Head, Task } from "./family.ts";
+import { Model } from "./model.ts";
+import { familyOf } from "./registry.ts";
+
+/** What {@linkcode planModel} takes. */
+export interface PlanOptions {
+  /** What matrices are kept as. Default "auto": the checkpoint's own dtype. */
+  dtype?: WeightDtype | "auto";
+  /** What the model is for. Default: what `architectures` of config.json says. */
+  task?: Task;
+  /** Branch, tag or commit on the hub. Default "main". */
+  revision?: string;
+  /** Told about downloads, loading and compilation. */
+  onProgress?: (progress: Progress) => void;
+  /** Stops the work. */
+  signal?: AbortSignal;
+}
+
+/** What {@linkcode loadModel} takes. */
+export interface LoadOptions extends PlanOptions {
+  /** Where to load it. Default: a device of its own, closed with the model. */
+  device?: Device;
+}
+
+/** What is known of a model before its weights are read. */
+export interface ModelPlan {
+  /** The model's folder. */
+  path: string;
+  /** The parsed config.json. */
+  json: ConfigJson;
+  /** Its `model_type`. */
+  modelType: string;
+  /** What it is for. */
+  task: Task;
+  /** What matrices will be kept as. */
+  dtype: WeightDtype;
+  /** Each weight, with its shape and bytes. */
+  weights: PlannedWeight[];
+  /** Bytes of all weights on the GPU. */
+  byteLength: number;
+  /** Bytes of keys and values of one token in a cache. */
+  cacheBytesPerToken: number;
+  /** Sizes of the model. */
+  sizes: FamilyConfig;
+}
+
+const DTYPES: readonly WeightDtype[] = ["float32", "float16", "bfloat16"];
+
+interface Opened {
+  plan: ModelPlan;
+  family: Family;
+  head?: Head<FamilyConfig, unknown>;
+  checkpoint: Checkpoint;
+}
+
+/**
+ * Loads a model from a folder of Hugging Face's layout, or from the hub.
+ *
+ * @param pathOrHubId a folder with config.json and safetensors, or "owner/name"
+ * @throws {NotSupportedError} if its `model_type`, or a value in config.json, is not supported
+ * @throws {ModelFormatError} if a file is malformed, or tensors are missing, surplus or of wrong shapes
+ * @throws {LimitError} if it does not fit the device's memory budget
+ * @throws {AbortError} if `signal` fires
+ *
+ * @example
+ * ```ts
+ * import { generate, loadModel, loadTokenizer } from "@tensaur/tensaur";
+ * using model = await loadModel("models/tensaur-tiny", { dtype: "float32" });
+ * const tokenizer = await loadTokenizer("models/tensaur-tiny");
+ * const { sequences } = await generate(model, tokenizer("Once upon a time"), { maxNewTokens: 8, doSample: false });
+ * console.log(tokenizer.decode(sequences[0]!, { skipSpecialTokens: true }));
+ * ```
+ */
+export async function loadModel(pathOrHubId: string, options: LoadOptions = {}): Promise<Model> {
+  const opened = await open(pathOrHubId, options);
+  using checkpoint = opened.checkpoint;
+  const { plan, family, head } = opened;
+  const device = options.device ?? await openDevice();
+  const { onProgress, signal } = options;
+  try {
+    checkFits(plan, device);
+    const loader = new WeightLoader(device, checkpoint, {
+      dtype: plan.dtype,
+      prefix: family.prefix,
+      onProgress,
+      signal,
+    });
+    using _cleanup = loader;
+    const weights = await family.weights(loader, plan.sizes);
+    const apply = await head?.load(loader, plan.sizes, weights);
+    await device.synchronize();
+    return new Model({
+      device,
+      json: plan.json,
+      generationConfig: await generationConfigOf(plan.path),
+      family,
+      config: plan.sizes,
+      weights,
+      task: plan.task,
+      perToken: head?.perToken ?? false,
+      head: apply,
+      dtype: plan.dtype,
+      owned: loader.take(),
+      ownsDevice: options.device === undefined,
+      path: plan.path,
+    });
+  } catch (error) {
+    if (!options.device) device.close();
+    throw error;
+  }
+}
+
+/**
+ * What loading a model would do: its weights, their shapes, dtypes and bytes. Reads config.json and the headers only.
+ *
+ * @throws as {@linkcode loadModel}
+ */
+export async function planModel(pathOrHubId: string, options: PlanOptions = {}): Promise<ModelPlan> {
+  const { plan, checkpoint } = await open(pathOrHubId, options);
+  checkpoint[Symbol.dispose]();
+  return plan;
+}
+
+async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> {
+  const { revision, onProgress, signal } = options;
+  const { dir } = await resolveModel(pathOrHubId, { revision, onProgress, signal });
+  const json = await readJson(dir, "config.json");
+  const family = familyOf(json);
+  const sizes = family.config(json);
+  const dtype = dtypeOf(json, options.dtype);
+  const [task, head] = headOf(family, json, options.task);
+  const checkpoint = await openCheckpoint(dir);
+  try {
+    const plan = new WeightPlan(checkpoint, family.prefix, dtype);
+    const weights = await family.weights(plan, sizes);
+    await head?.load(plan, sizes, weights);
+    plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json));
+    const { kvHeads, headDim, attention } = sizes;
+    return {
+      family,
+      head,
+      checkpoint,
+      plan: {
+        path: dir,
+        json,
+        modelType: String(json.model_type),
+        task,
+        dtype,
+        weights: plan.weights,
+        byteLength: plan.byteLength,
+        cacheBytesPerToken: 2 * attention.length * kvHeads * headDim * (dtype === "float32" ? 4 : 2),
+        sizes,
+      },
+    };
+  } catch (error) {
+    checkpoint[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** A tied output layer is also in some files; it is the embedding. */
+function ignored(family: Family, json: ConfigJson): readonly RegExp[] {
+  return json.tie_word_embeddings === false ? family.ignore : [...family.ignore, /^lm_head\.weight$/];
+}
+
+function dtypeOf(json: ConfigJson, dtype: PlanOptions["dtype"] = "auto"): WeightDtype {
+  if (dtype !== "auto") {
+    if (DTYPES.includes(dtype)) return dtype;
+    throw new ValueError(
+      `Cannot load the model as dtype must be auto, ${DTYPES.join(", ")}: current value is "${dtype}"`,
+    );
+  }
+  const stored = json.dtype ?? json.torch_dtype;
+  return DTYPES.find((name) => name === stored) ?? "float32";
+}
+
+function architectureOf(json: ConfigJson): string | undefined {
+  const [name] = Array.isArray(json.architectures) ? json.architectures : [];
+  return typeof name === "string" ? name : undefined;
+}
+
+function headOf(family: Family, json: ConfigJson, task?: Task): [Task, Head<FamilyConfig, unknown>?] {
+  const heads = Object.entries(family.heads);
+  const supported = [...new Set([...heads.map(([, head]) => head.task), "base"])].join(", ");
+  if (task !== undefined) {
+    const head = heads.find(([, head]) => head.task === task)?.[1];
+    if (head || task === "base") return [task, head];
+    throw new NotSupportedError(
+      `Cannot load a ${json.model_type} model as its task must be one of ${supported}: current value is "${task}"`,
+    );
+  }
+  const architecture = architectureOf(json);
+  const head = architecture ? family.heads[architecture] : undefined;
+  if (head) return [head.task, head];
+  if (architecture === undefined || architecture.endsWith("Model")) return ["base"];
+  throw new NotSupportedError(
+    `Cannot load the model as its architecture must be one of ${heads.map(([name]) => name).join(", ")}: ` +
+      `current value is "${architecture}"`,
+    { hint: `Pass task: one of ${supported}.` },
+  );
+}
+
+function checkFits({ byteLength, path }: ModelPlan, device: Device): void {
+  const room = device.pool.budget - device.pool.stats.bytesInUse;
+  if (byteLength <= room) return;
+  throw new LimitError(
+    `Cannot load ${path} as its weights must fit the memory budget: they take ${formatBytes(byteLength)}, ` +
+      `${formatBytes(Math.max(0, room))} are free`,
+    { hint: "Raise memoryBudget, or use a smaller dtype or model." },
+  );
+}
+
+async function generationConfigOf(dir: string): Promise<ConfigJson> {
+  return await exists(dir, "generation_config.json") ? await readJson(dir, "generation_config.json") : {};
+}

@@ -1,0 +1,238 @@
+/**
+ * A loaded model: padded rows in, padded tensors out, packed in between.
+ *
+ * @module
+ */
+import { type Batch, type Cache, DynamicCache, type ModelInputs, NoCache, unpad, type Unpadded } from "../cache/mod.ts";
+import { LimitError, ValueError } from "../errors.ts";
+import type { Device } from "../gpu/mod.ts";
+import { poolRows, scatterRows } from "../ops/mod.ts";
+import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import type { WeightDtype } from "../weights/source.ts";
+import type { ConfigJson } from "./config.ts";
+import type { ApplyHead, Family, FamilyConfig, Pass, Task } from "./family.ts";
+import { RopeTable } from "./rope.ts";
+
+/** What {@linkcode Model.forward} gives beside the logits. */
+export interface ForwardOptions {
+  /** Keys and values of earlier calls; the inputs follow them, and are added. */
+  cache?: Cache;
+  /** Give the embeddings, each layer's output and the final state. */
+  outputHiddenStates?: boolean;
+  /** Give each layer's attention probabilities. */
+  outputAttentions?: boolean;
+}
+
+/** What a forward pass gives; every tensor is float32, and values at padded places are zero. */
+export interface ModelOutput extends Disposable {
+  /** [B, S, V] of a language model, [B, S, labels] over tokens, [B, labels] over sequences. */
+  logits?: Tensor;
+  /** [B, S, D]. */
+  lastHiddenState?: Tensor;
+  /** [B, D] of a base model that has a pooler. */
+  poolerOutput?: Tensor;
+  /** Embeddings, then each layer's output, the last one after the final norm: [B, S, D] each. */
+  hiddenStates?: Tensor[];
+  /** Of each layer, the packed probabilities [H, T, keys]: rows are the real tokens of all sequences in order. */
+  attentions?: Tensor[];
+  /** The cache that was passed in. */
+  cache?: Cache;
+}
+
+/** What {@linkcode loadModel} hands to a {@linkcode Model}. */
+export interface ModelParts {
+  /** Where the weights lie. */
+  device: Device;
+  /** The parsed config.json. */
+  json: ConfigJson;
+  /** The parsed generation_config.json; empty where there is none. */
+  generationConfig: ConfigJson;
+  /** The family. */
+  family: Family;
+  /** Its config. */
+  config: FamilyConfig;
+  /** Its weights. */
+  weights: unknown;
+  /** What it is loaded for. */
+  task: Task;
+  /** Whether the head gives one row a token. */
+  perToken: boolean;
+  /** The head, where there is one. */
+  head?: ApplyHead;
+  /** What matrices are kept as. */
+  dtype: WeightDtype;
+  /** Everything that holds GPU memory. */
+  owned: Disposable[];
+  /** Whether the device is closed with the model. */
+  ownsDevice: boolean;
+  /** The model's folder. */
+  path: string;
+}
+
+/** A model on a device. Make one with {@linkcode loadModel}. */
+export class Model implements Disposable {
+  readonly #parts: ModelParts;
+  readonly #rope: RopeTable | undefined;
+  #disposed = false;
+
+  /** Use {@linkcode loadModel}. */
+  constructor(parts: ModelParts) {
+    this.#parts = parts;
+    const rope = parts.family.rope?.(parts.config);
+    this.#rope = rope && new RopeTable(parts.device, rope);
+  }
+
+  /** The device it is on. */
+  get device(): Device {
+    return this.#parts.device;
+  }
+
+  /** The parsed config.json, with its own keys. */
+  get config(): ConfigJson {
+    return this.#parts.json;
+  }
+
+  /** The parsed generation_config.json, with its own keys; empty where there is none. */
+  get generationConfig(): ConfigJson {
+    return this.#parts.generationConfig;
+  }
+
+  /** What it was loaded for. */
+  get task(): Task {
+    return this.#parts.task;
+  }
+
+  /** What matrices are kept as. */
+  get dtype(): WeightDtype {
+    return this.#parts.dtype;
+  }
+
+  /** Sizes that generation needs: vocabulary, positions, heads. */
+  get sizes(): FamilyConfig {
+    return this.#parts.config;
+  }
+
+  /** The model's folder. */
+  get path(): string {
+    return this.#parts.path;
+  }
+
+  /** A new cache that fits the model: float16 keys for 16-bit weights, else float32. */
+  newCache(): DynamicCache {
+    return new DynamicCache({ dtype: this.cacheDtype });
+  }
+
+  /** What the model's own caches store keys and values in. */
+  get cacheDtype(): "float32" | "float16" {
+    return this.dtype === "float32" || this.sizes.headDim % 2 !== 0 ? "float32" : "float16";
+  }
+
+  /**
+   * One forward pass over padded rows.
+   *
+   * @throws {ValueError} if an id is no token, or a row has no token at all
+   * @throws {LimitError} if a sequence is longer than the model's positions allow
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from "@tensaur/tensaur";
+   * using model = await loadModel("models/tensaur-tiny");
+   * using output = await model.forward({ inputIds: [[2043, 55, 17]] });
+   * console.log(output.logits?.shape); // [1, 3, 2048]
+   * ```
+   */
+  // deno-lint-ignore require-await -- the contract is a promise: later caches await their layers
+  async forward(inputs: ModelInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
+    const { device, sizes } = this;
+    const cache = options.cache ?? new NoCache();
+    using packed = disposable(unpad(device, inputs, cache.lengths, sizes.vocabSize));
+    const { batch } = packed;
+    if (batch.lengths.some((n) => n === 0)) {
+      throw new ValueError(
+        `Cannot run the model as each row must have a token: rows have ${batch.lengths} real tokens`,
+      );
+    }
+    cache.reserve(batch.size, batch.lengths);
+    const output = tidy(device, () => this.#outputs(packed, cache, options));
+    const tensors = Object.values(output).flat();
+    for (const t of tensors) keep(device, t);
+    return { ...output, cache: options.cache, [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()) };
+  }
+
+  /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */
+  hidden(batch: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions"> = {}): Tensor {
+    const { family, config, weights } = this.#parts;
+    this.#checkLength(batch);
+    return family.forward(config, weights, { batch, cache, table: this.#rope?.table(batch.maxPosition), ...collect });
+  }
+
+  /** Logits of the last token of each sequence of a packed batch: [B, V]. */
+  nextLogits(batch: Batch, cache: Cache): Tensor {
+    return tidy(this.device, () => {
+      const last = poolRows(this.hidden(batch, cache), batch.cuSeqlens, "last"); // [B, D]
+      return this.#head()(last, batch);
+    });
+  }
+
+  /** Whether one recorded step serves every length from `from` to `to`. */
+  replayable(from: number, to: number): boolean {
+    return this.#rope?.stable(to, from) ?? true;
+  }
+
+  /** Returns the memory. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#rope?.dispose();
+    for (const value of this.#parts.owned) value[Symbol.dispose]();
+    if (this.#parts.ownsDevice) this.device.close();
+  }
+
+  /** As {@linkcode dispose}. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #head(): ApplyHead {
+    const { head } = this.#parts;
+    if (head) return head;
+    throw new ValueError(`Cannot give logits as the model must be loaded with a head: its task is "${this.task}"`, {
+      hint: 'Load a checkpoint of a language model, or pass task: "causal-lm".',
+    });
+  }
+
+  #outputs(
+    { batch, places, width }: Unpadded,
+    cache: Cache,
+    { outputHiddenStates, outputAttentions }: ForwardOptions,
+  ): Omit<ModelOutput, "cache" | typeof Symbol.dispose> {
+    const hiddenStates: Tensor[] | undefined = outputHiddenStates ? [] : undefined;
+    const attentions: Tensor[] | undefined = outputAttentions ? [] : undefined;
+    const { head, perToken } = this.#parts;
+    const hidden = this.hidden(batch, cache, { hiddenStates, attentions });
+    const index = tensor(this.device, places, [places.length], "uint32");
+    const rows = batch.size * width;
+    const pad = (x: Tensor) => scatterRows(x, index, rows).reshape([batch.size, width, x.shape[1]!]);
+    const logits = head?.(hidden, batch);
+    const result = perToken && logits ? pad(logits) : logits;
+    return {
+      ...result && { [this.task === "base" ? "poolerOutput" : "logits"]: result },
+      lastHiddenState: pad(hidden),
+      ...hiddenStates && { hiddenStates: hiddenStates.map(pad) },
+      ...attentions && { attentions },
+    };
+  }
+
+  #checkLength({ maxPosition }: Batch): void {
+    const { maxPositionEmbeddings } = this.sizes;
+    if (this.#rope || maxPosition <= maxPositionEmbeddings) return; // rotary embeddings go on; learned ones end
+    throw new LimitError(
+      `Cannot run the model as a sequence must have at most ${maxPositionEmbeddings} tokens: it has ${maxPosition}`,
+      { hint: "Truncate the text: tokenizer(text, { truncation: true, maxLength })." },
+    );
+  }
+}
+
+function disposable(packed: Unpadded): Unpadded & Disposable {
+  return { ...packed, [Symbol.dispose]: () => packed.batch[Symbol.dispose]() };
+}
