@@ -36,8 +36,7 @@ const usage = `Usage: ./tensaur test [filter...] [--full]
 
   filter   "check" (format, lint, types, package), "doc" (examples in the docs), a part of a test file's path,
            or, where no path has it, a part of a test's name; nothing runs everything
-  --full   the long tests too
-  --jobs   how many processes run at once (default 1)`;
+  --full   the long tests too`;
 
 /** Reads what `deno test` printed; a run that broke off counts what it finished, and one failure. */
 export function countTests(output: string, ok: boolean): Counts {
@@ -120,43 +119,44 @@ function testFiles(folder: string): string[] {
   });
 }
 
+function write(text: string): void {
+  for (let rest = new TextEncoder().encode(text); rest.length > 0;) rest = rest.subarray(Deno.stdout.writeSync(rest));
+}
+
+function readArguments(): { full?: boolean; help?: boolean; filters: string[] } {
+  const options = { full: { type: "boolean" }, help: { type: "boolean", short: "h" } } as const;
+  try {
+    const { values, positionals } = parseArgs({ allowPositionals: true, options });
+    return { ...values, filters: positionals };
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${usage}`);
+    Deno.exit(2);
+  }
+}
+
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      full: { type: "boolean" },
-      jobs: { type: "string", default: "1" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help) {
+  const { full, help, filters } = readArguments();
+  if (help) {
     console.log(usage);
     return 0;
   }
-  if (values.full) Deno.env.set("TENSAUR_TEST_FULL", "1");
+  if (full) Deno.env.set("TENSAUR_TEST_FULL", "1");
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
   const red: string[] = [];
-  const queue = planSteps(testFiles("tests"), positionals);
-  const jobs = Number(values.jobs);
-  const write = (text: string) => Deno.stdout.writeSync(new TextEncoder().encode(text));
-  const work = async () => {
-    for (let step = queue.shift(); step; step = queue.shift()) {
-      const start = performance.now();
-      if (jobs === 1) write(`\n== ${step.name}\n`);
-      let held = ""; // side by side, a step's output is kept until it ends
-      const counts = await runStep(step, jobs === 1 ? write : (text) => held += text);
-      if (jobs !== 1) write(`\n== ${step.name}\n${held}`);
-      const seconds = ((performance.now() - start) / 1000).toFixed(1);
-      write(`== ${step.name}: ${counts.passed} passed, ${counts.failed} failed, ${seconds} s\n`);
-      if (counts.failed > 0) red.push(step.name);
-      for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
-    }
-  };
-  await Promise.all(Array.from({ length: jobs }, work));
+  // One after the other: lavapipe uses every core already, so two at once took longer.
+  for (const step of planSteps(testFiles("tests"), filters)) {
+    const start = performance.now();
+    write(`\n== ${step.name}\n`);
+    const counts = await runStep(step, write);
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    write(`== ${step.name}: ${counts.passed} passed, ${counts.failed} failed, ${seconds} s\n`);
+    if (counts.failed > 0) red.push(step.name);
+    for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
+  }
   const none = total.passed + total.failed === 0;
-  if (none) console.log(`\nNo test matches: ${positionals.join(" ")}`);
-  if (red.length > 0) console.log(`\nfailed: ${red.join(", ")}`);
-  console.log(`\n${total.passed} passed, ${total.failed} failed${total.skipped ? `, ${total.skipped} skipped` : ""}`);
+  if (none) write(`\nNo test matches: ${filters.join(" ")}\n`);
+  if (red.length > 0) write(`\nfailed: ${red.join(", ")}\n`);
+  write(`\n${total.passed} passed, ${total.failed} failed${total.skipped ? `, ${total.skipped} skipped` : ""}\n`);
   return none || total.failed > 0 ? 1 : 0;
 }
 
