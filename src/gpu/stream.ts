@@ -128,7 +128,11 @@ export class Stream {
    *
    * @throws {ValueError} while capturing
    */
-  async read(buffer: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
+  read(buffer: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
+    return quiet(this.#read(buffer, offset, size));
+  }
+
+  async #read(buffer: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
     this.#refuseInCapture("read to the host");
     const padded = Math.max(4, Math.ceil(size / 4) * 4);
     const staging = this.#staging.acquire(padded);
@@ -138,12 +142,13 @@ export class Stream {
     const mapped = this.#guard.call("map a GPU buffer", () => staging.mapAsync(MAP_READ, 0, padded));
     await this.#guard.race(mapped, "a read from the GPU");
     await this.#guard.check();
-    return this.#guard.call("read a mapped buffer", () => {
+    const copied = Promise.try(() => { // raced, so that a loss in these calls is told as one
       const bytes = staging.getMappedRange(0, padded).slice(0, size);
       staging.unmap();
       this.#staging.release(staging);
       return bytes;
     });
+    return await this.#guard.race(copied, "a mapped buffer");
   }
 
   /** Resolves when all work is done and no error has come of it. */
@@ -218,6 +223,15 @@ export class Stream {
     this.counters.submits++;
     for (const { kind } of commands) kind === "dispatch" ? this.counters.dispatches++ : this.counters.copies++;
   }
+}
+
+/**
+ * `promise`, whose rejection need not be seen: of several reads in flight, the error of one ends the work before the
+ * others are awaited, and the device gives the same error to all that comes after.
+ */
+export function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 function encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {

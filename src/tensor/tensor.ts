@@ -4,7 +4,7 @@
  * @module
  */
 import { DtypeError, ShapeError } from "../errors.ts";
-import type { Bindable, Device } from "../gpu/mod.ts";
+import { type Bindable, type Device, quiet } from "../gpu/mod.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
 import { bytesPerElement, decode, type Dtype, DTYPES, encode, type TensorData, type TypedArray } from "./dtype.ts";
 import { own } from "./scope.ts";
@@ -108,9 +108,9 @@ export class Tensor implements Disposable, Bindable {
   }
 
   /** The elements, on the host, once everything recorded so far has run; bfloat16 is given as float32. */
-  async read(): Promise<TypedArray> {
-    const bytes = await this.device.stream.read(this.buffer.gpu, this.byteOffset, this.byteLength);
-    return decode(bytes, this.dtype);
+  read(): Promise<TypedArray> {
+    const bytes = this.device.stream.read(this.buffer.gpu, this.byteOffset, this.byteLength);
+    return quiet(bytes.then((bytes) => decode(bytes, this.dtype)));
   }
 
   /** Overwrites the elements from the host. */
