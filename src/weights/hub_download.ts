@@ -57,7 +57,6 @@ export async function downloadBlob(
 
 /** Receives what is missing, then compares the hash; a wrong one after a resumption earns one start from zero. */
 async function transfer({ job, commit, file, partial, onBytes }: Transfer): Promise<void> {
-  if (partial.loaded > file.size) await partial.restart();
   if (partial.loaded < file.size) await receive({ job, commit, file, partial, onBytes });
   const expected = blobName(file);
   const actual = partial.digest();

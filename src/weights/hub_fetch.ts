@@ -150,9 +150,10 @@ export function broken(job: HubJob, what: string, url: URL, cause: unknown): Ten
   );
 }
 
-/** The runtime's message quotes the address: its query may hold a signature, so it is cut off. */
-function reasonOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message.replace(/\?[^\s)]*/g, "?…") : String(cause);
+/** What the runtime says. It quotes the address, whose query may hold a signature and is cut off. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? reasonOf(error.cause) : error.message.replace(/\?[^\s)]*/g, "?…");
 }
 
 function redirected(job: HubJob, what: string, from: URL, location: string | null): URL {

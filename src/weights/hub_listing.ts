@@ -12,7 +12,7 @@ const MAX_FILES = 100_000;
 
 /** The commit that the job's revision stands at now. */
 export async function resolveCommit(job: HubJob): Promise<string> {
-  const { modelInfo } = await import("@huggingface/hub");
+  const { modelInfo } = await hubPackage(job);
   const { sha } = await listed(job, () =>
     modelInfo({
       name: job.repo,
@@ -30,7 +30,7 @@ export async function resolveCommit(job: HubJob): Promise<string> {
 
 /** Every file of a commit, with size and hashes. */
 export async function listTree(job: HubJob, commit: string): Promise<HubFile[]> {
-  const { listFiles } = await import("@huggingface/hub");
+  const { listFiles } = await hubPackage(job);
   return await listed(job, async () => {
     const files: HubFile[] = [];
     const entries = listFiles({
@@ -59,6 +59,19 @@ export async function listTree(job: HubJob, commit: string): Promise<HubFile[]> 
     }
     return files;
   });
+}
+
+/** Loaded here and not at the top: a local model needs none of its 5 MB. */
+async function hubPackage(job: HubJob): Promise<typeof import("@huggingface/hub")> {
+  try {
+    return await import("@huggingface/hub");
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new DownloadError(
+      `Cannot download ${job.repo} as the package @huggingface/hub must load: current answer is ${reason}`,
+      { cause, hint: "Run once with access to the npm registry, or pass a local folder." },
+    );
+  }
 }
 
 /** The `fetch` that the package gets: it adds the token where it may go, and reads each answer within its retries. */

@@ -43,7 +43,6 @@ export class PartialBlob {
 
   async #rehash(signal: AbortSignal | undefined): Promise<void> {
     const { size } = await this.#file.stat();
-    if (size > this.#expected.size) return await this.restart();
     const chunk = new Uint8Array(1 << 20);
     while (this.loaded < size) {
       throwIfAborted(signal, `the download of ${this.#expected.path}`);

@@ -239,10 +239,15 @@ async function downloadFiles(
   if (errors.length > 0) throw errors[0];
 }
 
+/** Whether the error carries a code of the operating system, like ENOSPC. */
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && "code" in error && /^E[A-Z0-9]+$/.test(String(error.code));
+}
+
 /** The system's own errors (no permission, disk full, …) become one of ours; errors of callbacks stay as they are. */
 function asDiskError(error: unknown, repo: string, cacheDir: string): unknown {
   const denied = error instanceof Deno.errors.NotCapable;
-  if (error instanceof TensaurError || !(denied || (error instanceof Error && "code" in error))) return error;
+  if (error instanceof TensaurError || !(denied || isSystemError(error))) return error;
   return new DownloadError(
     `Cannot download ${repo} as the cache at ${cacheDir} must be readable and writable: current answer is ${error.message}`,
     {

@@ -69,6 +69,12 @@ function redirect(location: (hub: MockHub) => string | undefined) {
   };
 }
 
+/** A port of this machine that nobody listens on. */
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
 /** A repository with one more file, of a name that may not be used. */
 function named(name: string): MockRepo {
   const repo = tinyRepo();
@@ -249,6 +255,11 @@ const connections: Case[] = [
   },
   { name: "a redirect to a file", fault: redirect(() => "file:///etc/passwd"), error: [DownloadError, "redirect"] },
   { name: "a redirect to nowhere", fault: redirect(() => undefined), error: [DownloadError, "nowhere"] },
+  {
+    name: "a redirect to a port where nobody listens",
+    fault: redirect(() => `http://127.0.0.1:${freePort()}/x?X-Amz-Signature=signed-secret`),
+    error: [DownloadError, "connection to 127.0.0.1:"],
+  },
   {
     name: "a redirect with a user name",
     fault: redirect(() => "http://a:b@127.0.0.1/"),

@@ -109,9 +109,9 @@ Deno.test("resolveModel() names the flag that is missing", async () => {
 
 Deno.test("resolveModel() of a local folder never loads @huggingface/hub", async () => {
   using cache = new TestCache();
-  const flags = [`--allow-read=${cache.dir}`, "--cached-only", "--no-npm"]; // would fail if it were imported
-  const child = start(cache, { endpoint: "http://127.0.0.1:1" }, flags, cache.dir);
-  assertEquals(await result(child) as ResolvedModel, { dir: cache.dir, fromHub: false });
+  const run = (name: string) => result(start(cache, { endpoint: "http://127.0.0.1:1" }, ["-A", "--no-npm"], name));
+  assertEquals(await run(cache.dir) as ResolvedModel, { dir: cache.dir, fromHub: false });
+  assertStringIncludes((await run(REPO)).message, "the package @huggingface/hub must load");
 });
 
 const PYTHON = `
