@@ -1,0 +1,56 @@
+import { DtypeError, ShapeError } from "../errors.ts";
+import type { Bindable, Device } from "../gpu/mod.ts";
+import { bytesPerElement, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
+
+const BLOCK = 256;
+
+/**
+ * `n` elements from where `t` begins, bound so that the shader reads `n` as an `arrayLength`: a width or an offset then
+ * needs neither a pipeline of its own nor a write from the host, which a capture could not repeat. `n` is at least 1.
+ */
+export function extent(t: Tensor, n: number): Bindable {
+  return { buffer: t.buffer, byteOffset: t.byteOffset, byteLength: 4 * n };
+}
+
+/** `t` with its binding rounded up to whole vec4s; every buffer of the pool has room for them. */
+export function wholeVectors(t: Tensor): Bindable {
+  return { buffer: t.buffer, byteOffset: t.byteOffset, byteLength: Math.ceil(t.byteLength / 16) * 16 };
+}
+
+/** Workgroups for `rows` rows of `width` elements, cut into blocks as `rowBlock` of grid.wgsl cuts them. */
+export function rowBlocks(rows: number, width: number): readonly [number] {
+  return [rows * Math.ceil(width / BLOCK)];
+}
+
+/** Threads for one row of `n` elements: a GPU needs many to hide its latency, a CPU pays for each at a barrier. */
+export function rowThreads(device: Device, n: number): number {
+  return n >= 1024 && !device.isCpu ? 256 : 64;
+}
+
+/** Elements of a row of `t` beyond its first dimension, in words of 32 bits. */
+export function wordsPerRow(op: string, argument: string, t: Tensor): number {
+  if (t.shape.length === 0) {
+    throw new ShapeError(`Cannot run ${op} as ${argument} must have a first dimension: current shape is []`);
+  }
+  const width = t.shape.slice(1).reduce((product, n) => product * n, 1);
+  return words(op, argument, t, width);
+}
+
+/** `n` elements of `t` in words of 32 bits, which is what the kernels and copies that only move data see. */
+export function words(op: string, argument: string, t: Tensor, n: number): number {
+  const bytes = n * bytesPerElement(t.dtype);
+  if (bytes % 4 === 0) return bytes / 4;
+  throw new DtypeError(
+    `Cannot run ${op} as rows of ${argument} must be whole words of 4 bytes: current row is ${n} ${t.dtype}`,
+    { hint: "Use cast() to float32 first." },
+  );
+}
+
+/** Checks that `start` to `end` lie within a dimension of length `n`. */
+export function expectRange(op: string, shape: Shape, start: number, end: number, n: number): void {
+  if (Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start <= end && end <= n) return;
+  throw new ShapeError(
+    `Cannot run ${op} as start and end must be whole numbers in order from 0 to ${n}: current range is ` +
+      `${start} to ${end}, shape is ${formatShape(shape)}`,
+  );
+}

@@ -1,0 +1,41 @@
+// gated_activation: y[r,i] = act(x[r,i]) * x[r,I+i]
+//
+// x        [rows, 2 * I] f32: the gate's half, then the other      y [rows, I] f32
+// width    I elements, bound for their number
+// grid     [rows * blocks of I]: a thread up to 4 elements of one row, each a vec4 where I divides by 4 (BY_4)
+// traffic  read x, write y: bandwidth-bound
+// paper    https://arxiv.org/abs/2002.05202
+// @one-of SILU GELU GELU_TANH QUICK_GELU RELU TANH SIGMOID IDENTITY
+// @optional BY_4
+// @include "grid.wgsl"
+// @include "activation.wgsl"
+// @if BY_4
+alias elem = vec4<f32>;
+// @else
+alias elem = f32;
+// @end
+
+@group(0) @binding(0) var<storage, read> x: array<elem>;
+@group(0) @binding(1) var<storage, read> width: array<elem>;
+@group(0) @binding(2) var<storage, read_write> y: array<elem>;
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let I = arrayLength(&width);
+  let block = rowBlock(flatGroup(group, groups), I);
+  if (block.row * I >= arrayLength(&y)) {
+    return;
+  }
+  let gate = block.row * 2u * I;
+  for (var i = block.start + thread; i < block.end; i += 64u) {
+    // @if BY_4
+    y[block.row * I + i] = activate4(x[gate + i]) * x[gate + I + i];
+    // @else
+    y[block.row * I + i] = activate(x[gate + i]) * x[gate + I + i];
+    // @end
+  }
+}

@@ -1,0 +1,23 @@
+// unary: y[i] = act(x[i])
+//
+// x, y     [n / 4] vec4 f32: the last may reach into the padding that every buffer has
+// grid     [n / 256]: a thread a vec4
+// traffic  read x, write y: bandwidth-bound
+// @one-of SILU GELU GELU_TANH QUICK_GELU RELU TANH SIGMOID
+// @include "grid.wgsl"
+// @include "activation.wgsl"
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let i = flatGroup(group, groups) * 64u + thread;
+  if (i < arrayLength(&y)) {
+    y[i] = activate4(x[i]);
+  }
+}
