@@ -112,7 +112,7 @@ class SafetensorsCheckpoint implements Checkpoint {
     if (!Number.isSafeInteger(maxBytes) || longest < 1) {
       throw new ValueError(`Cannot read ${name} as maxBytes and buffer must hold 1 byte or more: they hold ${longest}`);
     }
-    const step = longest < 8 ? longest : longest - longest % 8;
+    const step = longest < 8 || longest >= end - start ? longest : longest - longest % 8;
     const into = buffer ?? allocate(Math.min(step, end - start), name);
     for (let at = start; at < end; at += step) {
       const count = Math.min(step, end - at);

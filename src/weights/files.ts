@@ -243,25 +243,27 @@ function checkName(name: string): void {
 /** What lies at `name`, followed through links, or undefined for nothing; anything but a regular file inside throws. */
 async function locate(root: string, name: string): Promise<Deno.FileInfo | undefined> {
   const folder = await attempt(root, () => Deno.realPath(root));
-  let real: string, info: Deno.FileInfo;
   try {
-    real = await attempt(name, () => Deno.realPath(`${root}/${name}`));
-    info = await attempt(name, () => Deno.stat(`${root}/${name}`));
+    const real = await attempt(name, () => Deno.realPath(`${root}/${name}`));
+    // lstat of the resolved path: a link that is put there after realPath shows as a link.
+    const info = await attempt(name, () => Deno.lstat(insidePath(root, folder, real, name)));
+    if (info.isFile) return info;
+    const kind = info.isDirectory ? "a folder" : "a device, pipe, socket or link";
+    throw new ModelPathError(`Cannot open ${quote(name)} as it must be a regular file: it is ${kind}`);
   } catch (error) {
     const cause = (error as ModelPathError).cause;
     if (cause instanceof Deno.errors.NotFound || cause instanceof Deno.errors.NotADirectory) return undefined;
     throw error;
   }
-  const snapshot = SNAPSHOT.exec(folder);
-  const homes = snapshot ? [folder, `${snapshot[1]}${SEPARATOR}blobs`] : [folder];
-  if (!homes.some((home) => real.startsWith(home.endsWith(SEPARATOR) ? home : home + SEPARATOR))) {
-    throw new ModelPathError(`Cannot open ${quote(name)} as it must stay inside ${quote(root)}: it links to elsewhere`);
-  }
-  if (!info.isFile) {
-    const kind = info.isDirectory ? "a folder" : "a device, pipe or socket";
-    throw new ModelPathError(`Cannot open ${quote(name)} as it must be a regular file: it is ${kind}`);
-  }
-  return info;
+}
+
+/** The resolved path `real`, written so that a permission for `root` covers it; throws if it lies outside. */
+function insidePath(root: string, folder: string, real: string, name: string): string {
+  const under = (home: string) => real.startsWith(home.endsWith(SEPARATOR) ? home : home + SEPARATOR);
+  if (under(folder)) return `${root}/${real.slice(folder.length)}`;
+  const repository = SNAPSHOT.exec(folder)?.[1];
+  if (repository !== undefined && under(`${repository}${SEPARATOR}blobs`)) return real;
+  throw new ModelPathError(`Cannot open ${quote(name)} as it must stay inside ${quote(root)}: it links to elsewhere`);
 }
 
 async function attempt<T>(name: string, operation: () => Promise<T>): Promise<T> {
@@ -271,7 +273,9 @@ async function attempt<T>(name: string, operation: () => Promise<T>): Promise<T>
     const denied = cause instanceof Deno.errors.NotCapable;
     throw new ModelPathError(`Cannot open ${quote(name)} as it must be readable: ${message(cause)}`, {
       cause,
-      hint: denied ? "Run with --allow-read=FOLDER for the model's folder." : undefined,
+      hint: denied
+        ? "Run with --allow-read=FOLDER for the model's folder (in a hub cache: the whole cache)."
+        : undefined,
     });
   }
 }
