@@ -67,9 +67,7 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
   return [
     ...(wants("check") ? config.tasks.check.split(" && ").map(checkStep) : []),
     ...folders.entries().map(([name, list]) => ({ name, args: ["test", ...testFlags, ...nameFlags, ...list] })),
-    ...(wants("doc")
-      ? [{ name: "doc", args: ["test", "--doc", "--allow-all", "--no-check", ...frozen, ...documented] }]
-      : []),
+    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", ...frozen, ...documented] }] : []),
   ];
 }
 
