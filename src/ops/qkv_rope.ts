@@ -61,11 +61,11 @@ export function qkvRope(
   const { heads, kvHeads, headDim, qNorm, kNorm, eps, interleaved = false } = options;
   const [tokens = 0] = expectShape("qkvRope", "qkv", qkv, ["T", (heads + 2 * kvHeads) * headDim]);
   expectDtype("qkvRope", "qkv", qkv, "float32");
-  if (!positions !== !table || !qNorm !== !kNorm) {
-    const [both, found] = !positions === !table ? ["qNorm and kNorm", qNorm] : ["table and positions", table];
-    throw new ShapeError(
-      `Cannot run qkvRope as ${both} must come together: only the ${found ? "first" : "second"} came`,
-    );
+  if (!qNorm !== !kNorm || (table && !positions)) {
+    const [both, one] = table && !positions
+      ? ["table and positions", "table"]
+      : ["qNorm and kNorm", qNorm ? "qNorm" : "kNorm"];
+    throw new ShapeError(`Cannot run qkvRope as ${both} must come together: only ${one} came`);
   }
   const half = table && positions ? expectTable("qkvRope", table, positions, tokens, headDim) : 0;
   for (const [name, norm] of Object.entries({ qNorm, kNorm })) {

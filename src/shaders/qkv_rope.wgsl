@@ -55,7 +55,7 @@ fn store(token: u32, head: u32, d: u32, x: f32) {
 }
 
 // pair p of the head in row `row` of qkv
-fn move(row: u32, p: u32, scale: f32) {
+fn movePair(row: u32, p: u32, scale: f32) {
   let heads = HEADS + 2u * KV_HEADS;
   let token = row / heads;
   let head = row % heads;
@@ -93,12 +93,12 @@ fn main(
   }
   let scale = inverseSqrt(workgroupSum(sum, thread) / f32(HEAD_DIM) + EPS);
   for (var p = thread; p < pairs; p += WG) {
-    move(row, p, scale);
+    movePair(row, p, scale);
   }
   // @else
   let i = flatGroup(group, groups) * WG + thread;
   if (i < rows * pairs) {
-    move(i / pairs, i % pairs, 1.0);
+    movePair(i / pairs, i % pairs, 1.0);
   }
   // @end
 }

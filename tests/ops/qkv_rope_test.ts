@@ -1,0 +1,67 @@
+import { assertThrows } from "@std/assert";
+import { ShapeError } from "../../src/errors.ts";
+import { qkvRope, qkvRopeReference, type QueryKeyValue } from "../../src/ops/qkv_rope.ts";
+import { tensor, tidy } from "../../src/tensor/mod.ts";
+import { assertClose, randn, random, testDevice } from "../helpers.ts";
+
+const device = await testDevice();
+const shapes: [tokens: number, heads: number, kvHeads: number, headDim: number, half: number][] = [
+  // multi-query, grouped, multi-head; partly rotated, odd, wider than a workgroup
+  [1, 1, 1, 2, 1],
+  [3, 4, 1, 64, 32],
+  [5, 6, 2, 13, 3],
+  [2, 2, 2, 256, 64],
+];
+const forms = [
+  { name: "splits only", rope: false, norm: false, interleaved: false },
+  { name: "rotates", rope: true, norm: false, interleaved: false },
+  { name: "rotates pairs side by side", rope: true, norm: false, interleaved: true },
+  { name: "norms and rotates", rope: true, norm: true, interleaved: false },
+  { name: "norms only", rope: false, norm: true, interleaved: false },
+];
+for (const [tokens, heads, kvHeads, headDim, half] of shapes) {
+  for (const { name, rope, norm, interleaved } of forms) {
+    Deno.test(`qkvRope() ${name} at ${tokens} tokens, ${heads}/${kvHeads} heads of ${headDim}`, async () => {
+      const qkv = randn(tokens * (heads + 2 * kvHeads) * headDim), table = randn(30 * 2 * half, 2), next = random(3);
+      const positions = Uint32Array.from({ length: tokens }, () => Math.floor(next() * 30));
+      const norms = norm ? { q: randn(headDim, 4), k: randn(headDim, 5) } : undefined;
+      const got = tidy(device, () =>
+        qkvRope(
+          tensor(device, qkv, [tokens, qkv.length / tokens]),
+          rope ? tensor(device, table, [30, 2, half]) : undefined,
+          rope ? tensor(device, positions, [tokens], "uint32") : undefined,
+          {
+            heads,
+            kvHeads,
+            headDim,
+            interleaved,
+            qNorm: norms && tensor(device, norms.q, [headDim]),
+            kNorm: norms && tensor(device, norms.k, [headDim]),
+            eps: 1e-5,
+          },
+        ));
+      const shape = { heads, kvHeads, headDim, half: rope ? half : 0, interleaved, eps: 1e-5 };
+      const want = qkvRopeReference(qkv, rope ? table : undefined, positions, shape, norms);
+      for (const part of ["q", "k", "v"] satisfies (keyof QueryKeyValue)[]) {
+        using t = got[part];
+        assertClose(part, await t.read(), want[part]);
+      }
+    });
+  }
+}
+
+Deno.test("qkvRope() refuses what does not fit, before anything runs", () => {
+  const qkv = tensor(device, randn(16), [2, 8]), norm = tensor(device, [1, 1], [2]);
+  const options = { heads: 2, kvHeads: 1, headDim: 2 };
+  assertThrows(
+    () => qkvRope(qkv, undefined, undefined, { ...options, heads: 3 }),
+    ShapeError,
+    "Cannot run qkvRope as qkv must be [T, 10]: current shape is [2, 8]",
+  );
+  assertThrows(() => qkvRope(qkv, undefined, undefined, { ...options, kNorm: norm }), ShapeError, "only kNorm came");
+  assertThrows(
+    () => qkvRope(qkv, tensor(device, [1, 0], [1, 2, 1]), undefined, options),
+    ShapeError,
+    "only table came",
+  );
+});
