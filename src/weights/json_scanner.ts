@@ -13,7 +13,7 @@ export class JsonScanner {
   readonly #text: string;
   readonly #name: string;
 
-  /** @param name the file whose header `text` is, for messages */
+  /** A scanner at the beginning of `text`, the header of the file `name`. */
   constructor(text: string, name: string) {
     this.#text = text;
     this.#name = name;

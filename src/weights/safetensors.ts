@@ -107,8 +107,10 @@ export async function readSafetensorsHeader(file: ModelFile): Promise<Safetensor
  *
  * @example
  * ```ts
- * const header = new TextEncoder().encode('\x38\0\0\0\0\0\0\0{"scale":{"dtype":"F32","shape":[],"data_offsets":[0,4]}} ');
- * parseSafetensorsHeader(header, header.length + 4, "model.safetensors").tensors.get("scale")!.start; // 64
+ * const header = '{"scale":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}'; // 57 bytes
+ * const bytes = new TextEncoder().encode(`\x39\0\0\0\0\0\0\0${header}`);
+ * const { tensors } = parseSafetensorsHeader(bytes, bytes.length + 4, "model.safetensors");
+ * tensors.get("scale")!.start; // 65
  * ```
  */
 export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, name: string): SafetensorsHeader {
