@@ -6,4 +6,5 @@
 export * from "./device.ts";
 export * from "./kernel.ts";
 export * from "./pool.ts";
+export * from "./profile.ts";
 export * from "./stream.ts";

@@ -238,16 +238,30 @@ function encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void 
   let pass: GPUComputePassEncoder | undefined;
   for (const command of commands) {
     if (command.kind === "dispatch") {
-      pass ??= encoder.beginComputePass();
-      pass.setPipeline(command.pipeline);
-      pass.setBindGroup(0, command.group);
-      pass.dispatchWorkgroups(command.x, command.y, command.z);
+      encodeDispatch(pass ??= encoder.beginComputePass(), command);
     } else {
       pass?.end();
       pass = undefined;
-      const { source, sourceOffset, target, targetOffset, size } = command;
-      encoder.copyBufferToBuffer(source, sourceOffset, target, targetOffset, size);
+      encodeCopy(encoder, command);
     }
   }
   pass?.end();
+}
+
+/** Encodes one kernel launch. */
+export function encodeDispatch(pass: GPUComputePassEncoder, { pipeline, group, x, y, z }: Dispatch): void {
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, group);
+  pass.dispatchWorkgroups(x, y, z);
+}
+
+/** Encodes one copy. */
+export function encodeCopy(encoder: GPUCommandEncoder, command: Copy): void {
+  encoder.copyBufferToBuffer(
+    command.source,
+    command.sourceOffset,
+    command.target,
+    command.targetOffset,
+    command.size,
+  );
 }

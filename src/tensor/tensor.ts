@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DtypeError, ShapeError } from "../errors.ts";
+import { DtypeError, ShapeError, ValueError } from "../errors.ts";
 import { type Bindable, type Device, quiet } from "../gpu/mod.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
 import { bytesPerElement, decode, type Dtype, DTYPES, encode, type TensorData, type TypedArray } from "./dtype.ts";
@@ -13,7 +13,11 @@ import { elements, formatShape, type Shape } from "./shape.ts";
 /** A pool buffer shared by the tensors that are views of it; returned to the pool with the last of them. */
 class Storage {
   #references = 1;
-  constructor(readonly device: Device, readonly buffer: PoolBuffer) {}
+  constructor(
+    readonly device: Device,
+    readonly buffer: PoolBuffer,
+    readonly byteLength: number,
+  ) {}
   retain(): this {
     this.#references++;
     return this;
@@ -50,10 +54,13 @@ export class Tensor implements Disposable, Bindable {
     return this.#storage.device;
   }
 
-  /** The buffer it lies in. */
+  /**
+   * The buffer it lies in.
+   *
+   * @throws {ValueError} if the tensor was disposed of
+   */
   get buffer(): PoolBuffer {
-    if (this.#disposed) throw new ShapeError(`Cannot use a tensor ${formatShape(this.shape)} as it was disposed`);
-    return this.#storage.buffer;
+    return this.#live.buffer;
   }
 
   /** Number of elements. */
@@ -76,7 +83,7 @@ export class Tensor implements Disposable, Bindable {
           `${formatShape(this.shape)} to ${formatShape(shape)}`,
       );
     }
-    return new Tensor(this.#storage.retain(), full, this.dtype, this.byteOffset);
+    return new Tensor(this.#live.retain(), full, this.dtype, this.byteOffset);
   }
 
   /**
@@ -104,7 +111,7 @@ export class Tensor implements Disposable, Bindable {
         { hint: "Use sliceRows() of ./ops, which copies." },
       );
     }
-    return new Tensor(this.#storage.retain(), [end - start, ...rest], this.dtype, offset);
+    return new Tensor(this.#live.retain(), [end - start, ...rest], this.dtype, offset);
   }
 
   /** The elements, on the host, once everything recorded so far has run; bfloat16 is given as float32. */
@@ -113,10 +120,25 @@ export class Tensor implements Disposable, Bindable {
     return quiet(bytes.then((bytes) => decode(bytes, this.dtype)));
   }
 
-  /** Overwrites the elements from the host. */
+  /**
+   * Overwrites the elements from the host.
+   *
+   * @throws {ShapeError} if `data` does not fill the tensor, or the tensor is a view that ends inside a 4-byte word
+   */
   write(data: TensorData): void {
     if (data.length !== this.size) throw wrongLength(data.length, this.shape);
+    if (this.byteLength % 4 !== 0 && this.byteOffset + this.byteLength < this.#live.byteLength) {
+      throw new ShapeError(
+        `Cannot write to a view ${formatShape(this.shape)} ${this.dtype} as it must end at a multiple of 4 bytes: ` +
+          `it has ${this.byteLength}, and elements that are not its own follow`,
+      );
+    }
     this.device.stream.write(this.buffer, this.byteOffset, padded(encode(data, this.dtype)));
+  }
+
+  get #live(): Storage {
+    if (!this.#disposed) return this.#storage;
+    throw new ValueError(`Cannot use a tensor ${formatShape(this.shape)} as it must be alive: it was disposed of`);
   }
 
   /** Returns the memory, once no other view uses it. */
@@ -177,9 +199,9 @@ export interface EmptyOptions {
 /** A tensor whose elements are undefined until something writes them. */
 export function empty(device: Device, shape: Shape, dtype: Dtype = "float32", options: EmptyOptions = {}): Tensor {
   checkShape(shape, dtype);
-  const bytes = Math.max(4, elements(shape) * bytesPerElement(dtype));
-  const buffer = device.pool.acquire(bytes, options.label ?? `a tensor ${formatShape(shape)}`, options.exact);
-  return new Tensor(new Storage(device, buffer), [...shape], dtype);
+  const bytes = elements(shape) * bytesPerElement(dtype);
+  const buffer = device.pool.acquire(Math.max(4, bytes), options.label ?? `a tensor ${formatShape(shape)}`, options.exact);
+  return new Tensor(new Storage(device, buffer, bytes), [...shape], dtype);
 }
 
 function checkShape(shape: Shape, dtype: Dtype): void {
