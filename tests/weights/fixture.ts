@@ -42,23 +42,24 @@ export const seed: number = Number(Deno.env.get("TENSAUR_SEED") ?? Math.floor(Ma
 
 const sizes = { U8: 1, BOOL: 1, I8: 1, F8_E4M3: 1, F16: 2, BF16: 2, I32: 4, F32: 4, I64: 8, F64: 8, C64: 8 } as const;
 
-/** A sound file of up to five tensors; its parts, so that an edit can still be told from what it should be. */
-const soundFile = fc.record({
+/** A file of up to five tensors, sound but where `skew` pulls them apart or over each other. */
+const someFile = fc.record({
   tensors: fc.uniqueArray(
     fc.record({
       name: fc.oneof(fc.constantFrom("a", "b", "model.norm.weight", "__proto__", "é", "\u{1F9E0}", ""), fc.string()),
-      dtype: fc.constantFrom(...Object.keys(sizes) as (keyof typeof sizes)[]),
-      shape: fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 3 }),
+      dtype: fc.noBias(fc.constantFrom(...Object.keys(sizes) as (keyof typeof sizes)[])),
+      shape: fc.noBias(fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 3 })),
     }),
-    { maxLength: 5, selector: (tensor) => tensor.name },
+    { minLength: 1, maxLength: 5, selector: (tensor) => tensor.name },
   ),
   metadata: fc.option(fc.dictionary(fc.string({ maxLength: 5 }), fc.string({ maxLength: 5 }), { maxKeys: 3 })),
   pad: fc.integer({ min: 0, max: 8 }),
-}).map(({ tensors, metadata, pad }) => {
+  skew: fc.noBias(fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, -4, -1, 1, 8)),
+}).map(({ tensors, metadata, pad, skew }) => {
   let at = 0;
   const members = tensors.filter((tensor) => tensor.name !== "__metadata__").map(({ name, dtype, shape }) => {
-    const start = at;
-    at += shape.reduce((product, size) => product * size, sizes[dtype]);
+    const start = at === 0 ? 0 : Math.max(0, at + skew);
+    at = start + shape.reduce((product, size) => product * size, sizes[dtype]);
     return `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [start, at] })}`;
   });
   if (metadata) members.push(`"__metadata__":${JSON.stringify(metadata)}`);
@@ -88,8 +89,20 @@ const tokens = [
 
 /** One way to damage bytes; `at` and `to` are places as parts of the whole. */
 const edit = fc.record({
-  kind: fc.constantFrom("flip", "digit", "cut", "repeat", "insert", "replace", "truncate", "extend", "length"),
-  at: fc.double({ min: 0, max: 1, noNaN: true }),
+  kind: fc.constantFrom(
+    "digit",
+    "digit",
+    "digit",
+    "flip",
+    "cut",
+    "repeat",
+    "insert",
+    "replace",
+    "truncate",
+    "extend",
+    "length",
+  ),
+  at: fc.noBias(fc.nat(9999).map((n) => n / 1e4)), // biased, nearly all edits would fall on the first byte
   size: fc.integer({ min: 1, max: 24 }),
   token: fc.constantFrom(...tokens),
   byte: fc.integer({ min: 0, max: 255 }),
@@ -137,7 +150,7 @@ function mutate(file: Uint8Array, edits: Edit[], mend: boolean): Uint8Array {
 
 /** Safetensors files, most of them damaged. */
 export const mutatedSafetensors: fc.Arbitrary<Uint8Array> = fc
-  .tuple(soundFile, fc.array(edit, { maxLength: 3 }), fc.boolean())
+  .tuple(someFile, fc.array(edit, { maxLength: 3 }), fc.noBias(fc.boolean()))
   .map(([file, edits, mend]) => mutate(file, edits, mend));
 
 /** JSON texts, most of them damaged. */
