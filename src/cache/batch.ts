@@ -96,6 +96,7 @@ export function packBatch(
   positions: readonly number[],
   lengths: readonly number[],
   types: readonly number[] = tokens.map(() => 0),
+  maxPosition: number = positions.reduce((most, p) => Math.max(most, p + 1), 0),
 ): Batch {
   const starts = lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
   const put = (data: readonly number[]) => tensor(device, data, [data.length], "uint32");
@@ -108,7 +109,7 @@ export function packBatch(
     size: lengths.length,
     total: tokens.length,
     lengths,
-    maxPosition: positions.reduce((most, p) => Math.max(most, p + 1), 0),
+    maxPosition,
     [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()),
   };
 }

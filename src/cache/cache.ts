@@ -30,9 +30,9 @@ export interface Cache extends Disposable {
   reserve(size: number, tokens: readonly number[]): void;
   /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor;
-  /** Every layer has stored the batch: its tokens count from now on. */
+  /** Records that every layer has stored the batch: on the GPU its tokens count from then on. */
   advance(batch: Batch): void;
-  /** Counts tokens that a replayed recording has stored. */
+  /** The same on the host, each time the pass is submitted: a recording may be replayed. */
   advanced(tokens: readonly number[]): void;
   /** Keeps only the first `lengths[b]` tokens of each sequence. */
   crop(lengths: readonly number[]): void;

@@ -103,17 +103,16 @@ export abstract class KvCache implements Cache {
     return attention(q, kv, batch.cuSeqlens);
   }
 
-  /** Counts the batch's tokens, on the GPU and here. */
+  /** Counts the batch's tokens on the GPU. */
   advance(batch: Batch): void {
     const past = this.#pastOn(batch.tokens.device);
     launchAdvance(batch.tokens.device, {
       bindings: { cuSeqlens: batch.cuSeqlens, past },
       grid: [Math.ceil(batch.size / 64)],
     });
-    this.advanced(batch.lengths);
   }
 
-  /** Counts tokens here only. */
+  /** Counts tokens on the host. */
   advanced(tokens: readonly number[]): void {
     this.#lengths = this.#lengths.map((n, b) => n + tokens[b]!);
   }

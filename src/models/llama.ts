@@ -10,6 +10,7 @@ import {
   type DecoderConfig,
   decoderConfig,
   decoderForward,
+  type DecoderWeights,
   decoderWeights,
 } from "./decoder.ts";
 import { defineFamily, type Family } from "./family.ts";

@@ -154,6 +154,7 @@ export class Model implements Disposable {
     }
     cache.reserve(batch.size, batch.lengths);
     const output = tidy(device, () => this.#outputs(packed, cache, options));
+    cache.advanced(batch.lengths);
     const tensors = Object.values(output).flat();
     for (const t of tensors) keep(device, t);
     return { ...output, cache: options.cache, [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()) };
@@ -174,9 +175,14 @@ export class Model implements Disposable {
     });
   }
 
-  /** Whether one recorded step serves every length from `from` to `to`. */
-  replayable(from: number, to: number): boolean {
-    return this.#rope?.stable(to, from) ?? true;
+  /**
+   * Whether one recorded step serves every length from `from` to `to`; if so, makes what the step must find ready.
+   */
+  prepareReplay(from: number, to: number): boolean {
+    if (!this.#rope) return to <= this.sizes.maxPositionEmbeddings;
+    if (!this.#rope.stable(to, from)) return false;
+    this.#rope.table(to);
+    return true;
   }
 
   /** Returns the memory. */

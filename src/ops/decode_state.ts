@@ -1,0 +1,62 @@
+import { kernel } from "../gpu/mod.ts";
+import emitWgsl from "../shaders/emit_tokens.wgsl" with { type: "text" };
+import suppressWgsl from "../shaders/suppress_tokens.wgsl" with { type: "text" };
+import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+
+const emit = kernel("emit_tokens", emitWgsl);
+const suppress = kernel("suppress_tokens", suppressWgsl);
+
+/** What {@linkcode emitTokens} writes for a row whose logits are not finite. */
+export const INVALID_TOKEN = 0xffffffff;
+
+/** What a decode loop keeps on the GPU; {@linkcode emitTokens} changes all but the last two. */
+export interface DecodeBuffers {
+  /** [B] uint32: the next input. */
+  tokens: Tensor;
+  /** [B] uint32: its position. */
+  positions: Tensor;
+  /** [B] uint32: 1 once a row has ended. */
+  done: Tensor;
+  /** [N, B] uint32: the tokens of the last N steps; step s is in row s % N. */
+  ring: Tensor;
+  /** [1] uint32: steps so far. */
+  step: Tensor;
+  /** Tokens that end a row, uint32; at least one, see `settings`. */
+  eos: Tensor;
+  /** (pad token, N, number of tokens in `eos`) uint32. */
+  settings: Tensor;
+}
+
+/**
+ * Ends a decode step: `chosen` become the next input and a row of the ring; rows that have ended get the pad token, and
+ * a token whose score is not finite is written as {@linkcode INVALID_TOKEN}.
+ *
+ * @param chosen [B] uint32
+ * @param scores [B, V] float32 that they were chosen from
+ */
+export function emitTokens(chosen: Tensor, scores: Tensor, state: DecodeBuffers): void {
+  const [B = 0] = expectShape("emitTokens", "chosen", chosen, ["B"]);
+  expectShape("emitTokens", "scores", scores, [B, "V"]);
+  expectDtype("emitTokens", "chosen", chosen, "uint32");
+  const { eos, settings, tokens, positions, done, ring, step } = state;
+  emit(chosen.device, {
+    bindings: { chosen, logits: scores, eos, settings, tokens, positions, done, ring, step },
+    grid: [1],
+  });
+}
+
+/**
+ * Logits in which the tokens `ids` cannot be chosen while `step < until`.
+ *
+ * @param logits [B, V] float32
+ * @param ids [n] uint32
+ * @param limits (V, until) uint32
+ * @param step [1] uint32
+ * @returns [B, V] float32
+ */
+export function suppressTokens(logits: Tensor, ids: Tensor, limits: Tensor, step: Tensor): Tensor {
+  expectShape("suppressTokens", "logits", logits, ["B", "V"]);
+  const y = empty(logits.device, logits.shape);
+  suppress(logits.device, { bindings: { logits, ids, limits, step, y }, grid: [Math.ceil(y.size / 64)] });
+  return y;
+}

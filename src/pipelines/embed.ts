@@ -1,0 +1,86 @@
+import { ValueError } from "../errors.ts";
+import type { Model } from "../models/mod.ts";
+import { normalize as normalizeRows, poolRows } from "../ops/mod.ts";
+import { tidy } from "../tensor/mod.ts";
+import { packBatch } from "../cache/mod.ts";
+import { NoCache } from "../cache/no_cache.ts";
+
+/** What {@linkcode embed} needs of a tokenizer; the library's `Tokenizer` is one. */
+export type TextEncoderLike = (
+  texts: string[],
+  options: { truncation: boolean; maxLength: number },
+) => { inputIds: number[][]; tokenTypeIds?: number[][] };
+
+/** How {@linkcode embed} makes one vector of a text. */
+export interface EmbedOptions {
+  /** Mean of the tokens, or the first one's. Default "mean". */
+  pooling?: "mean" | "cls";
+  /** Scale to length 1. Default true. */
+  normalize?: boolean;
+  /** Most tokens of a text; the rest is cut off. Default: what the model allows. */
+  maxLength?: number;
+  /** Most tokens in one pass. Default 8192. */
+  batchTokens?: number;
+}
+
+/**
+ * Sentence embeddings: one vector a text. Texts of different lengths run packed, without padding.
+ *
+ * Source: https://arxiv.org/abs/1908.10084
+ *
+ * @returns [texts][hiddenSize]
+ * @throws {ValueError} if a text has no tokens
+ *
+ * @example
+ * ```ts ignore
+ * const model = await loadModel("sentence-transformers/all-MiniLM-L6-v2");
+ * const tokenizer = await loadTokenizer("sentence-transformers/all-MiniLM-L6-v2");
+ * const [a, b] = await embed(model, tokenizer, ["A dog barks.", "Ein Hund bellt."]);
+ * ```
+ */
+export async function embed(
+  model: Model,
+  tokenizer: TextEncoderLike,
+  texts: readonly string[],
+  { pooling = "mean", normalize = true, maxLength, batchTokens = 8192 }: EmbedOptions = {},
+): Promise<number[][]> {
+  if (texts.length === 0) return [];
+  const limit = Math.min(maxLength ?? Infinity, model.sizes.maxPositionEmbeddings);
+  const { inputIds, tokenTypeIds } = tokenizer([...texts], { truncation: true, maxLength: limit });
+  const empty = inputIds.findIndex((ids) => ids.length === 0);
+  if (empty !== -1) throw new ValueError(`Cannot embed text ${empty} as it must have a token: it has none`);
+  const vectors: number[][] = [];
+  for (const rows of byTokens(inputIds, batchTokens)) {
+    const types = tokenTypeIds && rows.flatMap((b) => tokenTypeIds[b]!);
+    const ids = rows.map((b) => inputIds[b]!);
+    using batch = packBatch(
+      model.device,
+      ids.flat(),
+      ids.flatMap((row) => [...row.keys()]),
+      ids.map((r) => r.length),
+      types,
+    );
+    using pooled = tidy(model.device, () => {
+      const mean = poolRows(model.hidden(batch, new NoCache()), batch.cuSeqlens, pooling); // [B, D]
+      return normalize ? normalizeRows(mean) : mean;
+    });
+    const flat = await pooled.read(), D = pooled.shape[1]!;
+    for (const [i] of rows.entries()) vectors.push([...flat.subarray(i * D, (i + 1) * D)]);
+  }
+  return vectors;
+}
+
+/** Groups rows so that each group has at most `most` tokens, or one row. */
+function byTokens(rows: readonly (readonly number[])[], most: number): number[][] {
+  const groups: number[][] = [];
+  let tokens = Infinity;
+  for (const [i, row] of rows.entries()) {
+    if (tokens + row.length > most) {
+      groups.push([]);
+      tokens = 0;
+    }
+    groups.at(-1)!.push(i);
+    tokens += row.length;
+  }
+  return groups;
+}
