@@ -1,0 +1,222 @@
+/**
+ * The rendering of a chat template, written so that it runs in a worker from its own source text.
+ *
+ * A worker started from a file needs permission to read that file, and one from an https: address is refused; source
+ * text in a data: URL needs no permission and works wherever this module was loaded from. So the functions of
+ * {@linkcode workerSource} use nothing but each other and what JavaScript itself has.
+ *
+ * @module
+ */
+import type * as Jinja from "@huggingface/jinja";
+
+/** What to render, as plain data. */
+export interface RenderRequest {
+  /** The template. */
+  source: string;
+  /** The variables that it sees, as a JSON object. */
+  variables: string;
+  /** The time that `strftime_now` tells, in ms. */
+  now: number;
+  /** Stops after this many ms. */
+  milliseconds: number;
+  /** The longest text that the template may make, in UTF-16 units. */
+  maxOutput: number;
+}
+
+/** What came of it: the text, or why there is none; `raised` marks the template's own `raise_exception`. */
+export type RenderResult = { text: string } | { error: string; raised: boolean };
+
+type Scope = Jinja.Environment;
+type Statement = NonNullable<Parameters<Jinja.Interpreter["evaluate"]>[0]>;
+type Value = ReturnType<Jinja.Interpreter["evaluate"]>;
+/** A node of a parsed template, of which only the type is known. */
+type Node = { type: string } & Record<string, never>;
+
+// As the worker imports it: deno.json does not reach into a data: URL.
+const JINJA = "npm:@huggingface/jinja@0.5.11";
+
+/** Source of the worker: the functions of this file, and a mailbox around them. */
+export function workerSource(): string {
+  const functions = [
+    pythonQuote,
+    pythonRepr,
+    pythonStr,
+    strftime,
+    range,
+    printedExpressions,
+    makeInterpreter,
+    renderTemplate,
+  ];
+  return `import { parentPort } from "node:worker_threads";
+import * as jinja from ${JSON.stringify(JINJA)};
+${functions.join("\n")}
+parentPort.once("message", (request) => parentPort.postMessage(${renderTemplate.name}(jinja, request)));
+parentPort.postMessage("ready");`;
+}
+
+/** Renders a template with the globals that Transformers defines, printing values as Python does. */
+export function renderTemplate(jinja: typeof Jinja, request: RenderRequest): RenderResult {
+  let raised = false;
+  try {
+    const environment = new jinja.Environment();
+    const globals: Record<string, unknown> = {
+      true: true,
+      false: false,
+      none: null,
+      True: true,
+      False: false,
+      None: null,
+      range,
+      strftime_now: (format: string) => strftime(format, request.now),
+      raise_exception(message: unknown) {
+        raised = true;
+        throw new Error(String(message));
+      },
+    };
+    for (const [name, value] of Object.entries({ ...globals, ...JSON.parse(request.variables) })) {
+      environment.set(name, value);
+    }
+    const program = jinja.parse(jinja.tokenize(request.source, { lstrip_blocks: true, trim_blocks: true }));
+    const interpreter = makeInterpreter(jinja, environment, request, printedExpressions(program));
+    return { text: interpreter.run(program).value as string };
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error), raised };
+  }
+}
+
+/** An interpreter that stops in time, prints as Python does, and loops over the characters of a string. */
+function makeInterpreter(
+  jinja: typeof Jinja,
+  environment: Scope,
+  { milliseconds, maxOutput }: RenderRequest,
+  printed: Set<unknown>,
+): Jinja.Interpreter {
+  const deadline = performance.now() + milliseconds;
+  const convert = (value: unknown): Value => new jinja.Environment().set("value", value);
+  let steps = 0;
+
+  class PythonInterpreter extends jinja.Interpreter {
+    override evaluate(statement: Statement | undefined, scope: Scope): Value {
+      if (++steps % 64 === 0 && performance.now() > deadline) {
+        throw new Error(`it runs longer than ${milliseconds} ms`);
+      }
+      const value = this.#asPython(statement as unknown as Node, scope) ?? super.evaluate(statement, scope);
+      if (value.type === "StringValue") {
+        if ((value.value as string).length <= maxOutput) return value;
+        throw new Error(`it makes a text of more than ${maxOutput} characters`);
+      }
+      return printed.has(statement) ? convert(pythonStr(value)) : value;
+    }
+
+    /** What the package does otherwise than Python; undefined where both agree. */
+    #asPython(node: Node | undefined, scope: Scope): Value | undefined {
+      switch (node?.type) {
+        case "Given":
+          return node["value"];
+        case "BinaryExpression": {
+          if (node["operator"]!["value"] !== "~") return;
+          return convert(
+            pythonStr(this.evaluate(node["left"], scope)) + pythonStr(this.evaluate(node["right"], scope)),
+          );
+        }
+        case "FilterExpression": {
+          if (node["filter"]!["value"] !== "string") return;
+          return convert(pythonStr(this.evaluate(node["operand"], scope)));
+        }
+        case "For": {
+          if (node["iterable"]!["type"] === "SelectExpression") return;
+          const iterable = this.evaluate(node["iterable"], scope);
+          const value = iterable.type === "StringValue" ? convert([...iterable.value as string]) : iterable;
+          return super.evaluate({ ...node, iterable: { type: "Given", value } } as unknown as Statement, scope);
+        }
+      }
+    }
+  }
+  return new PythonInterpreter(environment);
+}
+
+/** The expressions that a template prints: those that stand in a body, not within another expression. */
+function printedExpressions(node: unknown, found: Set<unknown> = new Set()): Set<unknown> {
+  for (const key of ["body", "alternate", "defaultBlock"]) {
+    const body = (node as Record<string, unknown>)[key];
+    for (const child of Array.isArray(body) ? body as Statement[] : []) {
+      if (/Literal|Identifier|Expression|Ternary/.test(child.type)) found.add(child);
+      printedExpressions(child, found);
+    }
+  }
+  return found;
+}
+
+/** Python's `repr` of a string. */
+function pythonQuote(text: string): string {
+  const mark = text.includes("'") && !text.includes('"') ? '"' : "'";
+  const escapes: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", [mark]: `\\${mark}` };
+  return mark + text.replace(/[\\'"\p{Cc}]/gu, (c) => {
+    if (c === "'" || c === '"') return escapes[c] ?? c;
+    return escapes[c] ?? `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  }) + mark;
+}
+
+/** Python's `repr` of a value. */
+function pythonRepr(value: Value): string {
+  switch (value.type) {
+    case "StringValue":
+      return pythonQuote(value.value as string);
+    case "BooleanValue":
+      return value.value ? "True" : "False";
+    case "NullValue":
+      return "None";
+    case "ArrayValue":
+      return `[${(value.value as Value[]).map(pythonRepr).join(", ")}]`;
+    case "TupleValue": {
+      const items = (value.value as Value[]).map(pythonRepr);
+      return `(${items.join(", ")}${items.length === 1 ? "," : ""})`;
+    }
+    case "ObjectValue": {
+      const entries = [...value.value as Map<string, Value>];
+      return `{${entries.map(([key, item]) => `${pythonQuote(key)}: ${pythonRepr(item)}`).join(", ")}}`;
+    }
+    default:
+      return value.toString();
+  }
+}
+
+/** Python's `str` of a value, as a template prints it: nothing for an undefined one. */
+function pythonStr(value: Value): string {
+  if (value.type === "StringValue") return value.value as string;
+  return value.type === "UndefinedValue" ? "" : pythonRepr(value);
+}
+
+/** Python's `range`, with an end. */
+function range(start: number, stop?: number, step = 1): number[] {
+  const [from, to] = stop === undefined ? [0, start] : [start, stop];
+  const count = Math.max(0, Math.ceil((to - from) / step));
+  if (!(count <= 100_000)) throw new Error("range() must make at most 100000 numbers");
+  return Array.from({ length: count }, (_, i) => from + i * step);
+}
+
+/** Python's `strftime` in the C locale, for the codes that chat templates use. */
+function strftime(format: string, now: number): string {
+  const date = new Date(now);
+  const months = "January February March April May June July August September October November December".split(" ");
+  const days = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday".split(" ");
+  const month = months[date.getMonth()]!, weekday = days[date.getDay()]!, hours = date.getHours();
+  const pad = (n: number) => String(n).padStart(2, "0");
+  const parts: Record<string, string> = {
+    Y: String(date.getFullYear()),
+    y: pad(date.getFullYear() % 100),
+    m: pad(date.getMonth() + 1),
+    d: pad(date.getDate()),
+    B: month,
+    b: month.slice(0, 3),
+    A: weekday,
+    a: weekday.slice(0, 3),
+    H: pad(hours),
+    I: pad(hours % 12 || 12),
+    p: hours < 12 ? "AM" : "PM",
+    M: pad(date.getMinutes()),
+    S: pad(date.getSeconds()),
+    "%": "%",
+  };
+  return format.replace(/%([a-zA-Z%])/g, (whole, code: string) => parts[code] ?? whole);
+}
