@@ -1,0 +1,39 @@
+/** Models that generation tests run on: the embedded ones always, the reference ones where they lie. */
+import { hasReference, loadGoldens, referencePath } from "../reference.ts";
+
+/** Folder of an embedded model. */
+export function embedded(name: "tensaur-tiny" | "tensaur-draft"): string {
+  return new URL(`../../models/${name}`, import.meta.url).pathname;
+}
+
+/** Reference decoders of the families that are supported. */
+export const DECODERS = [
+  "llama",
+  "llama-tied-mqa",
+  "llama-yarn",
+  "llama-linear-rope",
+  "llama3-rope",
+  "llama-bf16",
+  "llama-f16-sharded",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "gpt2",
+] as const;
+
+/** One generation case of the reference. */
+export interface GenerateCase {
+  name: string;
+  kind: string;
+  inputs: { input_ids: number[][]; attention_mask?: number[][] };
+  generation: { max_new_tokens: number; eos_token_id: number[] | number | null };
+  outputs: { sequences: number[][]; step_logits?: { data: Float32Array; shape: number[] }; logit_steps?: number[] };
+}
+
+/** Folder and cases of a reference model, or undefined where there is none. */
+export async function referenceModel(name: string): Promise<{ path: string; cases: GenerateCase[] } | undefined> {
+  const path = `data/models/${name}`;
+  if (!hasReference(path)) return undefined;
+  const goldens = await loadGoldens<GenerateCase>(`${path}/goldens`);
+  return goldens && { path: referencePath(path), cases: goldens.cases.filter(({ kind }) => kind === "generate") };
+}
