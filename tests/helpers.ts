@@ -61,3 +61,13 @@ export function assertClose(
     throw new AssertionError({ message: `${name}[${i}]: got ${g}, want ${w} (rtol ${rtol}, atol ${atol})` });
   }
 }
+
+/** What `fn` returns while `device` counts as a GPU: the variants that a CPU device would not choose. */
+export function asGpu<T>(device: Device, fn: () => T): T {
+  Object.defineProperty(device, "isCpu", { value: false, configurable: true });
+  try {
+    return fn();
+  } finally {
+    delete (device as { isCpu?: boolean }).isCpu; // the getter shows again
+  }
+}

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { DtypeError, ShapeError } from "../../src/errors.ts";
 import { argmax, argmaxReference } from "../../src/ops/argmax.ts";
 import { tensor } from "../../src/tensor/mod.ts";
-import { randn, testDevice } from "../helpers.ts";
+import { asGpu, randn, testDevice } from "../helpers.ts";
 import { goldenCases, type GoldenTensor } from "../reference.ts";
 
 const device = await testDevice();
@@ -41,11 +41,8 @@ for (const [what, row, index] of rows) {
 
 Deno.test("argmax() gives the same with the wider workgroup of a GPU", async () => {
   const x = randn(2 * 3000).map((v) => Math.round(v));
-  const gpu = await testDevice();
-  Object.defineProperty(gpu, "isCpu", { value: false });
-  using y = argmax(tensor(gpu, x, [2, 3000]));
+  using y = asGpu(device, () => argmax(tensor(device, x, [2, 3000])));
   assertEquals(await y.read(), argmaxReference(x, 3000));
-  gpu.close();
 });
 
 interface Case {

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { DtypeError, ShapeError } from "../../src/errors.ts";
 import { normalize, normalizeReference } from "../../src/ops/normalize.ts";
 import { tensor } from "../../src/tensor/mod.ts";
-import { assertClose, randn, testDevice } from "../helpers.ts";
+import { asGpu, assertClose, randn, testDevice } from "../helpers.ts";
 import { goldenCases, type GoldenTensor } from "../reference.ts";
 
 const device = await testDevice();
@@ -25,11 +25,8 @@ Deno.test("normalize() divides by eps where a row is shorter, and leaves zeros",
 
 Deno.test("normalize() gives the same with the wider workgroup of a GPU", async () => {
   const x = randn(2 * 1500);
-  const gpu = await testDevice();
-  Object.defineProperty(gpu, "isCpu", { value: false });
-  using y = normalize(tensor(gpu, x, [2, 1500]));
+  using y = asGpu(device, () => normalize(tensor(device, x, [2, 1500])));
   assertClose("y", await y.read(), normalizeReference(x, 1500));
-  gpu.close();
 });
 
 interface Case {

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { DtypeError, NotSupportedError, ShapeError } from "../../src/errors.ts";
 import { logSoftmax, softmax, softmaxReference } from "../../src/ops/softmax.ts";
 import { tensor } from "../../src/tensor/mod.ts";
-import { assertClose, randn, testDevice } from "../helpers.ts";
+import { asGpu, assertClose, randn, testDevice } from "../helpers.ts";
 import { goldenCases, type GoldenTensor } from "../reference.ts";
 
 const device = await testDevice();
@@ -55,11 +55,8 @@ for (const [what, row, probabilities, logarithms] of masked) {
 
 Deno.test("softmax() gives the same with the wider workgroup of a GPU", async () => {
   const x = randn(2 * 3000);
-  const gpu = await testDevice();
-  Object.defineProperty(gpu, "isCpu", { value: false });
-  using y = softmax(tensor(gpu, x, [2, 3000]));
+  using y = asGpu(device, () => softmax(tensor(device, x, [2, 3000])));
   assertClose("y", await y.read(), softmaxReference(x, 3000), { rtol: 1e-4 });
-  gpu.close();
 });
 
 interface Case {
