@@ -7,6 +7,8 @@ import { ShapeError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
 
+const MAX_POSITION = 2 ** 31;
+
 /** What one forward pass is about. Everything that changes from step to step is a GPU buffer. */
 export interface Batch extends Disposable {
   /** [T] uint32: sequences end to end. */
@@ -33,7 +35,7 @@ export interface ModelInputs {
   inputIds: readonly (readonly number[])[];
   /** 1 = a real token, 0 = padding; of the shape of `inputIds`. Default: all real. */
   attentionMask?: readonly (readonly number[])[];
-  /** Segment of each token, for BERT. */
+  /** Segment of each token, for BERT; other families have none and do not look. */
   tokenTypeIds?: readonly (readonly number[])[];
   /** Position of each token. Default: counted from `pastLength` over the real tokens. */
   positionIds?: readonly (readonly number[])[];
@@ -49,15 +51,28 @@ export interface Unpadded {
   width: number;
 }
 
+/** What the numbers of {@linkcode ModelInputs} must be below. */
+export interface InputLimits {
+  /** Bound of token ids. */
+  vocabSize: number;
+  /** Bound of segments, where the model has any. */
+  typeVocabSize?: number;
+}
+
 /**
  * Packs padded rows: pads are dropped, positions counted over the real tokens.
  *
  * @param past tokens that each sequence already has in the cache
- * @param vocabSize ids must be below it
+ * @param limits what ids and segments must be below
  * @throws {ShapeError} if rows and masks differ in shape
- * @throws {ValueError} if an id is no token
+ * @throws {ValueError} if an id is no token, or a segment or position cannot be one
  */
-export function unpad(device: Device, inputs: ModelInputs, past: readonly number[], vocabSize: number): Unpadded {
+export function unpad(
+  device: Device,
+  inputs: ModelInputs,
+  past: readonly number[],
+  { vocabSize, typeVocabSize = MAX_POSITION }: InputLimits,
+): Unpadded {
   const { inputIds, attentionMask, tokenTypeIds, positionIds } = inputs;
   if (inputIds.length === 0) {
     throw new ShapeError("Cannot run the model as inputIds must have at least one row: none came");
@@ -77,10 +92,10 @@ export function unpad(device: Device, inputs: ModelInputs, past: readonly number
     const before = tokens.length;
     for (const [i, id] of row.entries()) {
       if (attentionMask && !attentionMask[b]![i]) continue;
-      checkToken(id, vocabSize, b, i);
-      tokens.push(id);
-      positions.push(positionIds?.[b]?.[i] ?? position);
-      types.push(tokenTypeIds?.[b]?.[i] ?? 0);
+      const place = { row: b, column: i };
+      tokens.push(checked("inputIds", id, vocabSize, place));
+      positions.push(checked("positionIds", positionIds?.[b]?.[i] ?? position, MAX_POSITION, place));
+      types.push(checked("tokenTypeIds", tokenTypeIds?.[b]?.[i] ?? 0, typeVocabSize, place));
       places.push(b * width + i);
       position++;
     }
@@ -114,11 +129,11 @@ export function packBatch(
   };
 }
 
-function checkToken(id: number, vocabSize: number, row: number, column: number): void {
-  if (Number.isInteger(id) && id >= 0 && id < vocabSize) return;
+function checked(name: string, value: number, limit: number, { row, column }: { row: number; column: number }): number {
+  if (Number.isInteger(value) && value >= 0 && value < limit) return value;
   throw new ValueError(
-    `Cannot run the model as inputIds must be whole numbers from 0 to ${vocabSize - 1}: ` +
-      `current value is ${id} at row ${row}, column ${column}`,
+    `Cannot run the model as ${name} must be whole numbers from 0 to ${limit - 1}: ` +
+      `current value is ${value} at row ${row}, column ${column}`,
     { hint: "Use the tokenizer that belongs to the model." },
   );
 }

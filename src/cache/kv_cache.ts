@@ -13,6 +13,7 @@ import type { Batch } from "./batch.ts";
 import type { AttentionOptions, Cache } from "./cache.ts";
 
 const launchAdvance = kernel("advance", advanceWgsl);
+const LONG_LIVED = { exact: true, label: "the cache" };
 
 /** Dtypes that keys and values can be kept in. */
 export type CacheDtype = "float32" | "float16";
@@ -70,30 +71,37 @@ export abstract class KvCache implements Cache {
 
   /** Makes room; throws before anything is written. */
   reserve(size: number, tokens: readonly number[]): void {
-    if (this.#lengths.length === 0) this.#lengths = Array(size).fill(0);
-    if (this.#lengths.length !== size || tokens.length !== size) {
+    const lengths = this.#lengths.length === 0 ? Array<number>(size).fill(0) : this.#lengths;
+    if (lengths.length !== size || tokens.length !== size) {
       throw new ShapeError(
-        `Cannot use the cache as the batch must have its ${this.#lengths.length} sequences: current batch has ${size}`,
-        { hint: "Use a new cache, or call reset() and dispose()." },
+        `Cannot use the cache as the batch must have its ${lengths.length} sequences: current batch has ${size}`,
+        { hint: "Use a new cache, or dispose() of this one to empty it for another batch." },
       );
     }
-    const need = Math.max(...this.#lengths.map((n, b) => n + tokens[b]!));
-    if (need <= this.#capacity) return;
-    const capacity = this.room(need, this.#capacity);
+    const need = Math.max(...lengths.map((n, b) => n + tokens[b]!));
+    const capacity = need <= this.#capacity ? this.#capacity : this.room(need, this.#capacity);
     if (capacity < need) {
       throw new LimitError(
         `Cannot store ${Math.max(...tokens)} more tokens as the cache must hold all of a sequence: ` +
-          `its capacity is ${capacity}, ${Math.max(...this.#lengths)} are in use`,
+          `its capacity is ${capacity}, ${Math.max(...lengths)} are in use`,
         { hint: "Make the cache with a larger maxCacheLen, or generate fewer tokens." },
       );
     }
-    this.#grow(capacity);
+    if (capacity > this.#capacity) this.#grow(capacity);
+    this.#lengths = lengths;
   }
 
   /** Stores, then attends. */
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor {
     const past = this.#pastOn(q.device);
     const { k: keys, v: values, geometry } = this.#layers[layer] ??= this.#newLayer(q, k, options);
+    if (keys.shape[1] !== k.shape[1] || keys.shape[3] !== k.shape[2]) {
+      throw new ShapeError(
+        `Cannot use the cache as it must be of this model: its heads and their length are ${keys.shape[1]} and ` +
+          `${keys.shape[3]}, the model's ${k.shape[1]} and ${k.shape[2]}`,
+        { hint: "Use a new cache for each model." },
+      );
+    }
     const kv = { k: keys, v: values, geometry, past };
     storeKv(k, v, kv, batch.cuSeqlens);
     if (options.weights) {
@@ -119,7 +127,8 @@ export abstract class KvCache implements Cache {
 
   /** Forgets the tokens from `lengths[b]` on. */
   crop(lengths: readonly number[]): void {
-    if (lengths.length !== this.#lengths.length || !lengths.every((n, b) => n >= 0 && n <= this.#lengths[b]!)) {
+    const within = (n: number, b: number) => Number.isInteger(n) && n >= 0 && n <= this.#lengths[b]!;
+    if (lengths.length !== this.#lengths.length || !lengths.every(within)) {
       throw new ValueError(
         `Cannot crop the cache as each length must be from 0 to what is there (${this.#lengths}): current value is ${lengths}`,
       );
@@ -136,7 +145,7 @@ export abstract class KvCache implements Cache {
         `Cannot reorder the cache as there must be ${size} rows from 0 to ${size - 1}: current value is ${rows}`,
       );
     }
-    this.#replace((t) => this.#copied(t, this.#capacity, rows));
+    this.#replace(this.#copies(this.#capacity, rows));
     this.#generation++;
     const lengths = rows.map((row) => this.#lengths[row]!);
     this.#lengths = lengths;
@@ -146,16 +155,10 @@ export abstract class KvCache implements Cache {
   /** A copy that shares nothing. */
   fork(): KvCache {
     const copy = this.another();
-    const rows = this.#lengths.map((_, b) => b);
+    const rows = [...this.#lengths.keys()];
     copy.#lengths = [...this.#lengths];
     copy.#capacity = this.#capacity;
-    copy.#layers = this.#layers.map((l) =>
-      l && {
-        k: this.#copied(l.k, this.#capacity, rows),
-        v: this.#copied(l.v, this.#capacity, rows),
-        geometry: keep(l.geometry.device, l.geometry.reshape(l.geometry.shape)),
-      }
-    );
+    copy.#layers = this.#copies(this.#capacity, rows);
     return copy;
   }
 
@@ -166,14 +169,9 @@ export abstract class KvCache implements Cache {
 
   /** Returns the memory. */
   dispose(): void {
-    for (const layer of this.#layers) {
-      layer?.k.dispose();
-      layer?.v.dispose();
-      layer?.geometry.dispose();
-    }
+    this.#replace([]);
     this.#past?.dispose();
     this.#past = undefined;
-    this.#layers = [];
     this.#lengths = [];
     this.#capacity = 0;
     this.#generation++;
@@ -197,8 +195,11 @@ export abstract class KvCache implements Cache {
       });
     }
     const shape = [this.#lengths.length, kvHeads, this.#capacity, dim];
-    const allocate = () => keep(q.device, empty(q.device, shape, this.#dtype, { exact: true, label: "the cache" }));
-    return { k: allocate(), v: allocate(), geometry: this.#geometry(q.device, heads, shape, options) };
+    using made = new DisposableStack();
+    const allocate = () => made.use(keep(q.device, empty(q.device, shape, this.#dtype, LONG_LIVED)));
+    const layer = { k: allocate(), v: allocate(), geometry: this.#geometry(q.device, heads, shape, options) };
+    made.move(); // nothing failed: they are the layer's
+    return layer;
   }
 
   #geometry(
@@ -213,7 +214,7 @@ export abstract class KvCache implements Cache {
   }
 
   #grow(capacity: number): void {
-    this.#replace((t) => this.#copied(t, capacity, this.#lengths.map((_, b) => b)));
+    this.#replace(this.#copies(capacity, [...this.#lengths.keys()]));
     for (const layer of this.#layers) {
       if (!layer) continue;
       const [, kvHeads = 0, , dim = 0] = layer.k.shape;
@@ -223,46 +224,54 @@ export abstract class KvCache implements Cache {
     this.#generation++;
   }
 
-  /** Puts `copy(t)` in the place of each buffer of keys or values; if one fails, all stay as they were. */
-  #replace(copy: (t: Tensor) => Tensor): void {
-    const made: Tensor[] = [];
-    const next = () => made.at(made.push(copy(old[made.length]!)) - 1)!;
-    const old = this.#layers.flatMap((l) => l ? [l.k, l.v] : []);
-    let layers: (Layer | undefined)[];
-    try {
-      layers = this.#layers.map((l) => l && { ...l, k: next(), v: next() });
-    } catch (error) {
-      for (const t of made) t.dispose();
-      throw error;
-    }
-    this.#layers = layers;
-    for (const t of old) t.dispose();
+  #replace(layers: readonly (Layer | undefined)[]): void {
+    this.#layers.forEach(disposeLayer);
+    this.#layers = [...layers];
+  }
+
+  /** New layers of `capacity` whose sequences are `rows` of these; if one cannot be made, nothing of them stays. */
+  #copies(capacity: number, rows: readonly number[]): (Layer | undefined)[] {
+    using made = new DisposableStack();
+    const copy = (t: Tensor) => made.use(this.#copied(t, capacity, rows));
+    const layers = this.#layers.map((l) =>
+      l && { k: copy(l.k), v: copy(l.v), geometry: made.use(duplicate(l.geometry)) }
+    );
+    made.move(); // nothing failed: they are the layers'
+    return layers;
   }
 
   /** A buffer of `capacity` with the used part of the sequences of `t` in the order of `rows`. */
   #copied(t: Tensor, capacity: number, rows: readonly number[]): Tensor {
     const [, heads = 0, old = 0, dim = 0] = t.shape;
     const { device, dtype } = t;
-    const to = keep(
-      device,
-      empty(device, [rows.length, heads, capacity, dim], dtype, { exact: true, label: "the cache" }),
-    );
+    const to = keep(device, empty(device, [rows.length, heads, capacity, dim], dtype, LONG_LIVED));
     const line = dim * bytesPerElement(dtype);
     for (const [b, row] of rows.entries()) {
-      const bytes = Math.ceil((this.#lengths[row]! * line) / 4) * 4;
       for (let h = 0; h < heads; h++) {
-        const source = t.byteOffset + (row * heads + h) * old * line;
+        const from = (row * heads + h) * old * line, at = (b * heads + h) * capacity * line;
         device.stream.copy(
           t.buffer.gpu,
-          source,
+          t.byteOffset + from,
           to.buffer.gpu,
-          to.byteOffset + (b * heads + h) * capacity * line,
-          bytes,
+          to.byteOffset + at,
+          this.#lengths[row]! * line,
         );
       }
     }
     return to;
   }
+}
+
+function disposeLayer(layer: Layer | undefined): void {
+  layer?.k.dispose();
+  layer?.v.dispose();
+  layer?.geometry.dispose();
+}
+
+function duplicate(t: Tensor): Tensor {
+  const to = keep(t.device, empty(t.device, t.shape, t.dtype));
+  t.device.stream.copy(t.buffer.gpu, t.byteOffset, to.buffer.gpu, to.byteOffset, t.byteLength);
+  return to;
 }
 
 /** Writes the two strides that depend on the capacity into a layout that {@linkcode kvLayout} made. */

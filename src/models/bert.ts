@@ -128,7 +128,7 @@ export const bert: Family = defineFamily({
       activation: read.oneOf("hidden_act", ACTIVATIONS, "gelu"),
       eps: read.positive("layer_norm_eps", 1e-12),
       labels: names && typeof names === "object" ? Object.keys(names).length : read.count("num_labels", 2),
-      attention: attentionOptions(read.count("num_hidden_layers"), shape.headDim, undefined, false),
+      attention: attentionOptions(read.layers("num_hidden_layers"), shape.headDim, undefined, false),
     };
   },
   async weights(source: WeightSource, c): Promise<BertWeights> {

@@ -79,7 +79,7 @@ export function decoderConfig(read: ConfigReader, window?: (layer: number) => nu
     hiddenAct: read.oneOf("hidden_act", GATES, "silu"),
     tieWordEmbeddings: read.flag("tie_word_embeddings", false),
     rope: ropeConfig(read.json, shape.headDim),
-    attention: attentionOptions(read.count("num_hidden_layers"), shape.headDim, window),
+    attention: attentionOptions(read.layers("num_hidden_layers"), shape.headDim, window),
   };
 }
 

@@ -18,15 +18,14 @@ export type Task =
   | "question-answering"
   | "base";
 
-/** How a layer keeps what it has seen; caches need to know. */
-export type LayerKind = "full" | "sliding";
-
 /** What every family's config has. */
 export interface FamilyConfig {
   /** Number of token ids. */
   vocabSize: number;
   /** D. */
   hiddenSize: number;
+  /** Number of segments, for families whose tokens have one. */
+  typeVocabSize?: number;
   /** Positions that the model was made for. */
   maxPositionEmbeddings: number;
   /** How each layer attends. */

@@ -52,7 +52,7 @@ export const gpt2: Family = defineFamily({
   ignore: [/\.attn\.(masked_)?bias$/],
   config(json): Gpt2Config {
     const read = new ConfigReader("gpt2", json);
-    if (!(json.scale_attn_weights ?? true)) read.neutral("scale_attn_weights", true);
+    read.neutral("scale_attn_weights", true);
     const shape = read.heads("n_embd", "n_head");
     return {
       ...shape,
@@ -62,7 +62,7 @@ export const gpt2: Family = defineFamily({
       activation: read.oneOf("activation_function", ACTIVATIONS, "gelu_new"),
       eps: read.positive("layer_norm_epsilon", 1e-5),
       tieWordEmbeddings: read.flag("tie_word_embeddings", true),
-      attention: attentionOptions(read.count("n_layer"), shape.headDim),
+      attention: attentionOptions(read.layers("n_layer"), shape.headDim),
     };
   },
   async weights(source: WeightSource, c): Promise<Gpt2Weights> {

@@ -28,6 +28,7 @@ export const llama: Family = defineFamily<LlamaConfig, DecoderWeights>({
   config(json) {
     const read = new ConfigReader("llama", json);
     read.neutral("sliding_window");
+    read.layerTypes(read.layers("num_hidden_layers"), ["full_attention"]);
     return {
       ...decoderConfig(read),
       attentionBias: read.flag("attention_bias", false),

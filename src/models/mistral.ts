@@ -13,8 +13,9 @@ export const mistral: Family = defineFamily({
   prefix: "model.",
   ignore: DECODER_IGNORE,
   config(json) {
-    const read = new ConfigReader("mistral", json);
-    const window = json.sliding_window == null ? undefined : read.count("sliding_window");
+    const read = new ConfigReader("mistral", json, { num_key_value_heads: 8, sliding_window: 4096 });
+    const window = read.json.sliding_window === null ? undefined : read.count("sliding_window");
+    read.layerTypes(read.layers("num_hidden_layers"), [window ? "sliding_attention" : "full_attention"]);
     return decoderConfig(read, () => window);
   },
   rope: (c) => c.rope,

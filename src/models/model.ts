@@ -145,7 +145,7 @@ export class Model implements Disposable {
   async forward(inputs: ModelInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
     const { device, sizes } = this;
     const cache = options.cache ?? new NoCache();
-    using packed = disposable(unpad(device, inputs, cache.lengths, sizes.vocabSize));
+    using packed = disposable(unpad(device, inputs, cache.lengths, sizes));
     const { batch } = packed;
     if (batch.lengths.some((n) => n === 0)) {
       throw new ValueError(
@@ -153,7 +153,7 @@ export class Model implements Disposable {
       );
     }
     cache.reserve(batch.size, batch.lengths);
-    const output = tidy(device, () => this.#outputs(packed, cache, options));
+    const output = orRewind(cache, () => tidy(device, () => this.#outputs(packed, cache, options)));
     cache.advanced(batch.lengths);
     const tensors = Object.values(output).flat();
     for (const t of tensors) keep(device, t);
@@ -164,15 +164,19 @@ export class Model implements Disposable {
   hidden(batch: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions"> = {}): Tensor {
     const { family, config, weights } = this.#parts;
     this.#checkLength(batch);
-    return family.forward(config, weights, { batch, cache, table: this.#rope?.table(batch.maxPosition), ...collect });
+    return orRewind(cache, () => {
+      const table = this.#rope?.table(batch.maxPosition);
+      return family.forward(config, weights, { batch, cache, table, ...collect });
+    });
   }
 
   /** Logits of the last token of each sequence of a packed batch: [B, V]. */
   nextLogits(batch: Batch, cache: Cache): Tensor {
-    return tidy(this.device, () => {
-      const last = poolRows(this.hidden(batch, cache), batch.cuSeqlens, "last"); // [B, D]
-      return this.#head()(last, batch);
-    });
+    return orRewind(cache, () =>
+      tidy(this.device, () => {
+        const last = poolRows(this.hidden(batch, cache), batch.cuSeqlens, "last"); // [B, D]
+        return this.#head()(last, batch);
+      }));
   }
 
   /**
@@ -236,6 +240,18 @@ export class Model implements Disposable {
       `Cannot run the model as a sequence must have at most ${maxPositionEmbeddings} tokens: it has ${maxPosition}`,
       { hint: "Truncate the text: tokenizer(text, { truncation: true, maxLength })." },
     );
+  }
+}
+
+/** Runs a pass; if it fails after the cache has counted its tokens on the GPU, as the logits may, they are taken back. */
+function orRewind<T>(cache: Cache, pass: () => T): T {
+  try {
+    return pass();
+  } catch (error) {
+    try {
+      cache.crop(cache.lengths);
+    } catch { /* nothing was counted in a capture, and on a device that is lost nothing counts */ }
+    throw error;
   }
 }
 

@@ -3,16 +3,22 @@
  *
  * @module
  */
-import { type ConfigJson, ConfigReader } from "./config.ts";
+import { ConfigReader } from "./config.ts";
 import { causalHead, DECODER_IGNORE, decoderConfig, decoderForward, decoderWeights } from "./decoder.ts";
 import { defineFamily, type Family } from "./family.ts";
+
+/** What Transformers takes for missing keys of both Qwen families. */
+export const QWEN_DEFAULTS = { num_key_value_heads: 32, sliding_window: 4096, max_window_layers: 28 } as const;
 
 /** The Qwen 2 family. */
 export const qwen2: Family = defineFamily({
   modelTypes: ["qwen2"],
   prefix: "model.",
   ignore: DECODER_IGNORE,
-  config: (json) => decoderConfig(new ConfigReader("qwen2", json), qwenWindow("qwen2", json)),
+  config(json) {
+    const read = new ConfigReader("qwen2", json, QWEN_DEFAULTS);
+    return decoderConfig(read, qwenWindow(read));
+  },
   rope: (c) => c.rope,
   weights: (source, c) => decoderWeights(source, c, { qkvBias: true }),
   forward: decoderForward,
@@ -20,10 +26,11 @@ export const qwen2: Family = defineFamily({
 });
 
 /** The window of each layer: with `use_sliding_window`, the layers from `max_window_layers` on have one. */
-export function qwenWindow(family: string, json: ConfigJson): (layer: number) => number | undefined {
-  const read = new ConfigReader(family, json);
-  if (!read.flag("use_sliding_window", false) || json.sliding_window == null) return () => undefined;
-  const window = read.count("sliding_window"), first = read.count("max_window_layers", 28, 0);
-  const types = json.layer_types;
-  return (layer) => (Array.isArray(types) ? types[layer] === "sliding_attention" : layer >= first) ? window : undefined;
+export function qwenWindow(read: ConfigReader): (layer: number) => number | undefined {
+  const windowed = read.flag("use_sliding_window", false) && read.json.sliding_window !== null;
+  const kinds = ["full_attention", ...windowed ? ["sliding_attention"] : []];
+  const types = read.layerTypes(read.layers("num_hidden_layers"), kinds);
+  if (!windowed) return () => undefined;
+  const window = read.count("sliding_window"), first = read.count("max_window_layers", undefined, 0);
+  return (layer) => (types ? types[layer] === "sliding_attention" : layer >= first) ? window : undefined;
 }

@@ -14,7 +14,7 @@ import {
   decoderWeights,
 } from "./decoder.ts";
 import { defineFamily, type Family } from "./family.ts";
-import { qwenWindow } from "./qwen2.ts";
+import { QWEN_DEFAULTS, qwenWindow } from "./qwen2.ts";
 
 interface Qwen3Config extends DecoderConfig {
   attentionBias: boolean;
@@ -26,8 +26,8 @@ export const qwen3: Family = defineFamily<Qwen3Config, DecoderWeights>({
   prefix: "model.",
   ignore: DECODER_IGNORE,
   config(json) {
-    const read = new ConfigReader("qwen3", json);
-    return { ...decoderConfig(read, qwenWindow("qwen3", json)), attentionBias: read.flag("attention_bias", false) };
+    const read = new ConfigReader("qwen3", json, { ...QWEN_DEFAULTS, head_dim: 128 });
+    return { ...decoderConfig(read, qwenWindow(read)), attentionBias: read.flag("attention_bias", false) };
   },
   rope: (c) => c.rope,
   weights: (source, c) => {

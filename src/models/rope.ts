@@ -105,7 +105,7 @@ export function ropeConfig(config: Json, headDim: number, layerType?: string): R
     throw wrong(`the rotary dimensions must be an even number from 2 to ${headDim}`, rotaryDim);
   }
   const maxPositionEmbeddings = numberOf(settings, "max_position_embeddings", Infinity);
-  return {
+  const rope: RopeConfig = {
     ...scalingOf(ropeType, settings, rotaryDim),
     ropeTheta: numberOf(settings, "rope_theta", 10_000),
     rotaryDim,
@@ -113,6 +113,9 @@ export function ropeConfig(config: Json, headDim: number, layerType?: string): R
     originalMaxPositionEmbeddings: numberOf(settings, "original_max_position_embeddings", maxPositionEmbeddings),
     attentionFactor: attentionFactor(ropeType, settings),
   };
+  const { invFreq } = ropeFrequencies(rope, 1);
+  if (Number.isFinite(rope.attentionFactor) && invFreq.every(Number.isFinite)) return rope;
+  throw wrong("they must give finite frequencies", rope);
 }
 
 /** The frequencies for sequences of `seqLen` positions; only "dynamic" and "longrope" depend on the length. */
@@ -229,7 +232,8 @@ function scalingOf(ropeType: RopeType, settings: Json, rotaryDim: number): RopeS
     case "longrope": {
       const [shortFactor, longFactor] = ["short_factor", "long_factor"].map((key) => {
         const list = settings[key];
-        if (Array.isArray(list) && list.length === rotaryDim / 2 && list.every((f) => f > 0)) return list as number[];
+        const positive = (f: unknown) => Number.isFinite(f) && f as number > 0;
+        if (Array.isArray(list) && list.length === rotaryDim / 2 && list.every(positive)) return list as number[];
         throw wrong(`${key} must be ${rotaryDim / 2} positive numbers`, list);
       });
       return { ropeType, shortFactor: shortFactor!, longFactor: longFactor! };
@@ -259,7 +263,8 @@ function attentionFactor(ropeType: RopeType, settings: Json): number {
 
 function numberOf(settings: Json, key: string, otherwise?: number): number {
   const value = settings[key] ?? otherwise;
-  if (typeof value === "number" && (value > 0 || key.startsWith("mscale"))) return value;
+  const finite = value === otherwise || Number.isFinite(value);
+  if (typeof value === "number" && finite && (value > 0 || key.startsWith("mscale"))) return value;
   throw wrong(`${key} must be a positive number`, value);
 }
 
