@@ -1,0 +1,10 @@
+import { softmax } from "../../src/ops/softmax.ts";
+import { zeros } from "../../src/ops/zeros.ts";
+import { benchDevice, measure } from "../measure.ts";
+
+const device = await benchDevice();
+for (const [rows, n] of [[1, 151_936], [12 * 128, 128], [512, 4096]] as const) {
+  const x = zeros(device, [rows, n]);
+  const bytes = 4 * 2 * rows * n;
+  await measure(device, { name: "softmax", shape: `[${rows}, ${n}]`, bytes, run: () => softmax(x) });
+}
