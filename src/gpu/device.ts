@@ -88,16 +88,17 @@ export class Device implements AsyncDisposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.guard.close();
+    this.guard.close(!this.#owned);
     this.stream.destroy();
     this.pool.destroy();
     if (this.#owned) this.gpu.destroy();
   }
 
-  /** As {@linkcode close}: `await using device = await openDevice()`. */
-  [Symbol.asyncDispose](): Promise<void> {
+  /** As {@linkcode close}, and waits until the device is gone: `await using device = await openDevice()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
     this.close();
-    return Promise.resolve();
+    if (this.#owned) await this.gpu.lost;
+    await new Promise((resolve) => setTimeout(resolve)); // Dawn aborts if its last promises are dropped unsettled
   }
 }
 
@@ -133,7 +134,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     const features = await usableFeatures(gpu, guard, options.features);
     return new Device(gpu, provider, features, guard, options);
   } catch (error) {
-    guard.close();
+    guard.close(options.device !== undefined);
     if (!options.device) gpu.destroy();
     throw error;
   }

@@ -113,11 +113,12 @@ export class Guard {
     });
   }
 
-  /** Closes the device's error scopes, and fails everything that still waits. */
-  close(): void {
+  /** Fails everything that still waits; a device that lives on (`restore`) gets its scopes back as they were. */
+  close(restore: boolean): void {
     this.fail(lostError("it was closed", "Open a new device with openDevice()."));
     this.#gpu.removeEventListener("uncapturederror", this.#onUncaptured);
-    try { // a device that was handed to us goes back with the scopes it came with
+    if (!restore) return;
+    try {
       for (const _ of FILTERS) this.#gpu.popErrorScope().catch(() => {});
     } catch { /* it is lost already, and its scopes with it */ }
   }

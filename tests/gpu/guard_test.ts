@@ -118,11 +118,11 @@ Deno.test("Guard takes over errors that no scope caught", () => {
   assertThrows(() => guard.throwIfFailed(), GpuError, "stray");
 });
 
-Deno.test("Guard.close() fails what waits, and leaves the device as it was", async () => {
+Deno.test("Guard.close() fails what waits, and leaves a device that lives on as it was", async () => {
   const { stub: gpu, guard } = stub();
   assertEquals(gpu.depth, 3);
   const pending = guard.race(new Promise(() => {}), "a read");
-  guard.close();
+  guard.close(true);
   await assertRejects(() => pending, DeviceLostError, "it was closed");
   assertEquals(gpu.depth, 0);
   assert(!gpu.uncaptured(new GPUValidationError("not ours")).defaultPrevented);
