@@ -74,7 +74,7 @@ export async function failEach<T>(work: Work<T>, sweep: Sweep<T>): Promise<Sweep
       if (plan.fault === "lost") base = await reopen(base, provider);
     }
     await run(work, sweep, base.gpu); // the GPUDevice that saw all that still serves
-    base.close();
+    await base[Symbol.asyncDispose]();
   };
   try {
     await Promise.all(Array.from({ length: LANES }, lane)); // a run mostly waits
@@ -84,9 +84,9 @@ export async function failEach<T>(work: Work<T>, sweep: Sweep<T>): Promise<Sweep
   return report;
 }
 
-function reopen(base: Device, provider: Provider): Promise<Device> {
-  base.close();
-  return openDevice({ provider });
+async function reopen(base: Device, provider: Provider): Promise<Device> {
+  await base[Symbol.asyncDispose]();
+  return await openDevice({ provider });
 }
 
 function* plans(
