@@ -26,3 +26,6 @@ export { logSoftmax, softmax } from "./softmax.ts";
 export { transpose } from "./transpose.ts";
 export { gelu, type GeluOptions, quickGelu, relu, sigmoid, silu, tanh } from "./unary.ts";
 export { zeros } from "./zeros.ts";
+export { sampleLogits } from "./sample_logits.ts";
+export { samplingParams, type SamplingSettings, samplingWords } from "./sampling_params.ts";
+export { warpLogits } from "./warp_logits.ts";

@@ -4,18 +4,24 @@
  * @module
  */
 import activation from "./activation.wgsl" with { type: "text" };
+import elem from "./elem.wgsl" with { type: "text" };
 import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
+import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
+import sampling from "./sampling.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
   "activation.wgsl": activation,
+  "elem.wgsl": elem,
   "floats.wgsl": floats,
   "grid.wgsl": grid,
   "kv.wgsl": kv,
+  "random.wgsl": random,
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,
+  "sampling.wgsl": sampling,
 };

@@ -1,0 +1,89 @@
+import { ShapeError } from "../errors.ts";
+import { type Kernel, kernel } from "../gpu/mod.ts";
+import wgsl from "../shaders/sample_logits.wgsl" with { type: "text" };
+import { empty, expectDtype, formatShape, type Tensor } from "../tensor/mod.ts";
+import type { SamplingSettings } from "./sampling_params.ts";
+import { expectLogits, samplingThreads, warpLogitsReference } from "./warp_logits.ts";
+
+const launch: Kernel = kernel("sample_logits", wgsl);
+const NONE = 0xffffffff;
+
+/**
+ * Draws a token for each row from the distribution of {@linkcode warpLogits}. What is drawn follows from the settings'
+ * seed, `step` and the row alone, on every device (but for two tokens whose chances are equal to the last bit or so).
+ *
+ * Source: https://arxiv.org/abs/1611.01144 (the Gumbel-max trick)
+ *
+ * @param logits [B, V] float32
+ * @param params [1, 8] or [B, 8] uint32 of `samplingParams`: settings for all rows, or one for each
+ * @param step [1] or [B] uint32: how many tokens were drawn before, so that each step draws other numbers
+ * @returns [B] uint32; 0xffffffff for a row whose logits are all -infinity or NaN, which is never a token
+ * @throws {ShapeError} if the settings or steps are for another number of rows
+ *
+ * @example
+ * ```ts
+ * import { openDevice, tensor } from "@tensaur/tensaur";
+ * import { sampleLogits, samplingParams } from "@tensaur/tensaur/ops";
+ * await using device = await openDevice();
+ * using params = samplingParams(device, { topK: 1 });
+ * using y = sampleLogits(tensor(device, [1, 3, 2], [1, 3]), params, tensor(device, [0], [1], "uint32"));
+ * console.log(await y.read()); // Uint32Array(1) [ 1 ]
+ * ```
+ */
+export function sampleLogits(logits: Tensor, params: Tensor, step: Tensor): Tensor {
+  const [rows, vocab] = expectLogits("sampleLogits", logits, params);
+  expectDtype("sampleLogits", "step", step, "uint32");
+  if (step.shape.length !== 1 || (step.size !== 1 && step.size !== rows)) {
+    throw new ShapeError(
+      `Cannot run sampleLogits as step must be [1] or [${rows}]: current shape is ${formatShape(step.shape)}`,
+    );
+  }
+  const tokens = empty(logits.device, [rows], "uint32");
+  launch(logits.device, {
+    consts: { WG: samplingThreads(logits.device, vocab) },
+    bindings: { logits, params, step, tokens },
+    grid: [rows],
+  });
+  return tokens;
+}
+
+/** The same for one row in plain loops: what the kernel must equal. `stream` is the row if rows share `settings`, else 0. */
+export function sampleLogitsReference(
+  logits: Float32Array,
+  settings: SamplingSettings,
+  step: number,
+  stream: number,
+): number {
+  const warped = warpLogitsReference(logits, settings);
+  const seed = BigInt.asUintN(64, BigInt(settings.seed ?? 0));
+  const key = pcg4d([Number(seed & 0xffffffffn), Number(seed >> 32n), step, stream]);
+  let best = -Infinity, token = NONE;
+  for (let i = 0; i < logits.length; i++) {
+    if (warped[i]! <= Math.fround(-1e30)) continue;
+    const score = logits[i]! / (settings.temperature ?? 1) + gumbel(pcg4d([key[0] ^ i, key[1], key[2], key[3]])[0]);
+    if (score > best) [best, token] = [score, i];
+  }
+  return token;
+}
+
+type Words = [number, number, number, number];
+
+/** As in random.wgsl. */
+export function pcg4d(words: Words): Words {
+  const v = words.map((word) => (Math.imul(word, 1664525) + 1013904223) | 0) as Words;
+  const mix = () => {
+    v[0] = (v[0] + Math.imul(v[1], v[3])) | 0;
+    v[1] = (v[1] + Math.imul(v[2], v[0])) | 0;
+    v[2] = (v[2] + Math.imul(v[0], v[1])) | 0;
+    v[3] = (v[3] + Math.imul(v[1], v[2])) | 0;
+  };
+  mix();
+  for (let i = 0; i < 4; i++) v[i]! ^= v[i]! >>> 16;
+  mix();
+  return v.map((word) => word >>> 0) as Words;
+}
+
+/** As in random.wgsl. */
+export function gumbel(bits: number): number {
+  return -Math.log(-Math.log1p(-(bits + 0.5) / 2 ** 32));
+}
