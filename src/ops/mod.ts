@@ -29,3 +29,5 @@ export { zeros } from "./zeros.ts";
 export { sampleLogits } from "./sample_logits.ts";
 export { samplingParams, type SamplingSettings, samplingWords } from "./sampling_params.ts";
 export { warpLogits } from "./warp_logits.ts";
+export { countTokens } from "./count_tokens.ts";
+export { repetitionPenalty } from "./repetition_penalty.ts";
