@@ -5,7 +5,7 @@
  */
 import { add, poolRows, qkvRope } from "../ops/mod.ts";
 import type { Activation } from "../ops/matmul.ts";
-import type { Embedding, Linear } from "../quantization/mod.ts";
+import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import { ConfigReader } from "./config.ts";
@@ -24,12 +24,14 @@ import { type LayerNorm, loadLayerNorm } from "./layers.ts";
 interface BertConfig extends FamilyConfig {
   intermediateSize: number;
   typeVocabSize: number;
+  tieWordEmbeddings: boolean;
   activation: Activation;
   eps: number;
   labels: number;
 }
 
 interface BertWeights {
+  tied?: Linear; // D -> V, of a language model whose output layer is the embedding
   words: Embedding; // V x D
   positions: Embedding; // positions x D
   types: Embedding; // segments x D
@@ -78,11 +80,11 @@ const heads: Record<string, BertHead> = {
   BertForMaskedLM: {
     task: "masked-lm",
     perToken: true,
-    async load(source, c) {
+    async load(source, c, w) {
       const D = c.hiddenSize, at = "cls.predictions.transform";
       const dense = await source.linear(`${at}.dense`, D, D, { bias: true });
       const norm = await loadLayerNorm(source, `${at}.LayerNorm`, D, c.eps);
-      const output = await source.linear("bert.embeddings.word_embeddings", D, c.vocabSize);
+      const output = w.tied ?? await source.linear("cls.predictions.decoder", D, c.vocabSize);
       const bias = await source.vector("cls.predictions.bias", c.vocabSize);
       return (hidden) => {
         using h = dense.forward(hidden, { activation: c.activation }); // [T, D]
@@ -118,7 +120,7 @@ export const bert: Family = defineFamily({
     read.neutral("is_decoder", false);
     read.neutral("position_embedding_type", "absolute");
     const shape = read.heads("hidden_size", "num_attention_heads");
-    const names = json.id2label;
+    const names = Object.keys(Object(json.id2label)).length;
     return {
       ...shape,
       vocabSize: read.count("vocab_size"),
@@ -127,14 +129,18 @@ export const bert: Family = defineFamily({
       typeVocabSize: read.count("type_vocab_size", 2),
       activation: read.oneOf("hidden_act", ACTIVATIONS, "gelu"),
       eps: read.positive("layer_norm_eps", 1e-12),
-      labels: names && typeof names === "object" ? Object.keys(names).length : read.count("num_labels", 2),
+      tieWordEmbeddings: read.flag("tie_word_embeddings", true),
+      labels: names || read.count("num_labels", 2),
       attention: attentionOptions(read.layers("num_hidden_layers"), shape.headDim, undefined, false),
     };
   },
   async weights(source: WeightSource, c): Promise<BertWeights> {
     const D = c.hiddenSize, I = c.intermediateSize, e = "bert.embeddings", bias = { bias: true };
+    const shared = c.tieWordEmbeddings && source.has("cls.predictions.bias"); // with the output layer, if it is loaded
+    const tied = shared ? await source.linear(`${e}.word_embeddings`, D, c.vocabSize) : undefined;
     return {
-      words: await source.embedding(`${e}.word_embeddings`, c.vocabSize, D),
+      tied,
+      words: tied ? tiedEmbedding(tied) : await source.embedding(`${e}.word_embeddings`, c.vocabSize, D),
       positions: await source.embedding(`${e}.position_embeddings`, c.maxPositionEmbeddings, D),
       types: await source.embedding(`${e}.token_type_embeddings`, c.typeVocabSize, D),
       norm: await loadLayerNorm(source, `${e}.LayerNorm`, D, c.eps),

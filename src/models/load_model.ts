@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { LimitError, NotSupportedError, ValueError } from "../errors.ts";
+import { LimitError, NotSupportedError, throwIfAborted, ValueError } from "../errors.ts";
 import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
 import type { Progress } from "../progress.ts";
 import { type Checkpoint, openCheckpoint } from "../weights/checkpoint.ts";
 import { exists, readJson } from "../weights/files.ts";
 import { resolveModel } from "../weights/hub.ts";
 import { WeightLoader } from "../weights/loader.ts";
+import type { SafetensorsDtype } from "../weights/safetensors.ts";
 import { type PlannedWeight, type WeightDtype, WeightPlan } from "../weights/source.ts";
 import type { ConfigJson } from "./config.ts";
 import type { Family, FamilyConfig, Head, Task } from "./family.ts";
@@ -59,12 +60,15 @@ export interface ModelPlan {
 }
 
 const DTYPES: readonly WeightDtype[] = ["float32", "float16", "bfloat16"];
+const STORED: Partial<Record<SafetensorsDtype, WeightDtype>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 interface Opened {
   plan: ModelPlan;
   family: Family;
   head?: Head<FamilyConfig, unknown>;
   checkpoint: Checkpoint;
+  readBytes: number;
+  peakBytes: number;
 }
 
 /**
@@ -88,18 +92,13 @@ interface Opened {
 export async function loadModel(pathOrHubId: string, options: LoadOptions = {}): Promise<Model> {
   const opened = await open(pathOrHubId, options);
   using checkpoint = opened.checkpoint;
-  const { plan, family, head } = opened;
+  const { plan, family, head, readBytes } = opened;
   const device = options.device ?? await openDevice();
   const { onProgress, signal } = options;
   try {
-    checkFits(plan, device);
-    const loader = new WeightLoader(device, checkpoint, {
-      dtype: plan.dtype,
-      prefix: family.prefix,
-      onProgress,
-      signal,
-    });
-    using _cleanup = loader;
+    checkFits(opened, device);
+    const settings = { dtype: plan.dtype, prefix: family.prefix, readBytes, onProgress, signal };
+    using loader = new WeightLoader(device, checkpoint, settings);
     const weights = await family.weights(loader, plan.sizes);
     const apply = await head?.load(loader, plan.sizes, weights);
     await device.synchronize();
@@ -137,23 +136,26 @@ export async function planModel(pathOrHubId: string, options: PlanOptions = {}):
 
 async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> {
   const { revision, onProgress, signal } = options;
+  throwIfAborted(signal, "loading the model");
   const { dir } = await resolveModel(pathOrHubId, { revision, onProgress, signal });
   const json = await readJson(dir, "config.json");
   const family = familyOf(json);
   const sizes = family.config(json);
-  const dtype = dtypeOf(json, options.dtype);
   const [task, head] = headOf(family, json, options.task);
   const checkpoint = await openCheckpoint(dir);
   try {
+    const dtype = dtypeOf(json, checkpoint, options.dtype);
     const plan = new WeightPlan(checkpoint, family.prefix, dtype);
     const weights = await family.weights(plan, sizes);
     await head?.load(plan, sizes, weights);
-    plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json));
+    plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json, task));
     const { kvHeads, headDim, attention } = sizes;
     return {
       family,
       head,
       checkpoint,
+      readBytes: plan.readBytes,
+      peakBytes: plan.peakBytes,
       plan: {
         path: dir,
         json,
@@ -172,20 +174,22 @@ async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> 
   }
 }
 
-/** A tied output layer is also in some files; it is the embedding. */
-function ignored(family: Family, json: ConfigJson): readonly RegExp[] {
-  return json.tie_word_embeddings === false ? family.ignore : [...family.ignore, /^lm_head\.weight$/];
+/** A tied output layer is also in some files: it is the embedding. A base model needs none. */
+function ignored(family: Family, json: ConfigJson, task: Task): readonly RegExp[] {
+  const needed = task !== "base" && json.tie_word_embeddings === false;
+  return needed ? family.ignore : [...family.ignore, /^lm_head\.weight$/];
 }
 
-function dtypeOf(json: ConfigJson, dtype: PlanOptions["dtype"] = "auto"): WeightDtype {
+function dtypeOf(json: ConfigJson, { tensors }: Checkpoint, dtype: PlanOptions["dtype"] = "auto"): WeightDtype {
   if (dtype !== "auto") {
     if (DTYPES.includes(dtype)) return dtype;
     throw new ValueError(
       `Cannot load the model as dtype must be auto, ${DTYPES.join(", ")}: current value is "${dtype}"`,
     );
   }
-  const stored = json.dtype ?? json.torch_dtype;
-  return DTYPES.find((name) => name === stored) ?? "float32";
+  const named = json.dtype ?? json.torch_dtype;
+  const stored = tensors.values().map((t) => STORED[t.dtype]).find((name) => name !== undefined);
+  return DTYPES.find((name) => name === named) ?? stored ?? "float32";
 }
 
 function architectureOf(json: ConfigJson): string | undefined {
@@ -204,7 +208,7 @@ function headOf(family: Family, json: ConfigJson, task?: Task): [Task, Head<Fami
     );
   }
   const architecture = architectureOf(json);
-  const head = architecture ? family.heads[architecture] : undefined;
+  const head = architecture && Object.hasOwn(family.heads, architecture) ? family.heads[architecture] : undefined;
   if (head) return [head.task, head];
   if (architecture === undefined || architecture.endsWith("Model")) return ["base"];
   throw new NotSupportedError(
@@ -214,12 +218,21 @@ function headOf(family: Family, json: ConfigJson, task?: Task): [Task, Head<Fami
   );
 }
 
-function checkFits({ byteLength, path }: ModelPlan, device: Device): void {
+function checkFits({ plan: { path, weights, byteLength }, peakBytes }: Opened, device: Device): void {
+  const most = device.limits.maxStorageBufferBindingSize;
+  const wide = weights.find(({ bufferBytes }) => bufferBytes > most);
+  if (wide) {
+    throw new LimitError(
+      `Cannot load ${path} as each weight must fit one binding of the GPU, at most ${formatBytes(most)}: ` +
+        `${wide.name} takes ${formatBytes(wide.bufferBytes)}`,
+      { hint: "Use a smaller dtype, or a device with a larger maxStorageBufferBindingSize." },
+    );
+  }
   const room = device.pool.budget - device.pool.stats.bytesInUse;
-  if (byteLength <= room) return;
+  if (peakBytes <= room) return;
   throw new LimitError(
     `Cannot load ${path} as its weights must fit the memory budget: they take ${formatBytes(byteLength)}, ` +
-      `${formatBytes(Math.max(0, room))} are free`,
+      `${formatBytes(peakBytes)} while they are loaded, and ${formatBytes(Math.max(0, room))} are free`,
     { hint: "Raise memoryBudget, or use a smaller dtype or model." },
   );
 }

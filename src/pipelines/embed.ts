@@ -2,19 +2,18 @@ import { ValueError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import { normalize as normalizeRows, poolRows } from "../ops/mod.ts";
 import { tidy } from "../tensor/mod.ts";
-import { packBatch } from "../cache/mod.ts";
-import { NoCache } from "../cache/no_cache.ts";
+import { NoCache, unpad } from "../cache/mod.ts";
 
 /** What {@linkcode embed} needs of a tokenizer; the library's `Tokenizer` is one. */
 export type TextEncoderLike = (
   texts: string[],
   options: { truncation: boolean; maxLength: number },
-) => { inputIds: number[][]; tokenTypeIds?: number[][] };
+) => { inputIds: number[][]; attentionMask?: number[][]; tokenTypeIds?: number[][] };
 
 /** How {@linkcode embed} makes one vector of a text. */
 export interface EmbedOptions {
-  /** Mean of the tokens, or the first one's. Default "mean". */
-  pooling?: "mean" | "cls";
+  /** Mean of the tokens, or the first or last one's. Default "mean". */
+  pooling?: "mean" | "cls" | "last";
   /** Scale to length 1. Default true. */
   normalize?: boolean;
   /** Most tokens of a text; the rest is cut off. Default: what the model allows. */
@@ -29,7 +28,7 @@ export interface EmbedOptions {
  * Source: https://arxiv.org/abs/1908.10084
  *
  * @returns [texts][hiddenSize]
- * @throws {ValueError} if a text has no tokens
+ * @throws {ValueError} if a text has no tokens, or an option is out of range
  *
  * @example
  * ```ts ignore
@@ -44,22 +43,23 @@ export async function embed(
   texts: readonly string[],
   { pooling = "mean", normalize = true, maxLength, batchTokens = 8192 }: EmbedOptions = {},
 ): Promise<number[][]> {
+  if (!(batchTokens > 0)) {
+    throw new ValueError(`Cannot embed as batchTokens must be a positive number: current value is ${batchTokens}`);
+  }
   if (texts.length === 0) return [];
   const limit = Math.min(maxLength ?? Infinity, model.sizes.maxPositionEmbeddings);
-  const { inputIds, tokenTypeIds } = tokenizer([...texts], { truncation: true, maxLength: limit });
-  const empty = inputIds.findIndex((ids) => ids.length === 0);
-  if (empty !== -1) throw new ValueError(`Cannot embed text ${empty} as it must have a token: it has none`);
+  const { inputIds, attentionMask, tokenTypeIds } = tokenizer([...texts], { truncation: true, maxLength: limit });
   const vectors: number[][] = [];
   for (const rows of byTokens(inputIds, batchTokens)) {
-    const types = tokenTypeIds && rows.flatMap((b) => tokenTypeIds[b]!);
-    const ids = rows.map((b) => inputIds[b]!);
-    using batch = packBatch(
-      model.device,
-      ids.flat(),
-      ids.flatMap((row) => [...row.keys()]),
-      ids.map((r) => r.length),
-      types,
-    );
+    const only = (all: number[][] | undefined) => all && rows.map((b) => all[b]!);
+    const inputs = {
+      inputIds: rows.map((b) => inputIds[b]!),
+      attentionMask: only(attentionMask),
+      tokenTypeIds: only(tokenTypeIds),
+    };
+    using batch = unpad(model.device, inputs, [], model.sizes).batch;
+    const empty = batch.lengths.indexOf(0);
+    if (empty !== -1) throw new ValueError(`Cannot embed text ${rows[empty]} as it must have a token: it has none`);
     using pooled = tidy(model.device, () => {
       const mean = poolRows(model.hidden(batch, new NoCache()), batch.cuSeqlens, pooling); // [B, D]
       return normalize ? normalizeRows(mean) : mean;

@@ -22,8 +22,11 @@ export class DenseLinear implements Linear {
     readonly bias?: Tensor,
   ) {
     const { device } = w;
-    this.#matrix = { w: keep(device, w), dims: keep(device, packedDims(device, inFeatures, outFeatures)) };
+    using made = new DisposableStack();
+    const dims = made.use(keep(device, packedDims(device, inFeatures, outFeatures)));
     this.#embedDims = keep(device, tensor(device, [inFeatures, w.shape[1]!, outFeatures], [3], "uint32"));
+    made.move(); // nothing failed: they are the layer's
+    this.#matrix = { w: keep(device, w), dims };
     if (bias) keep(device, bias);
   }
 

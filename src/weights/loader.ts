@@ -11,7 +11,7 @@ import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../qua
 import { decode, type Dtype, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
-import { type LinearOptions, resolveName, type WeightDtype, type WeightSource } from "./source.ts";
+import { CHUNK, type LinearOptions, pieceOf, resolveName, type WeightDtype, type WeightSource } from "./source.ts";
 
 /** What a {@linkcode WeightLoader} takes. */
 export interface LoaderOptions {
@@ -19,14 +19,16 @@ export interface LoaderOptions {
   dtype: WeightDtype;
   /** The base model's prefix, which a checkpoint may leave out. */
   prefix: string;
+  /** Bytes that will be read in all, for `onProgress`. */
+  readBytes: number;
   /** Told about bytes read. */
   onProgress?: (progress: Progress) => void;
   /** Stops the load. */
   signal?: AbortSignal;
 }
 
-const CHUNK = 8 * 2 ** 20; // bytes read and uploaded at a time
-const IN_FLIGHT = 64 * 2 ** 20; // bytes uploaded before waiting: bounds the driver's staging copies
+// Bytes uploaded before waiting, which bounds the driver's copies of them; a GPU that is the CPU gains nothing by a queue.
+const IN_FLIGHT = 64 * 2 ** 20, IN_FLIGHT_CPU = 8 * 2 ** 20;
 const DTYPES: Readonly<Record<string, Dtype>> = { F32: "float32", F64: "float32", F16: "float16", BF16: "bfloat16" };
 
 /** Loads the weights that a family asks for. It owns them until {@linkcode WeightLoader.take}. */
@@ -119,7 +121,7 @@ export class WeightLoader implements WeightSource, Disposable {
     const info = this.#info(name);
     const bytes = (await this.#checkpoint.read(info.name)).slice();
     await this.#count(info, bytes.byteLength);
-    if (info.dtype === "F64") return Float32Array.from(new Float64Array(bytes.buffer));
+    if (info.dtype === "F64") return new Float32Array(new Float64Array(bytes.buffer));
     return Float32Array.from(decode(bytes.buffer, DTYPES[info.dtype]!));
   }
 
@@ -127,8 +129,7 @@ export class WeightLoader implements WeightSource, Disposable {
   async #pieces(name: string, pack: (piece: Tensor, row: number) => void): Promise<void> {
     const info = this.#info(name);
     const [rows = 0, cols = 0] = info.shape;
-    const line = (info.end - info.start) / Math.max(1, rows);
-    const step = Math.max(1, Math.floor(CHUNK / line));
+    const { rows: step, line } = pieceOf(info);
     const buffer = line > CHUNK ? new Uint8Array(line) : this.#buffer;
     for (let row = 0; row < rows; row += step) {
       const n = Math.min(step, rows - row);
@@ -146,12 +147,12 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   async #count({ name }: TensorInfo, bytes: number): Promise<void> {
-    const { signal, onProgress } = this.#options;
+    const { signal, onProgress, readBytes } = this.#options;
     throwIfAborted(signal, "loading the model");
     this.#loaded += bytes;
     this.#waiting += bytes;
-    onProgress?.({ phase: "load", label: name, loaded: this.#loaded, total: this.#checkpoint.byteLength });
-    if (this.#waiting < IN_FLIGHT) return;
+    onProgress?.({ phase: "load", label: name, loaded: this.#loaded, total: readBytes });
+    if (this.#waiting < (this.#device.isCpu ? IN_FLIGHT_CPU : IN_FLIGHT)) return;
     this.#waiting = 0;
     await this.#device.synchronize();
   }
@@ -175,7 +176,7 @@ function elementsOf(bytes: Uint8Array<ArrayBuffer>, { dtype }: TensorInfo, shape
 ] {
   const { buffer, byteOffset, byteLength } = bytes;
   if (dtype === "F64") {
-    return [Float32Array.from(new Float64Array(buffer, byteOffset, byteLength / 8)), shape, "float32"];
+    return [new Float32Array(new Float64Array(buffer, byteOffset, byteLength / 8)), shape, "float32"];
   }
   if (dtype === "F32") return [new Float32Array(buffer, byteOffset, byteLength / 4), shape, "float32"];
   return [new Uint16Array(buffer, byteOffset, byteLength / 2), shape, DTYPES[dtype]!];

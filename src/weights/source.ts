@@ -5,8 +5,10 @@
  * @module
  */
 import { ModelFormatError, NotSupportedError } from "../errors.ts";
+import { sizeClass } from "../gpu/pool.ts";
+import { EMBEDDING_EXTRA_BYTES, linearExtraBytes, matrixBytes, vectorBytes } from "../quantization/bytes.ts";
 import type { Embedding, Linear } from "../quantization/mod.ts";
-import { bytesPerElement, type Dtype, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
+import { type Dtype, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
 
@@ -51,6 +53,17 @@ export interface PlannedWeight {
   stored: string;
   /** Bytes that it will take on the GPU. */
   byteLength: number;
+  /** Bytes of its largest buffer there. */
+  bufferBytes: number;
+}
+
+/** Bytes that a loader reads and uploads at a time, or one row of a tensor where that is longer. */
+export const CHUNK: number = 2 * 2 ** 20;
+
+/** How many rows of a tensor a loader reads at a time, and the bytes of one. */
+export function pieceOf({ shape: [rows = 0], start, end }: TensorInfo): { rows: number; line: number } {
+  const line = (end - start) / Math.max(1, rows);
+  return { rows: Math.min(rows, Math.max(1, Math.floor(CHUNK / line))), line };
 }
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
@@ -70,6 +83,8 @@ export class WeightPlan implements WeightSource {
   readonly #prefix: string;
   readonly #dtype: WeightDtype;
   readonly #used = new Set<string>();
+  #readBytes = 0;
+  #pieceBytes = 0;
   readonly #wrong: string[] = [];
 
   /** A plan over `checkpoint` for weights kept as `dtype`. */
@@ -84,6 +99,16 @@ export class WeightPlan implements WeightSource {
     return this.weights.reduce((sum, w) => sum + w.byteLength, 0);
   }
 
+  /** Bytes that will be read from the files. */
+  get readBytes(): number {
+    return this.#readBytes;
+  }
+
+  /** Bytes on the GPU while the weights are loaded: they and the piece that is being packed. */
+  get peakBytes(): number {
+    return this.byteLength + sizeClass(this.#pieceBytes) + sizeClass(20);
+  }
+
   /** Whether the checkpoint has this tensor. */
   has(name: string): boolean {
     return this.#checkpoint.tensors.has(resolveName(this.#checkpoint, this.#prefix, name));
@@ -91,7 +116,7 @@ export class WeightPlan implements WeightSource {
 
   /** Plans a vector. */
   vector(name: string, length: number): Promise<Tensor> {
-    this.#plan(name, [[name, [length]]], 4 * length);
+    this.#plan(name, [[name, [length]]], vectorBytes(length));
     return Promise.resolve(undefined as unknown as Tensor); // a family only puts it into its tree
   }
 
@@ -108,16 +133,16 @@ export class WeightPlan implements WeightSource {
       ...bias ? [[`${name}.bias`, [outs[i]!]] as [string, Shape]] : [],
     ]);
     const outFeatures = outs.reduce((sum, n) => sum + n, 0);
-    const columns = Math.ceil(outFeatures / 4) * 4;
-    const byteLength = inputs * columns * bytesPerElement(this.#dtype) + (bias ? 4 * outFeatures : 0);
-    this.#plan(list.join(" + "), parts, byteLength, [outFeatures, inputs]);
+    const matrix = matrixBytes(inputs, outFeatures, this.#dtype),
+      byteLength = matrix + linearExtraBytes(outFeatures, bias);
+    this.#plan(list.join(" + "), parts, byteLength, matrix, [outFeatures, inputs]);
     return Promise.resolve({ inFeatures: inputs, outFeatures, byteLength, scheme: this.#dtype, ...standIn });
   }
 
   /** Plans an embedding table. */
   embedding(name: string, rows: number, width: number): Promise<Embedding> {
-    const byteLength = rows * Math.ceil(width / 4) * 4 * bytesPerElement(this.#dtype);
-    this.#plan(name, [[`${name}.weight`, [rows, width]]], byteLength, [rows, width]);
+    const matrix = matrixBytes(rows, width, this.#dtype), byteLength = matrix + EMBEDDING_EXTRA_BYTES;
+    this.#plan(name, [[`${name}.weight`, [rows, width]]], byteLength, matrix, [rows, width]);
     return Promise.resolve({ numEmbeddings: rows, embeddingDim: width, byteLength, scheme: this.#dtype, ...standIn });
   }
 
@@ -141,7 +166,13 @@ export class WeightPlan implements WeightSource {
     );
   }
 
-  #plan(name: string, parts: readonly [string, Shape][], byteLength: number, shape = parts[0]![1]): void {
+  #plan(
+    name: string,
+    parts: readonly [string, Shape][],
+    byteLength: number,
+    bufferBytes = byteLength,
+    shape = parts[0]![1],
+  ): void {
     const stored = new Set<string>();
     for (const [part, want] of parts) {
       const actual = resolveName(this.#checkpoint, this.#prefix, part);
@@ -149,9 +180,12 @@ export class WeightPlan implements WeightSource {
       this.#used.add(actual);
       const fault = faultOf(part, want, info);
       if (fault) this.#wrong.push(fault);
-      if (info) stored.add(info.dtype);
+      if (!info) continue;
+      stored.add(info.dtype);
+      this.#readBytes += info.end - info.start;
+      if (want.length > 1) this.#pieceBytes = Math.max(this.#pieceBytes, pieceOf(info).rows * pieceOf(info).line);
     }
-    this.weights.push({ name, shape, stored: [...stored].join(", "), byteLength });
+    this.weights.push({ name, shape, stored: [...stored].join(", "), byteLength, bufferBytes });
   }
 }
 
