@@ -2,7 +2,7 @@ import { ShapeError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/argmax.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, formatShape, type Tensor } from "../tensor/mod.ts";
-import { rowThreads } from "./launching.ts";
+import { rowVariant } from "./launching.ts";
 
 const launch = kernel("argmax", wgsl);
 
@@ -32,7 +32,8 @@ export function argmax(x: Tensor): Tensor {
     );
   }
   const y = empty(x.device, x.shape.slice(0, -1), "uint32");
-  launch(x.device, { consts: { WG: rowThreads(x.device, n) }, bindings: { x, y }, grid: [x.size / n] });
+  const { consts, flags } = rowVariant(x.device, n);
+  launch(x.device, { consts, flags, bindings: { x, y }, grid: [x.size / n] });
   return y;
 }
 

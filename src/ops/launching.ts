@@ -22,9 +22,12 @@ export function rowBlocks(rows: number, width: number): readonly [number] {
   return [rows * Math.ceil(width / BLOCK)];
 }
 
-/** Threads for one row of `n` elements: a GPU needs many to hide its latency, a CPU pays for each at a barrier. */
-export function rowThreads(device: Device, n: number): number {
-  return n >= 1024 && !device.isCpu ? 256 : 64;
+/**
+ * The variant for kernels that give a workgroup to each row of `n` elements: vec4 steps where `n` divides by 4, and many
+ * threads on a GPU, to hide its latency, but as few as a vector has lanes on a CPU, which pays for each at a barrier.
+ */
+export function rowVariant(device: Device, n: number): { consts: { WG: number }; flags: { BY_4: boolean } } {
+  return { consts: { WG: device.isCpu ? 8 : n >= 1024 ? 256 : 64 }, flags: { BY_4: n % 4 === 0 } };
 }
 
 /** Elements of a row of `t` beyond its first dimension, in words of 32 bits. */

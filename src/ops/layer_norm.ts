@@ -1,7 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/layer_norm.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
-import { extent, rowThreads } from "./launching.ts";
+import { extent, rowVariant } from "./launching.ts";
 
 const launch = kernel("layer_norm", wgsl);
 
@@ -38,10 +38,11 @@ export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, eps = 1e-5)
   }
   const y = empty(x.device, x.shape);
   if (y.size === 0) return y;
+  const { consts, flags } = rowVariant(x.device, dim);
   launch(x.device, {
     overrides: { EPS: eps },
-    consts: { WG: rowThreads(x.device, dim) },
-    flags: { WEIGHT: weight !== undefined, BIAS: bias !== undefined },
+    consts,
+    flags: { WEIGHT: weight !== undefined, BIAS: bias !== undefined, ...flags },
     bindings: { x, width: extent(x, dim), weight, bias, y },
     grid: [x.size / dim],
   });

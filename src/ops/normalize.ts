@@ -1,7 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/normalize.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
-import { extent, rowThreads } from "./launching.ts";
+import { extent, rowVariant } from "./launching.ts";
 
 const launch = kernel("normalize", wgsl);
 
@@ -27,9 +27,11 @@ export function normalize(x: Tensor, eps = 1e-12): Tensor {
   expectDtype("normalize", "x", x, "float32");
   const y = empty(x.device, x.shape);
   if (y.size === 0) return y;
+  const { consts, flags } = rowVariant(x.device, dim);
   launch(x.device, {
     overrides: { EPS: eps },
-    consts: { WG: rowThreads(x.device, dim) },
+    consts,
+    flags,
     bindings: { x, width: extent(x, dim), y },
     grid: [x.size / dim],
   });

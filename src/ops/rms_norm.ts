@@ -1,6 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/rms_norm.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+import { rowVariant } from "./launching.ts";
 
 const launch = kernel("rms_norm", wgsl);
 
@@ -30,7 +31,9 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6): Tensor {
   expectShape("rmsNorm", "x", x, ["…", dim]);
   for (const [name, t] of Object.entries({ x, weight })) expectDtype("rmsNorm", name, t, "float32");
   const y = empty(x.device, x.shape);
-  launch(x.device, { overrides: { EPS: eps }, bindings: { x, weight, y }, grid: [x.size / dim] });
+  if (y.size === 0) return y;
+  const { consts, flags } = rowVariant(x.device, dim);
+  launch(x.device, { overrides: { EPS: eps }, consts, flags, bindings: { x, weight, y }, grid: [x.size / dim] });
   return y;
 }
 

@@ -2,7 +2,7 @@ import { NotSupportedError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/softmax.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
-import { extent, rowThreads } from "./launching.ts";
+import { extent, rowVariant } from "./launching.ts";
 
 const launch = kernel("softmax", wgsl);
 
@@ -62,9 +62,10 @@ function rows(op: string, x: Tensor, dim: number, log: boolean): Tensor {
   }
   const y = empty(x.device, x.shape);
   if (y.size === 0) return y;
+  const { consts, flags } = rowVariant(x.device, n);
   launch(x.device, {
-    flags: { LOG: log },
-    consts: { WG: rowThreads(x.device, n) },
+    consts,
+    flags: { LOG: log, ...flags },
     bindings: { x, width: extent(x, n), y },
     grid: [x.size / n],
   });

@@ -1,23 +1,43 @@
 // argmax: y[r] = the least i whose x[r,i] is the largest of its row; a NaN counts as larger than anything
 //
 // x        [rows, n] f32, compared by their bits      y [rows] u32
-// grid     [rows]: one workgroup a row, each thread strides n by WG
+// grid     [rows]: one workgroup a row, each thread strides n by WG, in vec4 where n divides by 4 (BY_4)
 // traffic  read x: bandwidth-bound
-const WG: u32 = 64; // @const 64 256
+const WG: u32 = 64; // @const 64 8 256
+// @optional BY_4
+// @include "elem.wgsl"
 // @include "grid.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<word>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 
 var<workgroup> keys: array<u32, WG>;
 var<workgroup> places: array<u32, WG>;
 
 // an integer that orders as the float does: above 0 always, equal for the two zeros, greatest for NaN
-fn orderKey(bits: u32) -> u32 {
-  let magnitude = bits & 0x7fffffffu;
-  let key = select(magnitude + 0x80000000u, 0x80000000u - magnitude, bits > 0x80000000u);
-  return select(key, 0xffffffffu, magnitude > 0x7f800000u);
+fn orderKey(bits: word) -> word {
+  let magnitude = bits & word(0x7fffffffu);
+  let key = select(magnitude + word(0x80000000u), word(0x80000000u) - magnitude, bits > word(0x80000000u));
+  return select(key, word(0xffffffffu), magnitude > word(0x7f800000u));
 }
+
+// @if BY_4
+fn top(v: word) -> u32 {
+  return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn lane(v: word, key: u32) -> u32 {
+  return select(select(select(3u, 2u, v.z == key), 1u, v.y == key), 0u, v.x == key);
+}
+// @else
+fn top(v: word) -> u32 {
+  return v;
+}
+
+fn lane(v: word, key: u32) -> u32 {
+  return 0u;
+}
+// @end
 
 @compute @workgroup_size(WG)
 fn main(
@@ -34,7 +54,7 @@ fn main(
   var key = 0u;
   var place = 0u;
   for (var i = thread; i < n; i += WG) {
-    let k = orderKey(x[row * n + i]);
+    let k = top(orderKey(x[row * n + i]));
     if (k > key) {
       key = k;
       place = i;
@@ -55,6 +75,7 @@ fn main(
     workgroupBarrier();
   }
   if (thread == 0u) {
-    y[row] = places[0];
+    let found = places[0];
+    y[row] = found * LANES + lane(orderKey(x[row * n + found]), keys[0]);
   }
 }

@@ -5,12 +5,8 @@
 // traffic  read a, write y, b from cache unless it is as large: bandwidth-bound
 // @one-of ADD MUL
 // @optional BY_4
+// @include "elem.wgsl"
 // @include "grid.wgsl"
-// @if BY_4
-alias elem = vec4<f32>;
-// @else
-alias elem = f32;
-// @end
 
 @group(0) @binding(0) var<storage, read> a: array<elem>;
 @group(0) @binding(1) var<storage, read> b: array<elem>;

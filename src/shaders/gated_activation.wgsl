@@ -7,13 +7,9 @@
 // paper    https://arxiv.org/abs/2002.05202
 // @one-of SILU GELU GELU_TANH QUICK_GELU RELU TANH SIGMOID IDENTITY
 // @optional BY_4
+// @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "activation.wgsl"
-// @if BY_4
-alias elem = vec4<f32>;
-// @else
-alias elem = f32;
-// @end
 
 @group(0) @binding(0) var<storage, read> x: array<elem>;
 @group(0) @binding(1) var<storage, read> width: array<elem>;

@@ -1,16 +1,18 @@
 // normalize: y[r,i] = x[r,i] / max(sqrt(sum_i x[r,i]^2), EPS)
 //
 // x, y     [rows, dim] f32      width: dim elements, bound for their number
-// grid     [rows]: one workgroup a row, each thread strides dim by WG
+// grid     [rows]: one workgroup a row, each thread strides dim by WG, in vec4 where dim divides by 4 (BY_4)
 // traffic  read x twice (the second from cache), write y once: bandwidth-bound
 override EPS: f32 = 1e-12;
-const WG: u32 = 64; // @const 64 256
+const WG: u32 = 64; // @const 64 8 256
+// @optional BY_4
+// @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> width: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<elem>;
+@group(0) @binding(1) var<storage, read> width: array<elem>;
+@group(0) @binding(2) var<storage, read_write> y: array<elem>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -18,18 +20,18 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let dim = arrayLength(&width);
+  let n = arrayLength(&width);
   let row = flatGroup(group, groups);
-  if (row >= arrayLength(&y) / dim) {
+  if (row >= arrayLength(&y) / n) {
     return;
   }
-  let base = row * dim;
-  var sum = 0.0;
-  for (var i = thread; i < dim; i += WG) {
+  let base = row * n;
+  var sum = elem();
+  for (var i = thread; i < n; i += WG) {
     sum += x[base + i] * x[base + i];
   }
-  let length = max(sqrt(workgroupSum(sum, thread)), EPS);
-  for (var i = thread; i < dim; i += WG) {
+  let length = max(sqrt(workgroupSum(total(sum), thread)), EPS);
+  for (var i = thread; i < n; i += WG) {
     y[base + i] = x[base + i] / length;
   }
 }

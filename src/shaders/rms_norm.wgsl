@@ -1,17 +1,19 @@
 // rms_norm: y[r,i] = x[r,i] * rsqrt(mean_i(x[r,i]^2) + EPS) * weight[i]
 //
 // x, y     [rows, dim] f32      weight [dim] f32
-// grid     [rows]: one workgroup a row, each thread strides dim by WG
+// grid     [rows]: one workgroup a row, each thread strides dim by WG, in vec4 where dim divides by 4 (BY_4)
 // traffic  read x twice (the second from cache), write y once: bandwidth-bound
 // paper    https://arxiv.org/abs/1910.07467
 override EPS: f32 = 1e-6;
-const WG: u32 = 64; // @const
+const WG: u32 = 64; // @const 64 8 256
+// @optional BY_4
+// @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<elem>;
+@group(0) @binding(1) var<storage, read> weight: array<elem>;
+@group(0) @binding(2) var<storage, read_write> y: array<elem>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -19,18 +21,18 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let dim = arrayLength(&weight);
+  let n = arrayLength(&weight);
   let row = flatGroup(group, groups);
-  if (row >= arrayLength(&y) / dim) {
+  if (row >= arrayLength(&y) / n) {
     return;
   }
-  let base = row * dim;
-  var sum = 0.0;
-  for (var i = thread; i < dim; i += WG) {
+  let base = row * n;
+  var sum = elem();
+  for (var i = thread; i < n; i += WG) {
     sum += x[base + i] * x[base + i];
   }
-  let scale = inverseSqrt(workgroupSum(sum, thread) / f32(dim) + EPS);
-  for (var i = thread; i < dim; i += WG) {
+  let scale = inverseSqrt(workgroupSum(total(sum), thread) / f32(n * LANES) + EPS);
+  for (var i = thread; i < n; i += WG) {
     y[base + i] = x[base + i] * scale * weight[i];
   }
 }

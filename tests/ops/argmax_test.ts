@@ -28,22 +28,25 @@ const rows: [what: string, row: number[], index: number][] = [
   ["the first NaN above infinity", [INF, NaN, NaN], 1],
 ];
 for (const [what, row, index] of rows) {
-  Deno.test(`argmax() finds ${what}`, async () => {
-    const x = Float32Array.from({ length: 100 }, (_, i) => row[i] ?? -INF); // wider than a workgroup
-    x[99] = row.at(-1)!;
-    const negativeNan = new Float32Array(
-      Uint32Array.from(new Uint32Array(x.buffer), (b) => b === 0x7fc00000 ? ~0 : b).buffer,
-    );
-    using y = argmax(tensor(device, [...x, ...negativeNan], [2, 100]));
-    assertEquals([...await y.read()], [index, index]);
-  });
+  for (const n of [99, 100]) { // one by one and in vec4s, wider than a workgroup
+    Deno.test(`argmax() finds ${what}, of ${n}`, async () => {
+      const x = Float32Array.from({ length: n }, (_, i) => row[i] ?? -INF);
+      x[n - 1] = row.at(-1)!;
+      const bits = new Uint32Array(x.buffer);
+      const both = Uint32Array.of(...bits, ...bits.map((b) => b === 0x7fc00000 ? ~0 : b)); // a NaN with its sign set
+      using y = argmax(tensor(device, new Float32Array(both.buffer), [2, n]));
+      assertEquals([...await y.read()], [index, index]);
+    });
+  }
 }
 
-Deno.test("argmax() gives the same with the wider workgroup of a GPU", async () => {
-  const x = randn(2 * 3000).map((v) => Math.round(v));
-  using y = asGpu(device, () => argmax(tensor(device, x, [2, 3000])));
-  assertEquals(await y.read(), argmaxReference(x, 3000));
-});
+for (const n of [3, 100, 3002]) {
+  Deno.test(`argmax() gives the same with the workgroups of a GPU at ${n}`, async () => {
+    const x = randn(2 * n).map((v) => Math.round(v));
+    using y = asGpu(device, () => argmax(tensor(device, x, [2, n])));
+    assertEquals(await y.read(), argmaxReference(x, n));
+  });
+}
 
 interface Case {
   inputs: { x: GoldenTensor };

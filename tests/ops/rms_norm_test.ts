@@ -1,8 +1,9 @@
-import { assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { DtypeError, ShapeError } from "../../src/errors.ts";
 import { rmsNorm, rmsNormReference } from "../../src/ops/rms_norm.ts";
 import { tensor } from "../../src/tensor/mod.ts";
-import { assertClose, randn, testDevice } from "../helpers.ts";
+import { asGpu, assertClose, randn, testDevice } from "../helpers.ts";
+import { goldenCases, type GoldenTensor } from "../reference.ts";
 
 const device = await testDevice();
 const cases = [
@@ -12,7 +13,7 @@ const cases = [
   [3, 63],
   [5, 1000],
   [2, 4096],
-  [70_000, 3],
+  [65_537, 3],
 ] as const;
 
 for (const [rows, dim] of cases) {
@@ -22,6 +23,35 @@ for (const [rows, dim] of cases) {
     assertClose("y", await y.read(), rmsNormReference(x, w, 1e-5));
   });
 }
+
+for (const dim of [63, 768, 4096]) {
+  Deno.test(`rmsNorm() gives the same with the workgroups of a GPU at ${dim}`, async () => {
+    const x = randn(2 * dim), w = randn(dim, 2);
+    using y = asGpu(device, () => rmsNorm(tensor(device, x, [2, dim]), tensor(device, w, [dim])));
+    assertClose("y", await y.read(), rmsNormReference(x, w));
+  });
+}
+
+interface Case {
+  inputs: Record<"x" | "weight", GoldenTensor>;
+  outputs: Record<"out" | "out_gemma", GoldenTensor>;
+  params: { eps: number };
+}
+for (const { name, inputs, outputs, params, tolerance } of await goldenCases<Case>("data/ops/norms", "rms_norm")) {
+  Deno.test(`rmsNorm() equals torch's at ${name}`, async () => {
+    const x = tensor(device, inputs.x.data as Float32Array, inputs.x.shape);
+    const w = inputs.weight.data as Float32Array;
+    using y = rmsNorm(x, tensor(device, w, [w.length]), params.eps);
+    using gemma = rmsNorm(x, tensor(device, w.map((v) => 1 + v), [w.length]), params.eps);
+    assertClose("y", await y.read(), outputs.out.data as Float32Array, tolerance);
+    assertClose("gemma", await gemma.read(), outputs.out_gemma.data as Float32Array, tolerance);
+  });
+}
+
+Deno.test("rmsNorm() takes no rows, and rows of nothing", () => {
+  assertEquals(rmsNorm(tensor(device, [], [0, 3]), tensor(device, [1, 2, 3], [3])).shape, [0, 3]);
+  assertEquals(rmsNorm(tensor(device, [], [2, 0]), tensor(device, [], [0])).shape, [2, 0]);
+});
 
 Deno.test("rmsNorm() refuses what does not fit, before anything runs", () => {
   const x = tensor(device, [1, 2, 3, 4], [1, 4]), w = tensor(device, [1, 2, 3], [3]);

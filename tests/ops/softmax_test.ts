@@ -43,21 +43,28 @@ const masked: [what: string, row: number[], softmax: number[], log: number[]][] 
   ["infinity makes its row NaN", [0, INF], [NaN, NaN], [NaN, NaN]],
 ];
 for (const [what, row, probabilities, logarithms] of masked) {
-  Deno.test(`softmax() as torch: ${what}`, async () => {
-    const x = tensor(device, [...row, ...row.map((_, i) => i)], [2, row.length]); // a plain row beside it stays whole
-    using y = softmax(x);
-    using log = logSoftmax(x);
-    const plain = Float32Array.from(row, (_, i) => i);
-    assertClose("softmax", await y.read(), [...probabilities, ...softmaxReference(plain, row.length)]);
-    assertClose("logSoftmax", await log.read(), [...logarithms, ...softmaxReference(plain, row.length, true)]);
-  });
+  for (const n of [row.length, 4, 12]) { // as it is, and in vec4s
+    Deno.test(`softmax() as torch: ${what}, in ${n}`, async () => {
+      const fill = (values: number[], rest: number) => Array.from({ length: n }, (_, i) => values[i] ?? rest);
+      const plain = Float32Array.from({ length: n }, (_, i) => i); // a plain row beside it stays whole
+      const x = tensor(device, [...fill(row, -INF), ...plain], [2, n]);
+      const broken = Number.isNaN(probabilities[0]!);
+      using y = softmax(x);
+      using log = logSoftmax(x);
+      assertClose("softmax", await y.read(), [...fill(probabilities, broken ? NaN : 0), ...softmaxReference(plain, n)]);
+      const want = [...fill(logarithms, broken ? NaN : -INF), ...softmaxReference(plain, n, true)];
+      assertClose("logSoftmax", await log.read(), want);
+    });
+  }
 }
 
-Deno.test("softmax() gives the same with the wider workgroup of a GPU", async () => {
-  const x = randn(2 * 3000);
-  using y = asGpu(device, () => softmax(tensor(device, x, [2, 3000])));
-  assertClose("y", await y.read(), softmaxReference(x, 3000), { rtol: 1e-4 });
-});
+for (const n of [63, 128, 3001]) {
+  Deno.test(`softmax() gives the same with the workgroups of a GPU at ${n}`, async () => {
+    const x = randn(2 * n);
+    using y = asGpu(device, () => softmax(tensor(device, x, [2, n])));
+    assertClose("y", await y.read(), softmaxReference(x, n), { rtol: 1e-4 });
+  });
+}
 
 interface Case {
   inputs: { x: GoldenTensor };

@@ -1,0 +1,26 @@
+// elem: what a kernel takes in one step: a number, or a vec4 of them where rows divide by 4 (BY_4).
+// @if BY_4
+alias elem = vec4<f32>;
+const LANES: u32 = 4u; // numbers in one
+alias word = vec4<u32>; // the bits of one
+
+fn total(v: elem) -> f32 {
+  return (v.x + v.y) + (v.z + v.w);
+}
+
+fn greatest(v: elem) -> f32 {
+  return max(max(v.x, v.y), max(v.z, v.w));
+}
+// @else
+alias elem = f32;
+const LANES: u32 = 1u;
+alias word = u32;
+
+fn total(v: elem) -> f32 {
+  return v;
+}
+
+fn greatest(v: elem) -> f32 {
+  return v;
+}
+// @end
