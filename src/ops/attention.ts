@@ -1,3 +1,4 @@
+import { ShapeError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/attention.wgsl" with { type: "text" };
 import storeWgsl from "../shaders/kv_store.wgsl" with { type: "text" };
@@ -62,10 +63,13 @@ export function attention(q: Tensor, { k, v, geometry, past }: KeyValues, cuSeql
   expectDtype("attention", "q", q, "float32");
   expectDtype("attention", "k", k, "float32", "float16");
   expectDtype("attention", "v", v, k.dtype);
+  if (Dh > 256) {
+    throw new ShapeError(`Cannot run attention as the head's length must be at most 256: current value is ${Dh}`);
+  }
   const o = empty(q.device, q.shape);
   attend(q.device, {
-    flags: { ...dtypeFlags(k.dtype), PACKED: !past },
-    consts: { DH: Dh },
+    flags: { ...dtypeFlags(k.dtype), PACKED: !past, BY_4: Dh % 4 === 0 },
+    consts: { DH: Dh, QUADS: Math.max(1, 2 ** Math.ceil(Math.log2(Dh / 4))) },
     bindings: { q, k, v, cuSeqlens, geometry, past, o },
     grid: [T * H],
   });
