@@ -11,7 +11,7 @@ import type { ResolvedOptions } from "./options.ts";
 
 /** The processors and the choice of one generation, composed in the documented order (semantics: G-25). */
 export class Chooser implements Disposable {
-  readonly #owned: Tensor[] = [];
+  readonly #owned: Disposable[] = [];
   readonly #processors: ((scores: Tensor) => Tensor)[] = [];
   readonly #choose: (scores: Tensor) => Tensor;
   readonly #counts: Tensor | undefined;
@@ -44,7 +44,7 @@ export class Chooser implements Disposable {
     if (o.doSample) {
       const { temperature, topK, topP, minP, seed } = o;
       const params = samplingParams(device, { temperature, topK, topP, minP, seed });
-      own(params);
+      this.#owned.push(params);
       this.#choose = (scores) => sampleLogits(scores, params, step);
     } else this.#choose = argmax;
   }
@@ -66,6 +66,6 @@ export class Chooser implements Disposable {
 
   /** Returns the memory. */
   [Symbol.dispose](): void {
-    for (const t of this.#owned) t.dispose();
+    for (const t of this.#owned) t[Symbol.dispose]();
   }
 }
