@@ -2,7 +2,7 @@ import { ShapeError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/binary.wgsl" with { type: "text" };
 import { empty, expectDtype, formatShape, type Tensor } from "../tensor/mod.ts";
-import { wholeVectors } from "./launching.ts";
+import { elementwise, wholeVectors } from "./launching.ts";
 
 const launch = kernel("binary", wgsl);
 
@@ -63,9 +63,9 @@ function binary(op: string, a: Tensor, b: Tensor, flag: "ADD" | "MUL"): Tensor {
   const whole = b.size === a.size;
   const by4 = whole || b.size % 4 === 0;
   launch(a.device, {
+    ...elementwise(a.device, Math.ceil(a.size / (by4 ? 4 : 1))),
     flags: { [flag]: true, BY_4: by4 },
     bindings: by4 ? { a: wholeVectors(a), b: whole ? wholeVectors(b) : b, y: wholeVectors(y) } : { a, b, y },
-    grid: [Math.ceil(a.size / (by4 ? 256 : 64))],
   });
   return y;
 }

@@ -22,6 +22,12 @@ export function rowBlocks(rows: number, width: number): readonly [number] {
   return [rows * Math.ceil(width / BLOCK)];
 }
 
+/** The variant and grid for kernels that see `n` elements one by one: on a CPU a workgroup is dear, and takes more. */
+export function elementwise(device: Device, n: number): { consts: { STEPS: number }; grid: readonly [number] } {
+  const STEPS = device.isCpu ? 16 : 1;
+  return { consts: { STEPS }, grid: [Math.ceil(n / 64 / STEPS)] };
+}
+
 /**
  * The variant for kernels that give a workgroup to each row of `n` elements: vec4 steps where `n` divides by 4, and many
  * threads on a GPU, to hide its latency, but as few as a vector has lanes on a CPU, which pays for each at a barrier.

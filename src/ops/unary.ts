@@ -1,7 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/unary.wgsl" with { type: "text" };
 import { empty, expectDtype, type Tensor } from "../tensor/mod.ts";
-import { wholeVectors } from "./launching.ts";
+import { elementwise, wholeVectors } from "./launching.ts";
 
 const launch = kernel("unary", wgsl);
 
@@ -104,9 +104,9 @@ function unary(op: string, x: Tensor, flag: string): Tensor {
   expectDtype(op, "x", x, "float32");
   const y = empty(x.device, x.shape);
   launch(x.device, {
+    ...elementwise(x.device, Math.ceil(x.size / 4)),
     flags: { [flag]: true },
     bindings: { x: wholeVectors(x), y: wholeVectors(y) },
-    grid: [Math.ceil(x.size / 256)],
   });
   return y;
 }

@@ -1,8 +1,9 @@
 // binary: y[i] = a[i] + b[i mod nb], or the product
 //
 // a, y     [n] f32      b [nb] f32, repeated along the leading dimensions of a
-// grid     [n / 256] in vec4 (BY_4), [n / 64] where nb is no multiple of 4
+// grid     [n / 64 / STEPS]: a thread STEPS numbers, vec4s unless nb is no multiple of 4 (BY_4)
 // traffic  read a, write y, b from cache unless it is as large: bandwidth-bound
+const STEPS: u32 = 1; // @const 1 16
 // @one-of ADD MUL
 // @optional BY_4
 // @include "elem.wgsl"
@@ -18,15 +19,14 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let i = flatGroup(group, groups) * 64u + thread;
-  if (i >= arrayLength(&y)) {
-    return;
+  let start = flatGroup(group, groups) * 64u * STEPS;
+  let end = min(start + 64u * STEPS, arrayLength(&y));
+  for (var i = start + thread; i < end; i += 64u) {
+    // @if ADD
+    y[i] = a[i] + b[i % arrayLength(&b)];
+    // @end
+    // @if MUL
+    y[i] = a[i] * b[i % arrayLength(&b)];
+    // @end
   }
-  let other = b[i % arrayLength(&b)];
-  // @if ADD
-  y[i] = a[i] + other;
-  // @end
-  // @if MUL
-  y[i] = a[i] * other;
-  // @end
 }

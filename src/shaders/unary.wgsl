@@ -1,8 +1,9 @@
 // unary: y[i] = act(x[i])
 //
 // x, y     [n / 4] vec4 f32: the last may reach into the padding that every buffer has
-// grid     [n / 256]: a thread a vec4
+// grid     [n / 256 / STEPS]: a thread STEPS vec4s: one on a GPU, more on a CPU, where a workgroup is dear
 // traffic  read x, write y: bandwidth-bound
+const STEPS: u32 = 1; // @const 1 16
 // @one-of SILU GELU GELU_TANH QUICK_GELU RELU TANH SIGMOID
 // @include "grid.wgsl"
 // @include "activation.wgsl"
@@ -16,8 +17,9 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let i = flatGroup(group, groups) * 64u + thread;
-  if (i < arrayLength(&y)) {
+  let start = flatGroup(group, groups) * 64u * STEPS;
+  let end = min(start + 64u * STEPS, arrayLength(&y));
+  for (var i = start + thread; i < end; i += 64u) {
     y[i] = activate4(x[i]);
   }
 }
