@@ -35,7 +35,8 @@ export class Chooser implements Disposable {
       using prompt = tensor(device, rows.flat(), [starts.at(-1)!], "uint32");
       using cuSeqlens = tensor(device, starts, [starts.length], "uint32");
       countTokens(counts, prompt, cuSeqlens);
-      this.#processors.push((scores) => repetitionPenalty(scores, counts, o.repetitionPenalty));
+      const penalty = own(tensor(device, [o.repetitionPenalty], [1]));
+      this.#processors.push((scores) => repetitionPenalty(scores, counts, penalty));
     }
     if (o.minNewTokens > 0 && o.eosTokenIds.length) {
       const ids = put(o.eosTokenIds), limits = put([vocabSize, o.minNewTokens]);

@@ -30,10 +30,10 @@ for (const name of DECODERS) {
         const width = Math.max(...rows.map((row) => row.length));
         using cache = new StaticCache({ maxCacheLen: width + options.maxNewTokens });
         const { sequences } = await generate(model, { inputIds: rows }, { ...options, cache, prefillChunkSize: 3 });
-        const fresh = (all: number[][], from: number[]) => all.map((row, b) => row.slice(from[b]));
-        const pad = inputs.inputIds.map((row) => row.length);
-        const want = fresh(c.outputs.sequences, pad);
-        const got = fresh(sequences, rows.map((row) => row.length)).map((row, b) => row.slice(0, want[b]!.length));
+        const pad = model.config.pad_token_id;
+        const fresh = (all: number[][], prompts: readonly number[][]) =>
+          all.map((row, b) => row.slice(prompts[b]!.length, row.findLastIndex((id) => id !== pad) + 1));
+        const want = fresh(c.outputs.sequences, inputs.inputIds), got = fresh(sequences, rows);
         assertEquals(got, want);
       });
       await t.step(`${c.name}, step by step with scores`, async () => {
