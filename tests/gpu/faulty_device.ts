@@ -50,6 +50,8 @@ interface Scope {
 // deno-lint-ignore no-explicit-any -- whatever a WebGPU method takes
 type Method = (...args: any[]) => unknown;
 
+const pipelines = new WeakMap<GPUDevice, Map<string, unknown>>();
+
 /** The proxy, with what it has counted. */
 export class FaultyDevice {
   /** What `openDevice` is given. */
@@ -105,7 +107,18 @@ export class FaultyDevice {
       }
       if (kind === "popErrorScope") return this.#pop(real);
     }
+    if (name === "createComputePipeline") return this.#pipeline(args[0] as GPUComputePipelineDescriptor, real);
     return this.#result(name, real(...args));
+  }
+
+  /** Pipelines are compiled once a real device: a sweep makes the same ones in every run. */
+  #pipeline(descriptor: GPUComputePipelineDescriptor, real: Method): unknown {
+    const made = pipelines.get(this.#real) ?? new Map<string, unknown>();
+    pipelines.set(this.#real, made);
+    const key = `${descriptor.label} ${JSON.stringify(descriptor.compute.constants)}`;
+    const pipeline = made.get(key) ?? real(descriptor);
+    if (!this.fired) made.set(key, pipeline);
+    return pipeline;
   }
 
   #result(name: string, result: unknown): unknown {
