@@ -1,0 +1,78 @@
+/**
+ * What can be typed in a chat beside messages: /help, /clear, /system, /set, /bye.
+ *
+ * @module
+ */
+import { InvalidArgumentError } from "commander";
+import type { Conversation } from "./conversation.ts";
+import { number, type SamplingFlags, whole } from "./options.ts";
+
+/** What commands change. */
+export interface ChatState {
+  conversation: Conversation;
+  sampling: SamplingFlags;
+}
+
+const HELP = `/clear               forget what was said
+/system [text]       set the system message and begin anew; without a text, remove it
+/set NAME [value]    set temp, top-k, top-p, min-p, repeat-penalty, seed or max-tokens; without a value, the default
+/bye                 leave; so do /exit, /quit and Ctrl-D
+"""                  begin a message of several lines, and end it
+Ctrl-C               end the answer`;
+
+type SettingName = Exclude<keyof SamplingFlags, "stop" | "ignoreEos">;
+
+const SETTINGS: Readonly<Record<string, [SettingName, (text: string) => number]>> = {
+  "temp": ["temp", number(0)],
+  "top-k": ["topK", whole(0)],
+  "top-p": ["topP", number(0, 1)],
+  "min-p": ["minP", number(0, 1)],
+  "repeat-penalty": ["repeatPenalty", number(0)],
+  "seed": ["seed", whole(0)],
+  "max-tokens": ["maxTokens", whole(1)],
+};
+
+/** Whether `message` is a command: a slash and a word. */
+export function isCommand(message: string): boolean {
+  return /^\/[a-z?]/i.test(message);
+}
+
+/** Runs a command; returns what to tell the user, or undefined to leave. */
+export function runCommand(message: string, state: ChatState): string | undefined {
+  const [, name = "", rest = ""] = /^\/(\S+)\s*([^]*)$/.exec(message.trim()) ?? [];
+  const { conversation } = state;
+  switch (name) {
+    case "bye":
+    case "exit":
+    case "quit":
+      return undefined;
+    case "help":
+    case "?":
+      return HELP;
+    case "clear":
+      conversation.clear();
+      return "Forgot what was said.";
+    case "system":
+      conversation.system = rest || undefined;
+      conversation.clear();
+      return rest ? "Set the system message." : "Removed the system message.";
+    case "set":
+      return set(state.sampling, rest);
+    default:
+      return `There is no command /${name}. /help lists them.`;
+  }
+}
+
+function set(sampling: SamplingFlags, text: string): string {
+  const [name = "", value = ""] = text.split(/\s+/);
+  const setting = Object.hasOwn(SETTINGS, name) ? SETTINGS[name] : undefined;
+  if (!setting) return `There is nothing to set as "${name}": it must be one of ${Object.keys(SETTINGS).join(", ")}.`;
+  const [key, parse] = setting;
+  try {
+    sampling[key] = value === "" ? undefined : parse(value);
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) return error.message;
+    throw error;
+  }
+  return value === "" ? `Set ${name} back to its default.` : `Set ${name} to ${value}.`;
+}

@@ -1,0 +1,167 @@
+/**
+ * `tensaur explain`: what a model is and needs, before anything of it is loaded.
+ *
+ * @module
+ */
+import { Command } from "commander";
+import { GpuError } from "../errors.ts";
+import { type Device, formatBytes } from "../gpu/mod.ts";
+import { type ModelPlan, planModel } from "../models/mod.ts";
+import { estimateMemory, groupWeights, type MemoryEstimate, objections, parametersOf } from "./estimate.ts";
+import { Interrupt } from "./interrupt.ts";
+import {
+  addDeviceOptions,
+  addModelOptions,
+  addOutputOptions,
+  type DeviceFlags,
+  type ModelFlags,
+  type UiFlags,
+  whole,
+} from "./options.ts";
+import { findModel, modelName, openFlagged } from "./session.ts";
+import { textTable } from "./table.ts";
+import { Ui } from "./ui.ts";
+
+interface ExplainFlags extends ModelFlags, DeviceFlags, UiFlags {
+  context?: number;
+  device: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  tensaur explain
+  tensaur explain owner/name --context 8192
+  tensaur explain ./model --dtype float16 --memory-budget 4GiB
+  tensaur explain ./model --json --no-device
+
+Reads config.json and the headers of the weights only. From the hub, the model is downloaded first.`;
+
+/** The command. */
+export function explainCommand(): Command {
+  const command = new Command("explain")
+    .description("show a model's layers, dtypes, bytes, kernels and memory before loading it")
+    .argument("[model]", "as --model")
+    .option("-c, --context <tokens>", "estimate memory for so many tokens (default: the model's positions)", whole(1))
+    .option("--no-device", "do not look at the GPU")
+    .addHelpText("after", EXAMPLES);
+  addOutputOptions(addDeviceOptions(addModelOptions(command)));
+  return command.action(run);
+}
+
+async function run(argument: string | undefined, given: ExplainFlags): Promise<void> {
+  const flags = { ...given, model: argument ?? given.model };
+  const ui = new Ui(flags);
+  using interrupt = new Interrupt();
+  const path = await findModel(flags, ui, interrupt.signal);
+  const plan = await planModel(path, { dtype: flags.dtype, signal: interrupt.signal });
+  const estimate = estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
+  await using device = flags.device ? await deviceOrNote(flags, ui) : undefined;
+  if (flags.json) ui.printJson(asJson(modelName(flags), plan, estimate, device));
+  else ui.print(`${asText(modelName(flags), plan, estimate, device)}\n`);
+}
+
+/** A missing GPU is no reason not to explain the model. */
+async function deviceOrNote(flags: ExplainFlags, ui: Ui): Promise<Device | undefined> {
+  try {
+    return await openFlagged(flags, ui);
+  } catch (error) {
+    if (!(error instanceof GpuError)) throw error;
+    ui.warn(error.message);
+    return undefined;
+  }
+}
+
+function asJson(model: string, plan: ModelPlan, memory: MemoryEstimate, device: Device | undefined) {
+  const { path, modelType, task, dtype, byteLength, cacheBytesPerToken, sizes } = plan;
+  const { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings, attention } = sizes;
+  const report = device?.explain(), against = device && objections(plan, memory, device);
+  return {
+    model,
+    path,
+    modelType,
+    architectures: plan.json.architectures,
+    task,
+    dtype,
+    parameters: parametersOf(plan),
+    layers: attention.length,
+    sizes: { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings },
+    weights: groupWeights(plan),
+    byteLength,
+    cacheBytesPerToken,
+    memory,
+    device: report && {
+      adapter: report.adapter.description,
+      provider: report.provider,
+      fits: against?.length === 0,
+      objections: against,
+      kernels: report.rungs,
+    },
+  };
+}
+
+function asText(name: string, plan: ModelPlan, memory: MemoryEstimate, device: Device | undefined): string {
+  return [
+    summary(name, plan),
+    weightTable(plan),
+    memoryTable(plan, memory),
+    ...device ? [deviceText(plan, memory, device)] : [],
+  ].join("\n\n");
+}
+
+function summary(name: string, plan: ModelPlan): string {
+  const { sizes, json, modelType, task, dtype } = plan;
+  const architecture = [json.architectures ?? []].flat().join(", ");
+  const windows = [...new Set(sizes.attention.map(({ window }) => window))].map((w) => w ? `the last ${w}` : "all");
+  const millions = (parametersOf(plan) / 1e6).toFixed(2);
+  return [
+    name,
+    `  family      ${modelType}${architecture && ` (${architecture})`}, used for ${task}`,
+    `  parameters  ${millions} million, matrices kept as ${dtype}`,
+    `  layers      ${sizes.attention.length}; attention sees ${windows.join(" or ")} tokens`,
+    `  heads       ${sizes.heads} of ${sizes.headDim}, ${sizes.kvHeads} for keys and values`,
+    `  widths      hidden ${sizes.hiddenSize}, vocabulary ${sizes.vocabSize}, positions ${sizes.maxPositionEmbeddings}`,
+  ].join("\n");
+}
+
+function weightTable(plan: ModelPlan): string {
+  const rows = groupWeights(plan).map(({ name, count, shape, stored, kept, byteLength }) => [
+    shorten(name),
+    `[${shape.join(", ")}]`,
+    `${stored} → ${kept}`,
+    `× ${count}`,
+    formatBytes(byteLength),
+  ]);
+  return textTable([["weight", "shape", "dtype", "count", "bytes"], ...rows], [0, 1, 2]);
+}
+
+/** "a.b.q_proj + a.b.k_proj" → "a.b.{q_proj, k_proj}": the prefix once. */
+function shorten(name: string): string {
+  const parts = name.split(" + "), [first = ""] = parts;
+  const prefix = first.slice(0, first.lastIndexOf(".") + 1);
+  if (parts.length === 1 || !parts.every((part) => part.startsWith(prefix))) return name;
+  return `${prefix}{${parts.map((part) => part.slice(prefix.length)).join(", ")}}`;
+}
+
+function memoryTable({ cacheBytesPerToken }: ModelPlan, memory: MemoryEstimate): string {
+  const { context, weights, cache, working, total } = memory;
+  return [
+    `memory for one sequence of ${context} tokens`,
+    `  weights          ${formatBytes(weights)}`,
+    `  keys and values  ${formatBytes(cache)} (${formatBytes(cacheBytesPerToken)} a token)`,
+    `  working memory   ${formatBytes(working)}, about`,
+    `  total            ${formatBytes(total)}, about`,
+  ].join("\n");
+}
+
+function deviceText(plan: ModelPlan, memory: MemoryEstimate, device: Device): string {
+  const against = objections(plan, memory, device);
+  const { limits, pool, info, provider } = device;
+  return [
+    `device ${info.description || "unknown"} (${provider})`,
+    `  limits           a buffer ${formatBytes(limits.maxBufferSize)}, a binding ` +
+    `${formatBytes(limits.maxStorageBufferBindingSize)}, memory budget ` +
+    `${pool.budget === Infinity ? "none (WebGPU does not tell how much memory there is)" : formatBytes(pool.budget)}`,
+    ...device.explain().rungs.map(({ what, chosen }) => `  kernels          ${what}: ${chosen}`),
+    ...against.length ? against.map((why) => `  does not fit     ${why}`) : ["  fits             yes"],
+  ].join("\n");
+}

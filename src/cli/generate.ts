@@ -1,0 +1,136 @@
+/**
+ * `tensaur generate`: text after a prompt.
+ *
+ * @module
+ */
+import { Command } from "commander";
+import { AbortError, ValueError } from "../errors.ts";
+import type { Tokenizer } from "../tokenizer/mod.ts";
+import { Interrupt } from "./interrupt.ts";
+import {
+  addDeviceOptions,
+  addModelOptions,
+  addOutputOptions,
+  addSamplingOptions,
+  type DeviceFlags,
+  type ModelFlags,
+  type SamplingFlags,
+  samplingOf,
+  type UiFlags,
+} from "./options.ts";
+import { prepareTrace, profiled, type ProfileFlags } from "./profiling.ts";
+import { newTokensFor, type Reply, streamReply, timingLines } from "./reply.ts";
+import { openSession, type Session } from "./session.ts";
+import { Ui } from "./ui.ts";
+
+interface GenerateFlags extends ModelFlags, DeviceFlags, SamplingFlags, ProfileFlags, UiFlags {
+  prompt?: string;
+  system?: string;
+  chat?: boolean;
+  /** A template of the user's, or false for none. */
+  chatTemplate?: string | false;
+  echo?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  tensaur generate "Once upon a time"
+  tensaur generate -n 100 --temp 0 "The old lighthouse"
+  tensaur generate --seed 7 --stop "." -p "Mia found a"
+  cat story.txt | tensaur generate -p -
+  tensaur generate -m owner/name --system "Answer in one sentence." "Why is the sky blue?"
+  tensaur generate --profile --trace trace.json "Once upon a time"
+
+The text goes to stdout, speed and memory to stderr. Without --chat or --system the model simply goes on with the prompt.`;
+
+/** The command. */
+export function generateCommand(): Command {
+  const command = new Command("generate")
+    .description("generate text after a prompt")
+    .argument("[prompt]", 'the prompt; "-" or none reads it from stdin')
+    .option("-p, --prompt <text>", 'the prompt, as the argument; "-" reads it from stdin')
+    .option("--chat", "put the prompt as a user's message into the model's chat template")
+    .option("--system <text>", "begin the chat with this system message; implies --chat")
+    .option("--chat-template <jinja>", "use this chat template, or the model's one of this name; implies --chat")
+    .option("--no-chat-template", "do not use a chat template (the default without --chat)")
+    .option("--echo", "print the prompt before the text (the default without --chat)")
+    .option("--no-echo", "print the new text only (the default with --chat)")
+    .option("--profile", "print a table of the time that each kernel takes")
+    .option("--trace <file>", "write a trace of all kernels for ui.perfetto.dev")
+    .addHelpText("after", EXAMPLES);
+  addOutputOptions(addDeviceOptions(addModelOptions(addSamplingOptions(command))));
+  return command.action(run);
+}
+
+async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
+  const ui = new Ui(flags);
+  const chat = checkedChat(flags);
+  const prompt = await readPrompt(argument, flags);
+  await prepareTrace(flags);
+  using interrupt = new Interrupt();
+  using session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm" });
+  const { model, tokenizer, device } = session;
+  const ids = chat ? await chatIds(tokenizer, prompt, flags) : tokenizer.encode(prompt);
+  const sampling = samplingOf(flags);
+  const maxNewTokens = newTokensFor(model, ids.length, flags);
+  ui.detail(`seed        ${sampling.seed}`);
+  const streams = !flags.json;
+  if (streams && (flags.echo ?? !chat)) ui.print(ui.style("bold", prompt, Deno.stdout));
+  const reply = await profiled(device, flags, ui, () =>
+    streamReply(model, ids, {
+      ...sampling,
+      maxNewTokens,
+      tokenizer,
+      interrupt,
+      coldStart: true,
+      onText: streams ? (text) => ui.print(text) : undefined,
+    }));
+  ui.bar.clear();
+  if (streams && !reply.text.endsWith("\n")) ui.print("\n");
+  if (!streams) ui.printJson(asJson(session, prompt, reply, sampling.seed));
+  else for (const line of ["", ...timingLines(reply.timing)]) ui.note(ui.style("dim", line));
+  ui.detail(`kernels     ${device.kernels.counters.pipelines} compiled, ${device.stream.counters.dispatches} runs`);
+  if (reply.finishReason === "interrupted") throw new AbortError("Cannot go on with generating as Ctrl-C was pressed");
+}
+
+function checkedChat({ chat, system, chatTemplate }: GenerateFlags): boolean {
+  const wanted = chat || system !== undefined || typeof chatTemplate === "string";
+  if (!wanted || chatTemplate !== false) return wanted;
+  throw new ValueError(
+    "Cannot generate as --no-chat-template must stand without --chat and --system: they came together",
+    { hint: "Write the instruction into the prompt itself." },
+  );
+}
+
+async function readPrompt(argument: string | undefined, { prompt }: GenerateFlags): Promise<string> {
+  if (argument !== undefined && prompt !== undefined) {
+    throw new ValueError("Cannot generate as there must be one prompt: an argument and --prompt came", {
+      hint: "Quote a prompt of several words.",
+    });
+  }
+  const given = argument ?? prompt;
+  if (given !== undefined && given !== "-") return given;
+  if (given === undefined && Deno.stdin.isTerminal()) {
+    throw new ValueError("Cannot generate as there must be a prompt: none came", {
+      hint: 'Try: tensaur generate "Once upon a time"',
+    });
+  }
+  const text = (await new Response(Deno.stdin.readable).text()).replace(/\r?\n$/, ""); // the line end of `echo`
+  if (text !== "") return text;
+  throw new ValueError("Cannot generate as stdin must hold a prompt: it is empty", {
+    hint: 'Pass the prompt: tensaur generate "Once upon a time"',
+  });
+}
+
+async function chatIds(tokenizer: Tokenizer, prompt: string, { system, chatTemplate }: GenerateFlags) {
+  const messages = [
+    ...system === undefined ? [] : [{ role: "system", content: system }],
+    { role: "user", content: prompt },
+  ];
+  const template = chatTemplate || undefined;
+  return await tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, chatTemplate: template });
+}
+
+function asJson({ name, model, loadSeconds }: Session, prompt: string, reply: Reply, seed: number) {
+  return { model: name, dtype: model.dtype, seed, prompt, ...reply, loadSeconds };
+}

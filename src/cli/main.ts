@@ -1,0 +1,61 @@
+/**
+ * The program: its commands, and from what they throw to an exit code.
+ *
+ * @module
+ */
+import { Command } from "commander";
+import { benchCommand } from "./bench.ts";
+import { chatCommand } from "./chat.ts";
+import { devicesCommand } from "./devices.ts";
+import { doctorCommand } from "./doctor.ts";
+import { embedCommand } from "./embed.ts";
+import { exitCodeOf, reportError } from "./exit_code.ts";
+import { explainCommand } from "./explain.ts";
+import { generateCommand } from "./generate.ts";
+import { VERSION } from "./version.ts";
+
+const EXAMPLES = `
+Examples:
+  tensaur generate "Once upon a time"
+  tensaur generate "Once upon a time"
+
+Exit codes: 0 success, 2 wrong command line, 3 model or file, 4 GPU, 130 Ctrl-C, 1 anything else.`;
+
+const COMMANDS = [
+  generateCommand,
+  chatCommand,
+  embedCommand,
+  explainCommand,
+  benchCommand,
+  devicesCommand,
+  doctorCommand,
+];
+
+/** Runs the command line `args` and returns the exit code; it never throws. */
+export async function main(args: readonly string[]): Promise<number> {
+  const program = makeProgram();
+  try {
+    await program.parseAsync(args.length ? args : ["--help"], { from: "user" });
+    return Deno.exitCode;
+  } catch (error) {
+    reportError(error, { verbose: args.includes("--verbose") || args.includes("-v") });
+    return exitCodeOf(error);
+  }
+}
+
+function makeProgram(): Command {
+  const program = new Command("tensaur")
+    .description("Transformer models from their Hugging Face checkpoints on WebGPU.")
+    .version(VERSION, "-V, --version")
+    .helpCommand("help [command]", "print the help of a command")
+    .addHelpText("after", EXAMPLES);
+  for (const make of COMMANDS) program.addCommand(make());
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().showHelpAfterError(`hint: See: ${nameOf(command)} --help`);
+  }
+  return program;
+}
+
+function nameOf(command: Command): string {
+  return command.parent ? `${nameOf(command.parent)} ${command.name()}` : command.name();
+}

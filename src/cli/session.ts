@@ -1,0 +1,106 @@
+/**
+ * A model ready to run, as the commands need it.
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import { ValueError } from "../errors.ts";
+import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
+import { loadModel, type Model, type Task } from "../models/mod.ts";
+import type { Progress } from "../progress.ts";
+import { loadTokenizer, type Tokenizer } from "../tokenizer/mod.ts";
+import { resolveModel } from "../weights/hub.ts";
+import type { DeviceFlags, ModelFlags } from "./options.ts";
+import type { Ui } from "./ui.ts";
+
+/** A model with its device and its tokenizer. */
+export interface Session extends Disposable {
+  /** What to call the model. */
+  name: string;
+  /** Its folder. */
+  path: string;
+  device: Device;
+  model: Model;
+  tokenizer: Tokenizer;
+  /** Seconds that loading took. */
+  loadSeconds: number;
+}
+
+/** The model that is used where none is named. */
+export const DEFAULT_MODEL = "tensaur-tiny";
+
+/** What the model of `flags` is called. */
+export function modelName({ model }: ModelFlags): string {
+  return model ?? DEFAULT_MODEL;
+}
+
+/** The folder of the model that `flags` name, downloaded where need be; by default the embedded one. */
+export async function findModel(flags: ModelFlags, ui: Ui, signal?: AbortSignal): Promise<string> {
+  const name = flags.model ?? embeddedModel(), { revision } = flags;
+  let downloaded = false;
+  const onProgress = (progress: Progress) => {
+    downloaded ||= progress.loaded > 0;
+    if (progress.label === name) ui.bar.update(progress); // the sum of all files
+  };
+  const offline = flags.offline || undefined; // unset: what HF_HUB_OFFLINE says
+  const { dir, commit } = await resolveModel(name, { revision, offline, onProgress, signal });
+  ui.bar.clear();
+  if (commit) ui[downloaded ? "note" : "detail"](`${name} is at commit ${commit}`);
+  return dir;
+}
+
+/** Opens the device of `flags`. */
+export async function openFlagged(flags: DeviceFlags, ui: Ui): Promise<Device> {
+  const device = await openDevice({ provider: flags.deviceProvider, memoryBudget: flags.memoryBudget });
+  device.kernels.onCompile = (label, loaded) => ui.bar.update({ phase: "compile", label, loaded, total: 0 });
+  return device;
+}
+
+/** Opens the device and loads model and tokenizer; disposing of the session closes all of it. */
+export async function openSession(
+  flags: ModelFlags & DeviceFlags,
+  ui: Ui,
+  { task, signal }: { task?: Task; signal?: AbortSignal } = {},
+): Promise<Session> {
+  const start = performance.now();
+  const path = await findModel(flags, ui, signal);
+  const tokenizer = await loadTokenizer(path, { signal });
+  const device = await openFlagged(flags, ui);
+  try {
+    const onProgress = (progress: Progress) => ui.bar.update(progress);
+    const model = await loadModel(path, { device, dtype: flags.dtype, task, onProgress, signal });
+    ui.bar.clear();
+    const loadSeconds = (performance.now() - start) / 1000;
+    const { description } = device.info;
+    ui.detail(`device      ${description || "unknown"} (${device.provider})`);
+    ui.detail(
+      `model       ${path}: ${model.config.model_type}, ${model.dtype}, ${
+        formatBytes(device.pool.stats.bytesInUse)
+      }, ` +
+        `loaded in ${loadSeconds.toFixed(2)} s`,
+    );
+    return {
+      name: modelName(flags),
+      path,
+      device,
+      model,
+      tokenizer,
+      loadSeconds,
+      [Symbol.dispose]() {
+        model.dispose();
+        device.close(); // a process that exits with an open device can crash in the driver
+      },
+    };
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}
+
+function embeddedModel(): string {
+  const url = new URL(`../../models/${DEFAULT_MODEL}`, import.meta.url);
+  if (url.protocol === "file:") return fileURLToPath(url);
+  throw new ValueError("Cannot load the embedded model as this must run from a checkout: it runs from a package", {
+    hint: "Name a model: --model owner/name, or a folder.",
+  });
+}
