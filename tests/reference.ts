@@ -86,10 +86,10 @@ export async function readSafetensors(path: string): Promise<Map<string, GoldenT
     new TextDecoder().decode(new Uint8Array(file, 8, start - 8)),
   );
   const tensors = new Map<string, GoldenTensor>();
-  for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
-    if (name !== "__metadata__") {
-      tensors.set(name, { ...elementsOf(file.slice(start + from, start + to), dtype), shape });
-    }
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    const { dtype, shape, data_offsets: [from, to] } = entry;
+    tensors.set(name, { ...elementsOf(file.slice(start + from, start + to), dtype), shape });
   }
   return tensors;
 }

@@ -1,0 +1,106 @@
+/**
+ * 16-bit weights. Sums are float32 in every dtype, so what differs is the rounding of the stored matrices (norms and
+ * biases stay float32) and, with the model's own cache, of the stored keys and values.
+ *
+ * float16: logits within 5e-3 of transformers' float32 ones, rounding of the weights included.
+ * bfloat16 has 8 bits: rounding the weights of these small models alone moves the logits by up to 4e-2, whoever computes.
+ * So bfloat16 is compared with float32 arithmetic on the same rounded weights: a copy of the checkpoint, rounded here and
+ * loaded as float32 (which parity_test.ts compares with transformers), and, for the checkpoint that is bfloat16 itself,
+ * with transformers' float32 values. What torch gives when it also computes in 16 bits is only compared loosely.
+ */
+import { assertEquals } from "@std/assert";
+import { loadModel } from "../../src/models/mod.ts";
+import { toBfloat16Bits } from "../../src/tensor/dtype.ts";
+import { writeSafetensors } from "../../src/weights/save.ts";
+import type { WeightDtype } from "../../src/weights/source.ts";
+import { testDevice } from "../helpers.ts";
+import { hasReference, readSafetensors } from "../reference.ts";
+import { TemporaryFolder } from "../weights/fixture.ts";
+import { assertWithin, type ForwardCase, forwardCases, inputsOf, modelPath, REFERENCE_MODELS } from "./fixture.ts";
+
+const EXACT = 1e-4, BOUND = 5e-3, LOOSE = 5e-2;
+const device = await testDevice();
+
+if (!hasReference()) Deno.test({ name: "skipped: the reference models are not there", ignore: true, fn() {} });
+
+for (const name of REFERENCE_MODELS) {
+  const cases = await forwardCases(name);
+  if (cases.length === 0) continue;
+  const own = ({ "llama-bf16": "bfloat16", "llama-f16-sharded": "float16" } as Record<string, WeightDtype>)[name];
+
+  Deno.test(`Model.forward() in float16 is within 5e-3 of transformers' float32: ${name}`, async () => {
+    for (const c of cases) {
+      const got = await logitsOf(modelPath(name), c, "float16");
+      assertWithin(c.name, got.plain, want(c), name === "llama-f16-sharded" ? EXACT : BOUND);
+      if (got.cached) assertWithin(`${c.name}, cached`, got.cached, want(c), BOUND);
+    }
+  });
+
+  Deno.test(`Model.forward() in bfloat16 is float32 arithmetic on rounded weights: ${name}`, async () => {
+    using copy = new TemporaryFolder();
+    await roundedCopy(modelPath(name), copy.path);
+    for (const c of cases) {
+      const expected = await logitsOf(copy.path, c, "float32");
+      const got = await logitsOf(modelPath(name), c, "bfloat16");
+      assertWithin(c.name, got.plain, expected.plain, EXACT);
+      if (got.cached) assertWithin(`${c.name}, cached`, got.cached, expected.plain, BOUND);
+      assertWithin(
+        `${c.name} against the weights before rounding`,
+        got.plain,
+        want(c),
+        own === "bfloat16" ? EXACT : LOOSE,
+      );
+    }
+  });
+
+  for (const c of await forwardCases(name, "loose")) {
+    Deno.test(`Model.forward() in ${own} is near what torch computes in it: ${name}`, async () => {
+      const { plain, cached } = await logitsOf(modelPath(name), c, "auto");
+      for (const got of [plain, cached!]) assertWithin(c.name, got, want(c), own === "float16" ? BOUND : LOOSE);
+    });
+  }
+}
+
+function want({ outputs }: ForwardCase): Float32Array {
+  return (outputs.logits ?? outputs.last_logits ?? outputs.start_logits ?? outputs.last_hidden_state)!
+    .data as Float32Array;
+}
+
+/** What `want` has of a case: once without a cache, and for decoders once with the model's own. */
+async function logitsOf(
+  path: string,
+  c: ForwardCase,
+  dtype: WeightDtype | "auto",
+): Promise<{ plain: Float32Array; cached?: Float32Array }> {
+  using model = await loadModel(path, { device, dtype });
+  if (dtype === "auto") assertEquals(model.dtype, model.config.dtype ?? model.config.torch_dtype);
+  using cache = model.task === "causal-lm" ? model.newCache() : undefined;
+  const results: Float32Array[] = [];
+  for (const use of cache ? [undefined, cache] : [undefined]) {
+    using output = await model.forward(inputsOf(c), { cache: use });
+    const t = output.logits ?? output.lastHiddenState!, n = t.shape.at(-1)!;
+    const all = await t.read() as Float32Array;
+    const S = c.inputs.input_ids[0]!.length;
+    if (c.outputs.last_logits) results.push(all.filter((_, i) => Math.floor(i / n) % S === S - 1));
+    else results.push(c.outputs.start_logits ? all.filter((_, i) => i % 2 === 0) : all);
+  }
+  if (cache) assertEquals(cache.dtype, model.dtype === "float32" ? "float32" : "float16");
+  return { plain: results[0]!, cached: results[1] };
+}
+
+/** A float32 copy of a checkpoint in which every matrix holds numbers of bfloat16. */
+async function roundedCopy(from: string, to: string): Promise<void> {
+  await Deno.copyFile(`${from}/config.json`, `${to}/config.json`);
+  const files = [...Deno.readDirSync(from)].filter(({ name }) => /^model.*\.safetensors$/.test(name));
+  const tensors = await Promise.all(files.map(({ name }) => readSafetensors(`${from}/${name}`)));
+  await writeSafetensors(
+    `${to}/model.safetensors`,
+    tensors.flatMap((file) => [...file]).map(([name, { data, shape }]) => {
+      const numbers = Float32Array.from(data as Float32Array);
+      const bits = shape.length < 2
+        ? numbers
+        : new Float32Array(Uint32Array.from(numbers, (x) => toBfloat16Bits(x) << 16).buffer);
+      return { name, dtype: "F32" as const, shape, data: new Uint8Array(bits.buffer) };
+    }),
+  );
+}
