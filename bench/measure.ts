@@ -48,13 +48,13 @@ export function benchDevice(): Promise<Device> {
 export async function measure(device: Device, bench: Bench): Promise<Measurement | undefined> {
   const { name, shape, bytes, flops } = bench;
   if (benching) {
-    Deno.bench({ name: `${name} ${shape}`, group: name, fn: async () => void await chain(device, bench, 10) });
+    Deno.bench({ name: `${name} ${shape}`, group: name, fn: async (clock) => await chain(device, bench, 1, clock) });
     return;
   }
-  let best = await chain(device, bench, 1); // compiles
+  let best = await timed(device, bench, 1); // compiles
   if (!smoke) {
-    const length = Math.ceil(Math.min(LONGEST_CHAIN, CHAIN_MILLISECONDS / await chain(device, bench, 1)));
-    for (let round = 0; round < ROUNDS; round++) best = Math.min(best, await chain(device, bench, length));
+    const length = Math.ceil(Math.min(LONGEST_CHAIN, CHAIN_MILLISECONDS / await timed(device, bench, 1)));
+    for (let round = 0; round < ROUNDS; round++) best = Math.min(best, await timed(device, bench, length));
   }
   const found: Measurement = { name, shape, milliseconds: best, gigabytesPerSecond: bytes / best / 1e6 };
   if (flops !== undefined) found.gigaflopsPerSecond = flops / best / 1e6;
@@ -63,14 +63,27 @@ export async function measure(device: Device, bench: Bench): Promise<Measurement
 }
 
 /** Milliseconds a launch in a chain of `length`. */
-async function chain(device: Device, { run }: Bench, length: number): Promise<number> {
+async function timed(device: Device, bench: Bench, length: number): Promise<number> {
+  let started = 0, ended = 0;
+  const clock = { start: () => started = performance.now(), end: () => ended = performance.now() };
+  await chain(device, bench, length, clock);
+  return (ended - started) / length;
+}
+
+/** Runs `length` launches and waits for them, with `clock` going from the first launch to the end of the last. */
+async function chain(
+  device: Device,
+  { run }: Bench,
+  length: number,
+  clock: { start(): void; end(): void },
+): Promise<void> {
   await device.synchronize();
-  const start = performance.now();
+  clock.start();
   for (let i = 0; i < length; i++) tidy(device, () => void run());
   const done = device.synchronize();
-  const called = performance.now(); // Deno has waited for the GPU by now, and sleeps 10 ms more before it resolves
+  if (device.provider === "deno") clock.end(); // it has waited for the GPU by now, and sleeps 10 ms more
   await done;
-  return ((device.provider === "deno" ? called : performance.now()) - start) / length;
+  if (device.provider !== "deno") clock.end();
 }
 
 function line({ name, shape, milliseconds, gigabytesPerSecond, gigaflopsPerSecond }: Measurement): string {
