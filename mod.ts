@@ -23,4 +23,6 @@ export type { Progress } from "./src/progress.ts";
 export * from "./src/quantization/mod.ts";
 export * from "./src/tensor/mod.ts";
 export * from "./src/tokenizer/mod.ts";
-export { type ResolvedModel, resolveModel, type ResolveOptions } from "./src/weights/hub.ts";
+export { type HubOverrides, type ResolvedModel, resolveModel, type ResolveOptions } from "./src/weights/hub.ts";
+export type { LinearOptions, PlannedWeight, WeightDtype, WeightSource } from "./src/weights/source.ts";
+export type { Activation, Epilogue } from "./src/ops/matmul.ts";

@@ -25,10 +25,12 @@ export class DynamicCache extends KvCache {
     super(dtype);
   }
 
+  /** How much room the buffers get. */
   protected override room(tokens: number, capacity: number): number {
     return Math.max(Math.ceil(tokens / 64) * 64, 2 * capacity);
   }
 
+  /** A new, empty cache of the same kind. */
   protected override another(): KvCache {
     return new DynamicCache({ dtype: this.dtype });
   }

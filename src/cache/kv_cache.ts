@@ -33,7 +33,7 @@ export abstract class KvCache implements Cache {
   #generation = 0;
   readonly #dtype: CacheDtype;
 
-  /** @param dtype what keys and values are stored in */
+  /** An empty cache that stores keys and values as `dtype`. */
   constructor(dtype: CacheDtype) {
     this.#dtype = dtype;
   }

@@ -38,10 +38,12 @@ export class StaticCache extends KvCache {
     this.maxCacheLen = maxCacheLen;
   }
 
+  /** How much room the buffers get. */
   protected override room(): number {
     return this.maxCacheLen;
   }
 
+  /** A new, empty cache of the same kind. */
   protected override another(): KvCache {
     return new StaticCache({ maxCacheLen: this.maxCacheLen, dtype: this.dtype });
   }

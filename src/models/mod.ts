@@ -4,7 +4,7 @@
  * @module
  */
 export type { ConfigJson } from "./config.ts";
-export type { FamilyConfig, Task } from "./family.ts";
+export type { ApplyHead, Family, FamilyConfig, Head, Pass, Task } from "./family.ts";
 export * from "./load_model.ts";
 export * from "./model.ts";
 export { MODEL_TYPES } from "./registry.ts";

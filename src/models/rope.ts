@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { ConfigJson } from "./config.ts";
 import { ModelFormatError, NotSupportedError } from "../errors.ts";
 
 export { RopeTable } from "./rope_table.ts";
@@ -58,8 +59,6 @@ export interface RopeFrequencies {
   attentionFactor: number;
 }
 
-type Json = Readonly<Record<string, unknown>>;
-
 const REQUIRED: Record<RopeType, readonly string[]> = {
   default: [],
   linear: ["factor"],
@@ -86,7 +85,7 @@ const REQUIRED: Record<RopeType, readonly string[]> = {
  * console.log(ropeFrequencies(rope, 1).invFreq[0]); // 0.25
  * ```
  */
-export function ropeConfig(config: Json, headDim: number, layerType?: string): RopeConfig {
+export function ropeConfig(config: ConfigJson, headDim: number, layerType?: string): RopeConfig {
   const settings = ropeSettings(config, layerType);
   const ropeType = supportedType(settings);
   addLengths(ropeType, settings, config);
@@ -177,7 +176,7 @@ function llama3(rope: RopeConfig & { ropeType: "llama3" }, frequency: number): n
 }
 
 /** All rotary keys of config.json in one record, under the names of transformers 5; null counts as missing. */
-function ropeSettings(config: Json, layerType: string | undefined): Record<string, unknown> {
+function ropeSettings(config: ConfigJson, layerType: string | undefined): Record<string, unknown> {
   const local = layerType === "sliding_attention" ? config.rope_local_base_freq : undefined;
   const outer = {
     rope_theta: local ?? config.rope_theta ?? config.rotary_emb_base,
@@ -194,7 +193,7 @@ function ropeSettings(config: Json, layerType: string | undefined): Record<strin
 }
 
 /** The lengths that scalings need, from beside them in config.json (Phi-3) or from `max_position_embeddings`. */
-function addLengths(ropeType: RopeType, settings: Record<string, unknown>, config: Json): void {
+function addLengths(ropeType: RopeType, settings: Record<string, unknown>, config: ConfigJson): void {
   const max = settings.max_position_embeddings;
   const original = config.original_max_position_embeddings ?? settings.original_max_position_embeddings;
   if (original !== undefined) settings.original_max_position_embeddings = original;
@@ -203,7 +202,7 @@ function addLengths(ropeType: RopeType, settings: Record<string, unknown>, confi
   if (max !== undefined) settings.original_max_position_embeddings ??= max;
 }
 
-function supportedType(settings: Json): RopeType {
+function supportedType(settings: ConfigJson): RopeType {
   const given = settings.rope_type ?? settings.type ?? "default";
   const type = given === "su" ? "longrope" : given; // the name that Phi-3's first checkpoints use
   if (ROPE_TYPES.includes(type as RopeType)) return type as RopeType;
@@ -213,7 +212,7 @@ function supportedType(settings: Json): RopeType {
   );
 }
 
-function scalingOf(ropeType: RopeType, settings: Json, rotaryDim: number): RopeScaling {
+function scalingOf(ropeType: RopeType, settings: ConfigJson, rotaryDim: number): RopeScaling {
   const factor = numberOf(settings, "factor", 1);
   switch (ropeType) {
     case "default":
@@ -248,7 +247,7 @@ function scalingOf(ropeType: RopeType, settings: Json, rotaryDim: number): RopeS
   }
 }
 
-function attentionFactor(ropeType: RopeType, settings: Json): number {
+function attentionFactor(ropeType: RopeType, settings: ConfigJson): number {
   if (ropeType !== "yarn" && ropeType !== "longrope") return 1;
   if (settings.attention_factor !== undefined) return numberOf(settings, "attention_factor");
   const factor = numberOf(settings, "factor");
@@ -261,19 +260,19 @@ function attentionFactor(ropeType: RopeType, settings: Json): number {
   return mscale && all ? scale(numberOf(settings, "mscale")) / scale(numberOf(settings, "mscale_all_dim")) : scale(1);
 }
 
-function numberOf(settings: Json, key: string, otherwise?: number): number {
+function numberOf(settings: ConfigJson, key: string, otherwise?: number): number {
   const value = settings[key] ?? otherwise;
   const finite = value === otherwise || Number.isFinite(value);
   if (typeof value === "number" && finite && (value > 0 || key.startsWith("mscale"))) return value;
   throw wrong(`${key} must be a positive number`, value);
 }
 
-function record(value: unknown): Json {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Json;
+function record(value: unknown): ConfigJson {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as ConfigJson;
   throw wrong("rope_parameters or rope_scaling must be an object", value);
 }
 
-function present(settings: Json): Json {
+function present(settings: ConfigJson): ConfigJson {
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null && value !== undefined));
 }
 

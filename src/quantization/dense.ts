@@ -13,10 +13,12 @@ export class DenseLinear implements Linear {
   readonly #matrix: PackedMatrix;
   readonly #embedDims: Tensor;
 
-  /** @param w [inFeatures, packedColumns(outFeatures)] */
+  /** A layer of `w` [inFeatures, packedColumns(outFeatures)]. */
   constructor(
     w: Tensor,
+    /** Length of an input row. */
     readonly inFeatures: number,
+    /** Length of an output row. */
     readonly outFeatures: number,
     /** [outFeatures] float32. */
     readonly bias?: Tensor,
@@ -62,8 +64,14 @@ export class DenseEmbedding implements Embedding {
   readonly #w: Tensor;
   readonly #dims: Tensor;
 
-  /** @param w [numEmbeddings, packedColumns(embeddingDim)] */
-  constructor(w: Tensor, readonly numEmbeddings: number, readonly embeddingDim: number) {
+  /** A table of `w` [numEmbeddings, packedColumns(embeddingDim)]. */
+  constructor(
+    w: Tensor,
+    /** Number of rows. */
+    readonly numEmbeddings: number,
+    /** Length of a row. */
+    readonly embeddingDim: number,
+  ) {
     this.#w = keep(w.device, w);
     this.#dims = keep(w.device, tensor(w.device, [embeddingDim, w.shape[1]!, numEmbeddings], [3], "uint32"));
   }
