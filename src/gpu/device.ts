@@ -64,7 +64,7 @@ export class Device implements AsyncDisposable {
     this.limits = numbers(gpu.limits) as unknown as GPUSupportedLimits;
     this.isCpu = /llvmpipe|swiftshader/i.test(`${this.info.description} ${this.info.device} ${this.info.architecture}`);
     this.pool = new BufferPool(gpu, this.guard, options.memoryBudget ?? Infinity);
-    this.stream = new Stream(gpu, this.guard, this.pool);
+    this.stream = new Stream(gpu, this.guard, this.pool, provider === "deno");
     this.kernels = new KernelCache(this);
     this.#owned = options.device === undefined;
   }
@@ -98,6 +98,7 @@ export class Device implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
     if (this.#owned) await this.gpu.lost;
+    await this.stream.settled();
     await new Promise((resolve) => setTimeout(resolve)); // Dawn aborts if its last promises are dropped unsettled
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 export * from "./device.ts";
+export { Guard } from "./guard.ts";
 export * from "./kernel.ts";
 export * from "./pool.ts";
 export * from "./profile.ts";

@@ -4,9 +4,10 @@
  * @module
  */
 import { NotSupportedError, ValueError } from "../errors.ts";
+import { type Command, type Dispatch, encodeCopy, encodeDispatch } from "./commands.ts";
 import type { Device } from "./device.ts";
 import { chromeTrace, type KernelEvent, kernelTable, type KernelTime, type SubmitEvent, tableText } from "./trace.ts";
-import { type Command, type Dispatch, type DispatchProfiler, encodeCopy, encodeDispatch } from "./stream.ts";
+import type { DispatchProfiler } from "./stream.ts";
 
 export type { KernelTime };
 

@@ -13,14 +13,16 @@ const MAX_CACHED = 64 * 2 ** 20; // bytes kept; larger reads (saving a model) gi
 export class Staging {
   readonly #gpu: GPUDevice;
   readonly #guard: Guard;
+  readonly #mapped: boolean;
   readonly #free = new Map<number, GPUBuffer[]>();
   readonly #all = new Set<GPUBuffer>();
   #cached = 0;
 
-  /** Staging buffers of `gpu`. */
-  constructor(gpu: GPUDevice, guard: Guard) {
+  /** Staging buffers of `gpu`; `mapped`: map each once when it is made, which early reads need. */
+  constructor(gpu: GPUDevice, guard: Guard, mapped: boolean) {
     this.#gpu = gpu;
     this.#guard = guard;
+    this.#mapped = mapped;
   }
 
   /** An unmapped buffer of at least `bytes`. */
@@ -31,11 +33,13 @@ export class Staging {
       this.#cached -= size;
       return known;
     }
+    const usage = MAP_READ | COPY_DST;
     const buffer = this.#guard.call(
       "allocate a staging buffer",
-      () => this.#gpu.createBuffer({ size, usage: MAP_READ | COPY_DST, label: "staging" }),
+      () => this.#gpu.createBuffer({ size, usage, mappedAtCreation: this.#mapped, label: "staging" }),
     );
     this.#all.add(buffer);
+    if (this.#mapped) unmap(buffer);
     return buffer;
   }
 
@@ -60,4 +64,10 @@ export class Staging {
     this.#free.clear();
     this.#cached = 0;
   }
+}
+
+function unmap(buffer: GPUBuffer): void {
+  try {
+    buffer.unmap();
+  } catch { /* it is invalid, and the error scopes or the loss say why */ }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { DtypeError, ShapeError, ValueError } from "../errors.ts";
-import { type Bindable, type Device, quiet } from "../gpu/mod.ts";
+import { type Bindable, type Device, quiet, type ReadOptions } from "../gpu/mod.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
 import { bytesPerElement, decode, type Dtype, DTYPES, encode, type TensorData, type TypedArray } from "./dtype.ts";
 import { own } from "./scope.ts";
@@ -115,8 +115,8 @@ export class Tensor implements Disposable, Bindable {
   }
 
   /** The elements, on the host, once everything recorded so far has run; bfloat16 is given as float32. */
-  read(): Promise<TypedArray> {
-    const bytes = this.device.stream.read(this.buffer.gpu, this.byteOffset, this.byteLength);
+  read(options?: ReadOptions): Promise<TypedArray> {
+    const bytes = this.device.stream.read(this.buffer.gpu, this.byteOffset, this.byteLength, options);
     return quiet(bytes.then((bytes) => decode(bytes, this.dtype)));
   }
 
@@ -200,7 +200,11 @@ export interface EmptyOptions {
 export function empty(device: Device, shape: Shape, dtype: Dtype = "float32", options: EmptyOptions = {}): Tensor {
   checkShape(shape, dtype);
   const bytes = elements(shape) * bytesPerElement(dtype);
-  const buffer = device.pool.acquire(Math.max(4, bytes), options.label ?? `a tensor ${formatShape(shape)}`, options.exact);
+  const buffer = device.pool.acquire(
+    Math.max(4, bytes),
+    options.label ?? `a tensor ${formatShape(shape)}`,
+    options.exact,
+  );
   return new Tensor(new Storage(device, buffer, bytes), [...shape], dtype);
 }
 

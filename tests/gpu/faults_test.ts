@@ -11,7 +11,7 @@ const ROWS = 3, DIM = 8;
 const x = randn(ROWS * DIM), w = randn(DIM, 2);
 const once = rmsNormReference(x, w), twice = rmsNormReference(once, w);
 
-/** Ops, a capture replayed twice with new inputs, and reads that overlap. */
+/** Ops, a capture replayed twice with new inputs, reads that overlap, and one that is early. */
 async function program(device: Device): Promise<Float32Array[]> {
   using input = tensor(device, x, [ROWS, DIM]);
   using weight = tensor(device, w, [DIM]);
@@ -28,7 +28,10 @@ async function program(device: Device): Promise<Float32Array[]> {
     device.stream.replay(recording);
     reads.push(output.read());
   }
-  return await Promise.all(reads) as Float32Array[];
+  reads.push(output.read({ early: true }));
+  const results = await Promise.all(reads) as Float32Array[];
+  await device.stream.settled();
+  return results;
 }
 
 function check(results: Float32Array[]): void {

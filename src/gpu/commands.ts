@@ -1,0 +1,62 @@
+/**
+ * What a stream records, and how it is encoded for the GPU.
+ *
+ * @module
+ */
+
+/** One kernel launch, ready to encode. */
+export interface Dispatch {
+  readonly kind: "dispatch";
+  readonly name: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly x: number;
+  readonly y: number;
+  readonly z: number;
+}
+
+/** One buffer-to-buffer copy; offsets and size in bytes, multiples of 4. */
+export interface Copy {
+  readonly kind: "copy";
+  readonly source: GPUBuffer;
+  readonly sourceOffset: number;
+  readonly target: GPUBuffer;
+  readonly targetOffset: number;
+  readonly size: number;
+}
+
+/** What a stream records. */
+export type Command = Dispatch | Copy;
+
+/** Encodes `commands`, kernels that follow each other in one pass. */
+export function encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
+  let pass: GPUComputePassEncoder | undefined;
+  for (const command of commands) {
+    if (command.kind === "dispatch") {
+      encodeDispatch(pass ??= encoder.beginComputePass(), command);
+    } else {
+      pass?.end();
+      pass = undefined;
+      encodeCopy(encoder, command);
+    }
+  }
+  pass?.end();
+}
+
+/** Encodes one kernel launch. */
+export function encodeDispatch(pass: GPUComputePassEncoder, { pipeline, group, x, y, z }: Dispatch): void {
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, group);
+  pass.dispatchWorkgroups(x, y, z);
+}
+
+/** Encodes one copy. */
+export function encodeCopy(encoder: GPUCommandEncoder, command: Copy): void {
+  encoder.copyBufferToBuffer(
+    command.source,
+    command.sourceOffset,
+    command.target,
+    command.targetOffset,
+    command.size,
+  );
+}
