@@ -1,6 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/cast.wgsl" with { type: "text" };
 import { decode, type Dtype, empty, encode, type Tensor, type TypedArray } from "../tensor/mod.ts";
+import { elementwise, wholeVectors } from "./launching.ts";
 
 const launch = kernel("cast", wgsl);
 const FLAGS = { float32: "F32", float16: "F16", bfloat16: "BF16", int32: "I32", uint32: "U32" } as const;
@@ -30,9 +31,9 @@ export function cast(x: Tensor, dtype: Dtype): Tensor {
     return y;
   }
   launch(x.device, {
+    ...elementwise(x.device, Math.ceil(x.size / 4)),
     flags: { [`X_${FLAGS[x.dtype]}`]: true, [FLAGS[dtype]]: true },
-    bindings: { x, y },
-    grid: [Math.ceil(x.size / 128)],
+    bindings: { x: wholeVectors(x), y: wholeVectors(y) },
   });
   return y;
 }

@@ -1,38 +1,57 @@
 // cast: y[i] = x[i] in another dtype: floats to nearest even, 16-bit ones to infinity past their range;
 //       floats to integers towards zero, held within the range; integers to integers by their low bits
 //
-// x, y     [n] words of 32 bits, or 16-bit floats two in a word, low half first
-// grid     [n / 128]: a thread two elements
+// x, y     [n / 4] vec4 of words of 32 bits, or 16-bit floats two in a word of a vec2, low half first: the last of them
+//          may reach into the padding that every buffer has
+// grid     [n / 256 / STEPS]: a thread STEPS times four elements
 // traffic  read x, write y: bandwidth-bound
+const STEPS: u32 = 1; // @const 1 16
 // @one-of X_F32 X_F16 X_BF16 X_I32 X_U32
 // @one-of F32 F16 BF16 I32 U32
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-
 // @if X_F16
-fn load(pair: u32) -> vec2<f32> { return unpack2x16float(x[pair]); }
+@group(0) @binding(0) var<storage, read> x: array<vec2<u32>>;
+fn load(i: u32) -> vec4<f32> { return vec4<f32>(unpack2x16float(x[i].x), unpack2x16float(x[i].y)); }
 // @end
 // @if X_BF16
-fn load(pair: u32) -> vec2<f32> { return unpackBf16(x[pair]); }
+@group(0) @binding(0) var<storage, read> x: array<vec2<u32>>;
+fn load(i: u32) -> vec4<f32> { return vec4<f32>(unpackBf16(x[i].x), unpackBf16(x[i].y)); }
 // @end
 // @if X_F32
-fn load(pair: u32) -> vec2<f32> { return bitcast<vec2<f32>>(words(pair)); }
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+fn load(i: u32) -> vec4<f32> { return bitcast<vec4<f32>>(x[i]); }
 // @end
 // @if X_I32
-fn load(pair: u32) -> vec2<i32> { return bitcast<vec2<i32>>(words(pair)); }
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+fn load(i: u32) -> vec4<i32> { return bitcast<vec4<i32>>(x[i]); }
 // @end
 // @if X_U32
-fn load(pair: u32) -> vec2<u32> { return words(pair); }
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+fn load(i: u32) -> vec4<u32> { return x[i]; }
 // @end
 
-// two words; past an odd end, a zero
-fn words(pair: u32) -> vec2<u32> {
-  let second = 2u * pair + 1u;
-  return vec2<u32>(x[2u * pair], select(0u, x[min(second, arrayLength(&x) - 1u)], second < arrayLength(&x)));
-}
+// @if F16
+@group(0) @binding(1) var<storage, read_write> y: array<vec2<u32>>;
+fn store(i: u32, v: vec4<f32>) { y[i] = vec2<u32>(packF16(v.xy), packF16(v.zw)); }
+// @end
+// @if BF16
+@group(0) @binding(1) var<storage, read_write> y: array<vec2<u32>>;
+fn store(i: u32, v: vec4<f32>) { y[i] = vec2<u32>(packBf16(v.xy), packBf16(v.zw)); }
+// @end
+// @if F32
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
+fn store(i: u32, v: vec4<f32>) { y[i] = bitcast<vec4<u32>>(v); }
+// @end
+// @if I32
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
+fn store(i: u32, v: vec4<i32>) { y[i] = bitcast<vec4<u32>>(v); }
+// @end
+// @if U32
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
+fn store(i: u32, v: vec4<u32>) { y[i] = v; }
+// @end
 
 @compute @workgroup_size(64)
 fn main(
@@ -40,33 +59,19 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let pair = flatGroup(group, groups) * 64u + thread;
-  // @if F16
-  if (pair < arrayLength(&y)) {
-    y[pair] = packF16(vec2<f32>(load(pair)));
-  }
-  // @end
-  // @if BF16
-  if (pair < arrayLength(&y)) {
-    y[pair] = packBf16(vec2<f32>(load(pair)));
-  }
-  // @end
-  // @if F32
-  store(pair, bitcast<vec2<u32>>(vec2<f32>(load(pair))));
-  // @end
-  // @if I32
-  store(pair, bitcast<vec2<u32>>(vec2<i32>(load(pair))));
-  // @end
-  // @if U32
-  store(pair, vec2<u32>(load(pair)));
-  // @end
-}
-
-fn store(pair: u32, value: vec2<u32>) {
-  if (2u * pair < arrayLength(&y)) {
-    y[2u * pair] = value.x;
-  }
-  if (2u * pair + 1u < arrayLength(&y)) {
-    y[2u * pair + 1u] = value.y;
+  let start = flatGroup(group, groups) * 64u * STEPS;
+  let end = min(start + 64u * STEPS, arrayLength(&y));
+  for (var i = start + thread; i < end; i += 64u) {
+    // @if I32
+    store(i, vec4<i32>(load(i)));
+    // @end
+    // @if U32
+    store(i, vec4<u32>(load(i)));
+    // @end
+    // @if !I32
+    // @if !U32
+    store(i, vec4<f32>(load(i)));
+    // @end
+    // @end
   }
 }

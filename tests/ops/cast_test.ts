@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { cast, castReference } from "../../src/ops/cast.ts";
 import { type Dtype, DTYPES, tensor } from "../../src/tensor/mod.ts";
-import { assertClose, randn, random, testDevice } from "../helpers.ts";
+import { asGpu, assertClose, randn, random, testDevice } from "../helpers.ts";
 
 const device = await testDevice();
 
@@ -16,7 +16,7 @@ function numbers(n: number, dtype: Dtype): number[] {
 for (const from of DTYPES) {
   for (const to of DTYPES) {
     Deno.test(`cast() equals its reference from ${from} to ${to}`, async () => {
-      for (const n of [1, 2, 129, 1000]) { // a lone half, a pair, more than a workgroup and odd
+      for (const n of [1, 2, 129, 4999]) { // a lone half, a pair, odd, more than a workgroup and odd
         using x = tensor(device, numbers(n, from), [n], from);
         using y = cast(x, to);
         assertEquals(y.dtype, to);
@@ -78,10 +78,12 @@ Deno.test("cast() to integers drops the fraction and stays in range", async () =
   assertEquals([...await wrapped.read()], [2 ** 32 - 1]);
 });
 
-Deno.test("cast() keeps the shape, copies the same dtype, and takes views and nothing", async () => {
+Deno.test("cast() keeps the shape, copies the same dtype, takes views and nothing, on a GPU too", async () => {
   const x = tensor(device, randn(2 * 128), [2, 128]);
   using copy = cast(x, "float32");
   assertEquals([copy.shape, await copy.read()], [[2, 128], await x.read()]);
+  using wide = asGpu(device, () => cast(x, "float16"));
+  assertEquals(await wide.read(), castReference(randn(256), "float16"));
   using view = cast(x.rows(1, 2), "bfloat16");
   assertEquals(await view.read(), castReference(randn(256).slice(128), "bfloat16"));
   assertEquals(cast(tensor(device, [], [0, 3]), "float16").shape, [0, 3]);
