@@ -6,7 +6,7 @@
  * @module
  */
 import { TokenizerError } from "../errors.ts";
-import { asArray, asBoolean, asInteger, asString, type Json, MAX_ID, refuse } from "./checks.ts";
+import { asArray, asBoolean, asInteger, asString, type Json, MAX_ID, refuse, show } from "./checks.ts";
 import type { Model } from "./models.ts";
 import { parseVocabulary, type Vocabulary } from "./vocabulary.ts";
 
@@ -113,9 +113,7 @@ class Merges {
       const found = vocabulary.id(token);
       if (found !== undefined) return found;
       throw new TokenizerError(
-        `Cannot load the tokenizer as model.vocab must hold the tokens of model.merges: it has no ${
-          JSON.stringify(token)
-        }`,
+        `Cannot load the tokenizer as model.vocab must hold the tokens of model.merges: it has no ${show(token)}`,
       );
     };
     for (const merge of merges) {

@@ -44,7 +44,10 @@ function part(config: unknown, trust: boolean): Part {
   return buildPart<Part>("decoder", config, {
     BPEDecoder: bpeDecoder,
     ByteFallback: () => whole({ start: byteFallback, fuses: false }),
-    ByteLevel: () => whole({ start: byteLevel, fuses: true }),
+    ByteLevel: () => {
+      const known = new Map<string, string | Uint8Array>();
+      return whole({ start: () => byteLevel(known), fuses: true });
+    },
     CTC: ctc,
     Fuse: () => ({ start: () => ({ push: (token, out) => out(token), end() {} }), fuses: true }),
     Metaspace: metaspace,
@@ -117,21 +120,44 @@ function sequence(parts: readonly Part[]): Part {
   };
 }
 
-function byteLevel(): Stage {
+/** GPT-2's decoder; `known` remembers tokens that are whole characters as text, the others as bytes. */
+function byteLevel(known: Map<string, string | Uint8Array>): Stage {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // a byte order mark is text like any other
-  let held = new Uint8Array(); // the beginning of an unfinished character
+  let held: Uint8Array | undefined; // the beginning of an unfinished character
   return {
     push(token, out) {
-      const bytes = tokenBytes(token);
-      const all = new Uint8Array(held.length + bytes.length);
-      all.set(held);
-      all.set(bytes, held.length);
+      let value = known.get(token);
+      if (value === undefined) known.set(token, value = wholeCharacters(tokenBytes(token)));
+      if (typeof value === "string") {
+        if (held) out(decoder.decode(held));
+        held = undefined;
+        return out(value);
+      }
+      const all = held ? concat(held, value) : value;
       const end = all.length - unfinished(all);
-      held = all.slice(end);
-      out(decoder.decode(all.subarray(0, end)));
+      held = end < all.length ? all.slice(end) : undefined;
+      if (end > 0) out(decoder.decode(all.subarray(0, end)));
     },
-    end: (out) => out(decoder.decode(held)),
+    end(out) {
+      if (held) out(decoder.decode(held));
+    },
   };
+}
+
+/** The text of `bytes`, or the bytes themselves where they are no UTF-8. */
+function wholeCharacters(bytes: Uint8Array): string | Uint8Array {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return bytes;
+  }
+}
+
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const all = new Uint8Array(a.length + b.length);
+  all.set(a);
+  all.set(b, a.length);
+  return all;
 }
 
 /** How many bytes at the end of `bytes` begin a UTF-8 character that they do not finish. */

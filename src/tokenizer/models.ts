@@ -6,7 +6,7 @@
 import { TokenizerError } from "../errors.ts";
 import { bpe } from "./bpe.ts";
 import type { Budget } from "./budget.ts";
-import { asInteger, asString, buildPart, type Json, MAX_TEXT_CHARS, refuse } from "./checks.ts";
+import { asInteger, asString, buildPart, type Json, MAX_TEXT_CHARS, refuse, show } from "./checks.ts";
 import { unigram } from "./unigram.ts";
 import { parseVocabulary, type Vocabulary } from "./vocabulary.ts";
 
@@ -43,7 +43,7 @@ function wordLevel(config: Json): Model {
       const id = vocabulary.id(word) ?? unk;
       if (id === undefined) {
         throw new TokenizerError(
-          `Cannot encode ${JSON.stringify(word.slice(0, 80))} as the vocabulary must have it or an unknown token`,
+          `Cannot encode ${show(word)} as the vocabulary must have it or an unknown token`,
         );
       }
       out.push(id);

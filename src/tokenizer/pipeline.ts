@@ -60,9 +60,11 @@ export class Pipeline {
     return this.#addedIds.get(token) ?? this.#vocabulary.id(token);
   }
 
-  /** The token of `id`, or undefined. */
+  /** The token of `id`, or undefined; an added token that is searched in normalized text is shown as it is found. */
   token(id: number): string | undefined {
-    return this.added.get(id)?.content ?? this.#vocabulary.token(id);
+    const added = this.added.get(id);
+    if (!added) return this.#vocabulary.token(id);
+    return added.normalized ? this.#normalize(added.content, new Budget()) : added.content;
   }
 
   /** Adds tokens; one whose text is added already keeps what it was. */

@@ -6,7 +6,7 @@
 import { TokenizerError } from "../errors.ts";
 import { byteTokens } from "./bpe.ts";
 import type { Budget } from "./budget.ts";
-import { asArray, asBoolean, asInteger, asString, type Json, MAX_ID, refuse } from "./checks.ts";
+import { asArray, asBoolean, asInteger, type Json, MAX_ID, refuse, show } from "./checks.ts";
 import type { Model } from "./models.ts";
 import { Vocabulary } from "./vocabulary.ts";
 
@@ -24,13 +24,16 @@ export function unigram(config: Json): Model {
   const bytes = asBoolean(config.byte_fallback, "model.byte_fallback", false) ? byteTokens(vocabulary) : undefined;
   const lattice = new Lattice(vocabulary, scores, unk);
   const unknown = (piece: string, out: number[]): void => {
-    const found = bytes && Array.from(encoder.encode(piece), (byte) => bytes[byte]);
+    const known = vocabulary.id(piece); // the text of the unknown token itself
+    const found = known === undefined ? bytes && Array.from(encoder.encode(piece), (byte) => bytes[byte]) : [known];
     if (found?.every((id) => id !== undefined)) {
       for (const id of found) out.push(id);
-    } else if (unk !== undefined) out.push(unk);
-    else {throw new TokenizerError(
-        `Cannot encode ${JSON.stringify(piece)} as the vocabulary must have an unknown token`,
-      );}
+      return;
+    }
+    if (unk === undefined) {
+      throw new TokenizerError(`Cannot encode ${show(piece)} as the vocabulary must have it or an unknown token`);
+    }
+    out.push(unk);
   };
   return {
     vocabulary,
@@ -55,9 +58,12 @@ function parsePieces(value: unknown): { vocabulary: Vocabulary; scores: number[]
   asInteger(pieces.length, "the number of entries of model.vocab", 1, MAX_ID);
   const vocabulary = new Vocabulary();
   const scores = pieces.map((entry, id) => {
-    const [piece, score] = asArray(entry, `model.vocab[${id}]`);
-    vocabulary.set(asString(piece, `model.vocab[${id}][0]`), id);
-    return typeof score === "number" ? score : refuse(`model.vocab[${id}][1]`, "be a number", score);
+    const [piece, score] = Array.isArray(entry) ? entry : [];
+    if (typeof piece !== "string" || typeof score !== "number") {
+      return refuse(`model.vocab[${id}]`, "be a piece and its score", entry);
+    }
+    vocabulary.set(piece, id);
+    return score;
   });
   return { vocabulary, scores };
 }

@@ -1,5 +1,5 @@
 /** Tokens and their ids, both ways. */
-import { asInteger, asObject, MAX_ID, refuse } from "./checks.ts";
+import { asObject, MAX_ID, refuse, show } from "./checks.ts";
 
 /** A vocabulary: ids are whole numbers from 0, with gaps where the file has them. */
 export class Vocabulary {
@@ -39,6 +39,11 @@ export function parseVocabulary(value: unknown, path: string): Vocabulary {
   const entries = Object.entries(asObject(value, path));
   if (entries.length > MAX_ID + 1) refuse(path, `have at most ${MAX_ID + 1} entries`, entries.length);
   const vocabulary = new Vocabulary();
-  for (const [token, id] of entries) vocabulary.set(token, asInteger(id, `the id of ${token} in ${path}`, 0, MAX_ID));
+  for (const [token, id] of entries) {
+    if (!Number.isInteger(id) || id as number < 0 || id as number > MAX_ID) {
+      refuse(`the id of ${show(token)} in ${path}`, `be a whole number from 0 to ${MAX_ID}`, id);
+    }
+    vocabulary.set(token, id as number);
+  }
   return vocabulary;
 }
