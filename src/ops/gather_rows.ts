@@ -27,7 +27,12 @@ export function gatherRows(x: Tensor, index: Tensor): Tensor {
   const [M = 0] = expectShape("gatherRows", "index", index, ["M"]);
   expectDtype("gatherRows", "index", index, "uint32");
   const y = empty(x.device, [M, ...x.shape.slice(1)], x.dtype);
-  launch(x.device, { flags: { WORDS: true }, bindings: { x, index, y }, grid: rowBlocks(M, width) });
+  const BY_4 = width % 4 === 0;
+  launch(x.device, {
+    flags: { WORDS: true, BY_4 },
+    bindings: { x, index, y },
+    grid: rowBlocks(M, BY_4 ? width / 4 : width),
+  });
   return y;
 }
 
@@ -56,10 +61,11 @@ export function embedding(tokens: Tensor, weight: Tensor): Tensor {
   expectDtype("embedding", "tokens", tokens, "uint32");
   expectDtype("embedding", "weight", weight, "float32", "float16", "bfloat16");
   const y = empty(tokens.device, [...tokens.shape, D]);
+  const BY_4 = D % 4 === 0;
   launch(tokens.device, {
-    flags: { WORDS: weight.dtype === "float32", ...floatFlags(weight.dtype) },
+    flags: { WORDS: weight.dtype === "float32", ...floatFlags(weight.dtype), BY_4 },
     bindings: { x: weight, index: tokens, y },
-    grid: rowBlocks(tokens.size, D),
+    grid: rowBlocks(tokens.size, BY_4 ? D / 4 : D),
   });
   return y;
 }

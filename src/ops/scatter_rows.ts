@@ -30,7 +30,10 @@ export function scatterRows(x: Tensor, index: Tensor, rows: number): Tensor {
   expectShape("scatterRows", "index", index, [x.shape[0]!]);
   expectDtype("scatterRows", "index", index, "uint32");
   const y = zeros(x.device, [rows, ...x.shape.slice(1)], x.dtype);
-  if (y.size > 0) launch(x.device, { bindings: { x, index, y }, grid: rowBlocks(x.shape[0]!, width) });
+  if (y.size === 0) return y;
+  const BY_4 = width % 4 === 0;
+  const grid = rowBlocks(x.shape[0]!, BY_4 ? width / 4 : width);
+  launch(x.device, { flags: { BY_4 }, bindings: { x, index, y }, grid });
   return y;
 }
 

@@ -2,25 +2,37 @@
 //
 // x        [N, D] words of 32 bits (WORDS), or 16-bit floats two in a word, which come out as f32 (F16, BF16)
 // index    [M] u32      y [M, D] words
-// grid     [M * blocks of D]: a thread up to 4 elements of one row
+// grid     [M * blocks of D]: a thread up to 4 elements of one row, each a vec4 where D divides by 4 (BY_4)
 // traffic  read M rows, write y: bandwidth-bound
 // @one-of WORDS F16 BF16
+// @optional BY_4
+// @include "elem.wgsl"
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 
+// @if WORDS
+const PER: u32 = 1u; // elements of y in one of x
+@group(0) @binding(0) var<storage, read> x: array<word>;
+fn element(at: u32) -> word { return x[at]; }
+// @else
+// @if BY_4
+const PER: u32 = 1u;
+@group(0) @binding(0) var<storage, read> x: array<vec2<u32>>;
+fn element(at: u32) -> word { return bitcast<word>(vec4<f32>(unpack(x[at].x), unpack(x[at].y))); }
+// @else
+const PER: u32 = 2u;
 @group(0) @binding(0) var<storage, read> x: array<u32>;
+fn element(at: u32) -> word { return bitcast<word>(unpack(x[at >> 1u])[at & 1u]); }
+// @end
+// @end
 @group(0) @binding(1) var<storage, read> index: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<word>;
 
-fn element(at: u32) -> u32 {
-  // @if WORDS
-  return x[at];
-  // @end
-  // @if F16
-  return bitcast<u32>(unpack2x16float(x[at >> 1u])[at & 1u]);
-  // @end
+fn unpack(pair: u32) -> vec2<f32> {
   // @if BF16
-  return bitcast<u32>(unpackBf16(x[at >> 1u])[at & 1u]);
+  return unpackBf16(pair);
+  // @else
+  return unpack2x16float(pair);
   // @end
 }
 
@@ -32,18 +44,14 @@ fn main(
 ) {
   let M = arrayLength(&index);
   let D = arrayLength(&y) / M;
-  // @if WORDS
-  let N = arrayLength(&x) / D;
-  // @else
-  let N = 2u * arrayLength(&x) / D;
-  // @end
+  let N = PER * arrayLength(&x) / D;
   let block = rowBlock(flatGroup(group, groups), D);
   if (block.row >= M) {
     return;
   }
   let row = index[block.row];
   for (var i = block.start + thread; i < block.end; i += 64u) {
-    var value = 0u;
+    var value = word();
     if (row < N) {
       value = element(row * D + i);
     }

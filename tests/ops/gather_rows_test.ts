@@ -17,10 +17,11 @@ function rounded(x: Float32Array, dtype: Dtype): Float32Array {
 }
 
 const cases = [
-  // M, N, D: one element, odd widths, wider than a block, a model's width, more rows than 65,535
+  // M, N, D: one element, odd widths, wider than a block, vec4s, a model's width, more rows than 65,535
   [1, 1, 1],
   [5, 7, 3],
   [9, 4, 257],
+  [6, 5, 12],
   [3, 100, 1024],
   [65_537, 11, 2],
 ] as const;
@@ -41,13 +42,16 @@ for (const [M, N, D] of cases) {
   });
 }
 
-Deno.test("embedding() gives zeros for tokens that do not exist", async () => {
-  const tokens = tensor(device, [2, 3, 4_294_967_295, 0x40000001, 1], [5], "uint32");
-  for (const dtype of ["float32", "float16", "bfloat16"] as const) {
-    using y = embedding(tokens, tensor(device, [1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3], dtype));
-    assertEquals([...await y.read()], [7, 8, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6]);
-  }
-});
+for (const D of [3, 4]) {
+  Deno.test(`embedding() gives zeros for tokens that do not exist, at width ${D}`, async () => {
+    const tokens = tensor(device, [2, 3, 4_294_967_295, 0x40000001, 1], [5], "uint32");
+    const table = Array.from({ length: 3 * D }, (_, i) => i + 1), none = Array(3 * D).fill(0);
+    for (const dtype of ["float32", "float16", "bfloat16"] as const) {
+      using y = embedding(tokens, tensor(device, table, [3, D], dtype));
+      assertEquals([...await y.read()], [...table.slice(2 * D), ...none, ...table.slice(D, 2 * D)]);
+    }
+  });
+}
 
 Deno.test("embedding() keeps the shape of its tokens, and takes none", () => {
   const weight = tensor(device, [1, 2, 3, 4], [2, 2]);

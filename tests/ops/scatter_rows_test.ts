@@ -8,7 +8,7 @@ import { randn, testDevice } from "../helpers.ts";
 const device = await testDevice();
 
 // M, D, N: one element, odd widths, wider than a block, more rows than 65,535; every third place is left empty
-for (const [M, D, N] of [[1, 1, 1], [5, 3, 9], [4, 257, 7], [65_537, 2, 100_000]] as const) {
+for (const [M, D, N] of [[1, 1, 1], [5, 3, 9], [4, 257, 7], [3, 1028, 5], [65_537, 2, 100_000]] as const) {
   Deno.test(`scatterRows() equals its reference for [${M}, ${D}] in ${N} rows`, async () => {
     const x = randn(M * D), index = Uint32Array.from({ length: M }, (_, m) => N - 1 - Math.floor(m * 1.5));
     using y = scatterRows(tensor(device, x, [M, D]), tensor(device, index, [M], "uint32"), N);
