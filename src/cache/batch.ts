@@ -114,18 +114,17 @@ export function packBatch(
   maxPosition: number = positions.reduce((most, p) => Math.max(most, p + 1), 0),
 ): Batch {
   const starts = lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
-  const put = (data: readonly number[]) => tensor(device, data, [data.length], "uint32");
-  const tensors = [put(tokens), put(positions), put(starts), put(types)] as const;
+  using made = new DisposableStack();
+  const put = (data: readonly number[]) => made.use(tensor(device, data, [data.length], "uint32"));
+  const tensors = { tokens: put(tokens), positions: put(positions), cuSeqlens: put(starts), tokenTypes: put(types) };
+  const owned = made.move(); // nothing failed: they are the batch's
   return {
-    tokens: tensors[0],
-    positions: tensors[1],
-    cuSeqlens: tensors[2],
-    tokenTypes: tensors[3],
+    ...tensors,
     size: lengths.length,
     total: tokens.length,
     lengths,
     maxPosition,
-    [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()),
+    [Symbol.dispose]: () => owned.dispose(),
   };
 }
 
