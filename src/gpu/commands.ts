@@ -6,22 +6,35 @@
 
 /** One kernel launch, ready to encode. */
 export interface Dispatch {
+  /** Tells it from a copy. */
   readonly kind: "dispatch";
+  /** The kernel with its flags and constants. */
   readonly name: string;
+  /** The compiled variant. */
   readonly pipeline: GPUComputePipeline;
+  /** Its bound ranges. */
   readonly group: GPUBindGroup;
+  /** Workgroups along x. */
   readonly x: number;
+  /** Workgroups along y. */
   readonly y: number;
+  /** Workgroups along z. */
   readonly z: number;
 }
 
 /** One buffer-to-buffer copy; offsets and size in bytes, multiples of 4. */
 export interface Copy {
+  /** Tells it from a dispatch. */
   readonly kind: "copy";
+  /** What is read. */
   readonly source: GPUBuffer;
+  /** Where reading begins. */
   readonly sourceOffset: number;
+  /** What is written, another buffer. */
   readonly target: GPUBuffer;
+  /** Where writing begins. */
   readonly targetOffset: number;
+  /** Number of bytes. */
   readonly size: number;
 }
 

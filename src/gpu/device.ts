@@ -106,7 +106,7 @@ export class Device implements AsyncDisposable {
 /**
  * Opens a GPU device with the adapter's own limits and the features that the kernels can use.
  *
- * @throws {GpuError} if there is no adapter, or it refuses the device
+ * @throws {GpuError} if there is no adapter, or it refuses the device, or the driver hangs
  * @throws {NotSupportedError} if a feature that `options.features` insists on is not there
  *
  * @example
@@ -129,7 +129,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     );
   }
   const provider = options.provider ?? "deno";
-  const gpu = options.device ?? await requestDevice(provider, options);
+  const gpu = options.device ?? await inTime(requestDevice(provider, options), timeout);
   const guard = new Guard(gpu, timeout);
   try {
     const features = await usableFeatures(gpu, guard, options.features);
@@ -138,6 +138,25 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     guard.close(options.device !== undefined);
     if (!options.device) gpu.destroy();
     throw error;
+  }
+}
+
+/** `opening`, or an error after `timeout` ms: a driver that hangs says nothing. */
+async function inTime(opening: Promise<GPUDevice>, timeout: number): Promise<GPUDevice> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new GpuError(`Cannot open a GPU device as the driver must answer within ${timeout} ms: it did not`, {
+      hint: "Raise gpuTimeout, or restart the machine's GPU driver.",
+    });
+    timer = setTimeout(() => reject(error), timeout);
+  });
+  try {
+    return await Promise.race([opening, late]);
+  } catch (error) {
+    opening.then((gpu) => gpu.destroy(), () => {}); // if it comes after all
+    throw error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -207,8 +226,11 @@ function noAdapter(provider: Provider): GpuError {
   );
 }
 
+/** A name for a device, or for an adapter. */
 function describe(
-  { adapterInfo: info, limits }: { adapterInfo?: GPUAdapterInfo; info?: GPUAdapterInfo; limits: GPUSupportedLimits },
-) {
-  return `${info?.description || info?.vendor || "the adapter"} (buffers up to ${formatBytes(limits.maxBufferSize)})`;
+  from: { adapterInfo?: GPUAdapterInfo; info?: GPUAdapterInfo; limits: { readonly maxBufferSize: number } },
+): string {
+  const info = from.adapterInfo ?? from.info;
+  const name = info?.description || info?.vendor || "the adapter";
+  return `${name} (buffers up to ${formatBytes(from.limits.maxBufferSize)})`;
 }

@@ -115,6 +115,13 @@ export class KernelCache {
     const header = features.subgroups === "enable" && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
     const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, header });
     const slots = bindingSlots(assembled.code);
+    const most = this.#device.limits.maxStorageBuffersPerShaderStage;
+    const storage = slots.filter(({ type }) => type !== "uniform").length;
+    if (storage > most) {
+      throw new LimitError(
+        `Cannot run ${name} as a kernel must bind at most ${most} buffers here: it binds ${storage}`,
+      );
+    }
     const entries = slots.map(({ index, type }) => ({ binding: index, visibility: 0x4, buffer: { type } }));
     return guard.call(`compile the kernel ${key}`, () => {
       let module: GPUShaderModule | undefined;

@@ -7,7 +7,7 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "@std/assert";
-import { DeviceLostError, NotSupportedError, ValueError } from "../../src/errors.ts";
+import { DeviceLostError, GpuError, NotSupportedError, ValueError } from "../../src/errors.ts";
 import { type Device, openDevice } from "../../src/gpu/mod.ts";
 import { rmsNorm } from "../../src/ops/rms_norm.ts";
 import { empty, tensor } from "../../src/tensor/mod.ts";
@@ -126,6 +126,33 @@ Deno.test("openDevice() refuses options that make no sense", async () => {
     await assertRejects(() => openDevice({ gpuTimeout }), ValueError, `current value is ${gpuTimeout}`);
   }
 });
+
+const limits = { maxBufferSize: 2 ** 28 };
+const drivers: [name: string, requestAdapter: () => Promise<unknown>, message: string][] = [
+  ["no adapter", () => Promise.resolve(null), "a WebGPU adapter must be there: deno found none"],
+  ["an adapter that refuses", () => {
+    const requestDevice = () => Promise.reject(new DOMException("not today", "OperationError"));
+    return Promise.resolve({ limits, features: new Set(), info: { vendor: "acme" }, requestDevice });
+  }, "acme (buffers up to 256 MiB) refused: not today"],
+  ["a driver that does not find adapters", () => new Promise(() => {}), "the driver must answer within 60 ms"],
+  ["a driver that does not open devices", () => {
+    return Promise.resolve({ limits, features: new Set(), requestDevice: () => new Promise(() => {}) });
+  }, "the driver must answer within 60 ms"],
+];
+
+for (const [name, requestAdapter, message] of drivers) {
+  Deno.test(`openDevice() gives a GpuError for ${name}`, async () => {
+    const real = Object.getOwnPropertyDescriptor(navigator, "gpu");
+    Object.defineProperty(navigator, "gpu", { value: { requestAdapter }, configurable: true });
+    try {
+      const error = await assertRejects(() => openDevice({ gpuTimeout: 60 }), GpuError, message);
+      assertMatch(error.message, /^Cannot open a GPU device as /);
+    } finally {
+      if (real) Object.defineProperty(navigator, "gpu", real);
+      else Reflect.deleteProperty(navigator, "gpu");
+    }
+  });
+}
 
 Deno.test("openDevice() gives a typed error for a device that is lost already", async () => {
   const adapter = await navigator.gpu.requestAdapter();

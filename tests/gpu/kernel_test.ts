@@ -82,7 +82,12 @@ Deno.test("a launch must bind every variable and name a declared variant", () =>
 });
 
 Deno.test("limits are checked before any GPU call, and the device goes on", async () => {
-  const limits = { maxBufferSize: 4096, maxStorageBufferBindingSize: 1024, maxComputeWorkgroupsPerDimension: 8 };
+  const limits = {
+    maxBufferSize: 4096,
+    maxStorageBufferBindingSize: 1024,
+    maxComputeWorkgroupsPerDimension: 8,
+    maxStorageBuffersPerShaderStage: 2,
+  };
   const faulty = new FaultyDevice(device.gpu, undefined, limits);
   await using small = await openDevice({ device: faulty.gpu });
   using y = empty(small, [512], "uint32");
@@ -108,6 +113,16 @@ Deno.test("limits are checked before any GPU call, and the device goes on", asyn
       "a buffer of the device holds at most 4 KiB: tried to allocate 4.02 KiB",
     ],
   ];
+  const three = kernel(
+    "test_three",
+    [0, 1, 2].map((i) => `@group(0) @binding(${i}) var<storage, read_write> y${i}: array<u32>;`).join("\n"),
+  );
+  const bindings = { y0: z, y1: y, y2: y };
+  attempts.push([
+    () => three(small, { bindings, grid: [1] }),
+    LimitError,
+    "must bind at most 2 buffers here: it binds 3",
+  ]);
   const before = { ...faulty.counts };
   for (const [act, type, message] of attempts) assertThrows(act, type, message);
   assertEquals(faulty.counts, before);
