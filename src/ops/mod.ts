@@ -2,7 +2,7 @@
  * The ops, each under its PyTorch name in camelCase, on {@linkcode Tensor}s.
  *
  * Activations are float32 on every device; weights may be float32, float16 or bfloat16. Ops never change or consume
- * their arguments, and check shapes and dtypes before anything is allocated.
+ * their arguments (but `countTokens` adds to its counts), and check shapes and dtypes before anything is allocated.
  *
  * @module
  */

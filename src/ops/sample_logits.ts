@@ -54,22 +54,31 @@ export function sampleLogitsReference(
   step: number,
   stream: number,
 ): number {
-  const warped = warpLogitsReference(logits, settings);
-  const seed = BigInt.asUintN(64, BigInt(settings.seed ?? 0));
-  const key = pcg4d([Number(seed & 0xffffffffn), Number(seed >> 32n), step, stream]);
+  const { temperature = 1, seed = 0 } = settings;
+  const warped = warpLogitsReference(logits, settings), noise = gumbelNoise(seed, step, stream);
   let best = -Infinity, token = NONE;
   for (let i = 0; i < logits.length; i++) {
     if (warped[i]! <= Math.fround(-1e30)) continue;
-    const score = logits[i]! / (settings.temperature ?? 1) + gumbel(pcg4d([key[0] ^ i, key[1], key[2], key[3]])[0]);
+    const score = logits[i]! / temperature + noise(i);
     if (score > best) [best, token] = [score, i];
   }
   return token;
 }
 
+/**
+ * The random numbers that tokens are drawn with, by token: -ln(-ln(1 - u)) with u = (h + 1/2) / 2³², where h is the first
+ * word of pcg4d(k₀ ^ token, k₁, k₂, k₃) and k = pcg4d(seed's low word, its high word, step, stream).
+ */
+export function gumbelNoise(seed: number | bigint, step: number, stream: number): (token: number) => number {
+  const bits = BigInt.asUintN(64, BigInt(seed));
+  const [x, y, z, w] = pcg4d([Number(bits & 0xffffffffn), Number(bits >> 32n), step, stream]);
+  return (token) => -Math.log(-Math.log1p(-((pcg4d([x ^ token, y, z, w])[0] >>> 0) + 0.5) / 2 ** 32));
+}
+
 type Words = [number, number, number, number];
 
-/** As in random.wgsl. */
-export function pcg4d(words: Words): Words {
+/** A hash of four words, https://jcgt.org/published/0009/03/02/ */
+function pcg4d(words: Words): Words {
   const v = words.map((word) => (Math.imul(word, 1664525) + 1013904223) | 0) as Words;
   const mix = () => {
     v[0] = (v[0] + Math.imul(v[1], v[3])) | 0;
@@ -80,10 +89,5 @@ export function pcg4d(words: Words): Words {
   mix();
   for (let i = 0; i < 4; i++) v[i]! ^= v[i]! >>> 16;
   mix();
-  return v.map((word) => word >>> 0) as Words;
-}
-
-/** As in random.wgsl. */
-export function gumbel(bits: number): number {
-  return -Math.log(-Math.log1p(-(bits + 0.5) / 2 ** 32));
+  return v;
 }

@@ -1,6 +1,7 @@
 // sampling: which tokens of a row may be drawn, as the least order key that a kept logit has.
 // The shader declares WG, `logits` [B, n] as u32 bits and `params` [B or 1, 8]: temperature, top k (0: off), top p
-// (1: off), log(min p), seed. A threshold is found by cutting the range it lies in at 7 places until it is known which tokens it parts.
+// (1: off), log(min p) (-200: off), seed. A threshold is found by cutting the range it lies in at 7 places, again and
+// again, until it is known which tokens it parts.
 const TEMPERATURE: u32 = 0u;
 const TOP_K: u32 = 1u;
 const TOP_P: u32 = 2u;
@@ -113,7 +114,7 @@ fn threshold(search: Search, first: u32, n: u32, kept: Kept, thread: u32) -> u32
     addUp(thread);
     if (thread == 0u) {
       if (goal == 0.0) {
-        goal = search.goal * weights[0];
+        goal = max(search.goal * weights[0], 1e-30);
       }
       var i = 7u;
       while (i > 0u && weights[i] < goal) {
@@ -193,7 +194,9 @@ fn keptOf(row: u32, n: u32, thread: u32) -> Kept {
     }
     kept.least = threshold(search, first, n, kept, thread);
   }
-  let likely = kept.top + kept.temperature * bitcast<f32>(params[p + LOG_MIN_P]);
-  kept.least = max(kept.least, keyOf(bitcast<u32>(likely)));
+  let likely = bitcast<f32>(params[p + LOG_MIN_P]);
+  if (likely > -200.0) {
+    kept.least = max(kept.least, keyOf(bitcast<u32>(kept.top + kept.temperature * likely)));
+  }
   return kept;
 }
