@@ -168,8 +168,8 @@ async function failEachAllocation(work: () => Promise<unknown>, after: () => Pro
     const error = await work().then(() => undefined, (error) => error).finally(() => pool.acquire = acquire);
     if (calls < failing) return failing - 1;
     assertInstanceOf(error, OutOfMemoryError, `allocation ${failing}: ${error}`);
-    assertEquals(pool.stats.bytesInUse, before, `bytes in use after allocation ${failing} failed`);
     await after();
+    assertEquals(pool.stats.bytesInUse, before, `bytes in use after allocation ${failing} failed`);
   }
 }
 
