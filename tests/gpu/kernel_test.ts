@@ -67,11 +67,14 @@ Deno.test("bind groups are made once a set of ranges, and forgotten ones are mad
   const before = device.kernels.counters.bindGroups;
   for (let i = 0; i < 3; i++) fill(device, { bindings: { y: rows[0] }, grid: [1] });
   assertEquals(device.kernels.counters.bindGroups - before, 1);
-  for (const row of rows) fill(device, { bindings: { y: row }, grid: [1] });
-  fill(device, { bindings: { y: rows[0] }, grid: [1] });
+  for (const row of rows.slice(0, n / 2)) fill(device, { bindings: { y: row }, grid: [1] });
+  fill(device, { bindings: { y: rows[1] }, grid: [1] }); // of the older generation
+  assertEquals(device.kernels.counters.bindGroups - before, n / 2);
+  for (const row of rows.slice(n / 2)) fill(device, { bindings: { y: row }, grid: [1] });
+  fill(device, { bindings: { y: rows[0] }, grid: [1] }); // forgotten
   assertEquals(device.kernels.counters.bindGroups - before, n + 1);
   const values = await y.read();
-  assertEquals([values[0], values[1], values[64], values[(n - 1) * 64]], [5, 0, 1, 1]);
+  assertEquals([values[0], values[1], values[64], values[(n - 1) * 64]], [5, 0, 2, 1]);
   for (const row of rows) row.dispose();
 });
 

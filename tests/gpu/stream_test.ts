@@ -146,6 +146,16 @@ Deno.test("Stream.replay() equals the direct run, with other inputs and in betwe
   }
 });
 
+Deno.test("Stream.replay() comes after recorded work, and before what is recorded later", async () => {
+  const x = tensor(device, [1, 2, 3, 4], [4]), out = empty(device, [4]), seen = empty(device, [4]);
+  using recording = device.stream.capture(() => step(x, out));
+  copyTo(ones, x);
+  device.stream.replay(recording);
+  copyTo(out, seen);
+  axpb(1, ones, ones, out); // out = 2
+  assertEquals([...await seen.read(), ...await out.read()], [10, 10, 10, 10, 2, 2, 2, 2]);
+});
+
 Deno.test("Stream.replay() writes into no buffer that others hold, even after the recording's results are released", async () => {
   const x = tensor(device, [1, 2, 3, 4], [4]);
   let result!: Tensor;
