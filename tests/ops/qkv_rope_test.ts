@@ -5,22 +5,21 @@ import { tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, randn, random, testDevice } from "../helpers.ts";
 
 const device = await testDevice();
-const shapes: [tokens: number, heads: number, kvHeads: number, headDim: number, half: number][] = [
+type Shape = [tokens: number, heads: number, kvHeads: number, headDim: number, half: number];
+const odd: Shape = [5, 6, 2, 13, 3];
+const splits = { name: "splits only", rope: false, norm: false, interleaved: false };
+const rotates = { name: "rotates", rope: true, norm: false, interleaved: false };
+const norms = { name: "norms and rotates", rope: true, norm: true, interleaved: false };
+const cases: [form: typeof splits, ...shapes: Shape[]][] = [
   // multi-query, grouped, multi-head; partly rotated, odd, wider than a workgroup
-  [1, 1, 1, 2, 1],
-  [3, 4, 1, 64, 32],
-  [5, 6, 2, 13, 3],
-  [2, 2, 2, 256, 64],
+  [splits, odd],
+  [rotates, [1, 1, 1, 2, 1], odd, [3, 4, 1, 64, 32]],
+  [{ ...rotates, name: "rotates pairs side by side", interleaved: true }, odd],
+  [norms, odd, [2, 2, 2, 256, 64]],
+  [{ ...norms, name: "norms only", rope: false }, odd],
 ];
-const forms = [
-  { name: "splits only", rope: false, norm: false, interleaved: false },
-  { name: "rotates", rope: true, norm: false, interleaved: false },
-  { name: "rotates pairs side by side", rope: true, norm: false, interleaved: true },
-  { name: "norms and rotates", rope: true, norm: true, interleaved: false },
-  { name: "norms only", rope: false, norm: true, interleaved: false },
-];
-for (const [tokens, heads, kvHeads, headDim, half] of shapes) {
-  for (const { name, rope, norm, interleaved } of forms) {
+for (const [{ name, rope, norm, interleaved }, ...shapes] of cases) {
+  for (const [tokens, heads, kvHeads, headDim, half] of shapes) {
     Deno.test(`qkvRope() ${name} at ${tokens} tokens, ${heads}/${kvHeads} heads of ${headDim}`, async () => {
       const qkv = randn(tokens * (heads + 2 * kvHeads) * headDim), table = randn(30 * 2 * half, 2), next = random(3);
       const positions = Uint32Array.from({ length: tokens }, () => Math.floor(next() * 30));
