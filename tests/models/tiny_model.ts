@@ -113,11 +113,16 @@ export async function writeModel(
   for (const [name, shape] of await tensorShapes(config)) {
     const size = shape.reduce((product, n) => product * n, 1);
     const centre = shape.length === 1 ? 1 : 0;
-    const numbers = randn(size, seed + tensors.size).map((x) => centre + 0.3 * x);
+    const numbers = randn(size, seed + hashOf(name)).map((x) => centre + 0.3 * x);
     tensors.set(name, { name, dtype, shape, data: bytesOf(numbers, dtype) });
   }
   edit?.(tensors);
   await writeSafetensors(`${folder.path}/model.safetensors`, tensors.values());
+}
+
+/** A tensor's numbers depend on its name, not on what else there is. */
+function hashOf(name: string): number {
+  return [...name].reduce((hash, c) => (31 * hash + c.charCodeAt(0)) % 65_521, 0);
 }
 
 /** A random model of `kind` in float32. */
