@@ -7,6 +7,8 @@ import { ValueError } from "../errors.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { specialCount } from "./post_processor.ts";
 
+const MAX_ROW = 2 ** 24; // tokens
+
 /** A side of a sequence. */
 export type Side = "left" | "right";
 
@@ -70,6 +72,9 @@ export function encodeBatch(
   options: EncodeOptions,
 ): BatchEncoding {
   const texts = typeof text === "string" ? [text] : text;
+  if (!Array.isArray(texts)) {
+    throw new ValueError(`Cannot encode as the text must be a string or an array of them: it is ${typeof text}`);
+  }
   const pairs = pairsOf(text, options.textPair);
   const rows = texts.map((one, i) => encodeRow(pipeline, settings, one, pairs[i], options));
   const lengths = rows.map((row) => row.ids.length);
@@ -171,10 +176,11 @@ function pad(rows: Row[], settings: BatchSettings, options: EncodeOptions): void
   const { padding = false, maxLength = settings.modelMaxLength, padToMultipleOf: multiple = 1 } = options;
   if (padding === false) return;
   const wanted = padding === "maxLength" ? maxLength : rows.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  for (const [name, value] of [["maxLength", wanted], ["padToMultipleOf", multiple]] as const) {
-    if (!Number.isInteger(value) || value < (name === "maxLength" ? 0 : 1)) {
-      throw new ValueError(`Cannot pad as ${name} must be a whole number: current value is ${value}`);
-    }
+  for (const [name, value, least] of [["maxLength", wanted, 0], ["padToMultipleOf", multiple, 1]] as const) {
+    if (Number.isInteger(value) && value >= least && value <= MAX_ROW) continue;
+    throw new ValueError(
+      `Cannot pad as ${name} must be a whole number from ${least} to ${MAX_ROW}: current value is ${value}`,
+    );
   }
   const length = Math.ceil(wanted / multiple) * multiple;
   const { padTokenId } = settings;

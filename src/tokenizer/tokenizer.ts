@@ -74,8 +74,6 @@ export interface Tokenizer {
   convertIdsToTokens(ids: readonly number[]): (string | null)[];
   /** One more than the highest id, added tokens included (Python's `len(tokenizer)`): every id is below it. */
   readonly vocabSize: number;
-  /** Ids that `skipSpecialTokens` leaves out, in rising order. */
-  readonly allSpecialIds: readonly number[];
   /** Special tokens by the names that tokenizer_config.json and chat templates use, such as `bos_token`. */
   readonly specialTokensMap: Readonly<Record<string, string>>;
   /** The chat template, several of them by name, or null. */
@@ -163,12 +161,6 @@ export function makeTokenizer(pipeline: Pipeline, settings: TokenizerSettings): 
     convertIdsToTokens: ((ids: number | readonly number[]) =>
       typeof ids === "number" ? toToken(ids) : ids.map(toToken)) as Tokenizer["convertIdsToTokens"],
     vocabSize: pipeline.size,
-    allSpecialIds: [...pipeline.added.values()].filter((token) =>
-      token.special
-    ).map((token) =>
-      token.id
-    )
-      .sort((a, b) => a - b),
     specialTokensMap,
     chatTemplate: settings.chatTemplate,
     bosTokenId: idOf("bos"),
