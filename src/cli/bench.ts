@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { Command, Option } from "commander";
 import { AbortError, ValueError } from "../errors.ts";
 import { stream } from "../generation/mod.ts";
@@ -111,6 +112,7 @@ async function measure(model: Model, flags: BenchFlags, signal?: AbortSignal): P
   for await (const _ of stream(model, { inputIds }, options)) {
     last = performance.now();
     first ||= last;
+    if (signal) await setImmediate(); // Ctrl-C is heard only when the event loop turns
   }
   if (!first) throw new AbortError("Cannot measure as Ctrl-C was pressed");
   return { firstToken: (first - start) / 1000, rest: (last - first) / 1000 };

@@ -121,7 +121,7 @@ function show(turn: Turn, flags: ChatFlags, ui: Ui): void {
   if (flags.json) ui.printJson({ role: "assistant", content: text, finishReason, cachedTokens, timing });
   else if (!text.endsWith("\n")) ui.print("\n");
   if (droppedMessages) ui.warn(`the model has no room for the ${droppedMessages} oldest messages: they were forgotten`);
-  if (finishReason === "length") ui.detail("the answer reached --max-tokens");
+  if (finishReason === "length") ui.detail("ended       at --max-tokens");
   ui.detail(`cached      ${cachedTokens} tokens`);
   for (const line of timingLines(timing)) ui.detail(line);
 }

@@ -186,8 +186,13 @@ async function checkNetwork(flags: DoctorFlags): Promise<Omit<Check, "name">> {
   } catch (error) {
     return {
       state: "warn",
-      found: `${endpoint} cannot be reached: ${(error as Error).message}`,
+      found: `${endpoint} cannot be reached: ${innermost(error).message}`,
       todo: "Local folders and downloaded models work all the same; HTTPS_PROXY names a proxy, HF_ENDPOINT a mirror.",
     };
   }
+}
+
+function innermost(error: unknown): Error {
+  const { cause } = error as Error;
+  return cause instanceof Error ? innermost(cause) : error as Error;
 }

@@ -5,6 +5,7 @@
  */
 import type { Device } from "../gpu/mod.ts";
 import type { ModelPlan } from "../models/mod.ts";
+import { openCheckpoint } from "../weights/checkpoint.ts";
 import type { PlannedWeight } from "../weights/source.ts";
 
 /** Bytes on the GPU for one sequence. */
@@ -62,15 +63,10 @@ export function groupWeights(plan: ModelPlan): WeightGroup[] {
   });
 }
 
-/** Number of parameters; a tied output layer counts once. */
-export function parametersOf({ weights, dtype }: ModelPlan): number {
-  return sum(weights.map(({ shape, byteLength }) => {
-    const [outputs = 0, inputs] = shape;
-    if (inputs === undefined) return outputs;
-    const matrix = inputs * Math.ceil(outputs / 4) * 4 * (dtype === "float32" ? 4 : 2);
-    const bias = byteLength - matrix === 4 * outputs ? outputs : 0; // a bias is planned with its matrix
-    return inputs * outputs + bias;
-  }));
+/** Numbers in the checkpoint of the folder `path`. */
+export async function countParameters(path: string): Promise<number> {
+  using checkpoint = await openCheckpoint(path);
+  return sum([...checkpoint.tensors.values()].map(({ shape }) => shape.reduce((product, n) => product * n, 1)));
 }
 
 /** What stands against running `plan` with so much memory on `device`; nothing if it fits. */

@@ -7,7 +7,7 @@ import { Command } from "commander";
 import { GpuError } from "../errors.ts";
 import { type Device, formatBytes } from "../gpu/mod.ts";
 import { type ModelPlan, planModel } from "../models/mod.ts";
-import { estimateMemory, groupWeights, type MemoryEstimate, objections, parametersOf } from "./estimate.ts";
+import { countParameters, estimateMemory, groupWeights, type MemoryEstimate, objections } from "./estimate.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
   addDeviceOptions,
@@ -25,6 +25,14 @@ import { Ui } from "./ui.ts";
 interface ExplainFlags extends ModelFlags, DeviceFlags, UiFlags {
   context?: number;
   device: boolean;
+}
+
+/** What is explained. */
+interface Subject {
+  name: string;
+  plan: ModelPlan;
+  memory: MemoryEstimate;
+  parameters: number;
 }
 
 const EXAMPLES = `
@@ -54,10 +62,11 @@ async function run(argument: string | undefined, given: ExplainFlags): Promise<v
   using interrupt = new Interrupt();
   const path = await findModel(flags, ui, interrupt.signal);
   const plan = await planModel(path, { dtype: flags.dtype, signal: interrupt.signal });
-  const estimate = estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
+  const memory = estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
+  const subject: Subject = { name: modelName(flags), plan, memory, parameters: await countParameters(path) };
   await using device = flags.device ? await deviceOrNote(flags, ui) : undefined;
-  if (flags.json) ui.printJson(asJson(modelName(flags), plan, estimate, device));
-  else ui.print(`${asText(modelName(flags), plan, estimate, device)}\n`);
+  if (flags.json) ui.printJson(asJson(subject, device));
+  else ui.print(`${asText(subject, device)}\n`);
 }
 
 /** A missing GPU is no reason not to explain the model. */
@@ -71,18 +80,18 @@ async function deviceOrNote(flags: ExplainFlags, ui: Ui): Promise<Device | undef
   }
 }
 
-function asJson(model: string, plan: ModelPlan, memory: MemoryEstimate, device: Device | undefined) {
+function asJson({ name, plan, memory, parameters }: Subject, device: Device | undefined) {
   const { path, modelType, task, dtype, byteLength, cacheBytesPerToken, sizes } = plan;
   const { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings, attention } = sizes;
   const report = device?.explain(), against = device && objections(plan, memory, device);
   return {
-    model,
+    model: name,
     path,
     modelType,
     architectures: plan.json.architectures,
     task,
     dtype,
-    parameters: parametersOf(plan),
+    parameters,
     layers: attention.length,
     sizes: { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings },
     weights: groupWeights(plan),
@@ -99,24 +108,24 @@ function asJson(model: string, plan: ModelPlan, memory: MemoryEstimate, device: 
   };
 }
 
-function asText(name: string, plan: ModelPlan, memory: MemoryEstimate, device: Device | undefined): string {
+function asText(subject: Subject, device: Device | undefined): string {
+  const { plan, memory } = subject;
   return [
-    summary(name, plan),
+    summary(subject),
     weightTable(plan),
     memoryTable(plan, memory),
     ...device ? [deviceText(plan, memory, device)] : [],
   ].join("\n\n");
 }
 
-function summary(name: string, plan: ModelPlan): string {
+function summary({ name, plan, parameters }: Subject): string {
   const { sizes, json, modelType, task, dtype } = plan;
   const architecture = [json.architectures ?? []].flat().join(", ");
   const windows = [...new Set(sizes.attention.map(({ window }) => window))].map((w) => w ? `the last ${w}` : "all");
-  const millions = (parametersOf(plan) / 1e6).toFixed(2);
   return [
     name,
     `  family      ${modelType}${architecture && ` (${architecture})`}, used for ${task}`,
-    `  parameters  ${millions} million, matrices kept as ${dtype}`,
+    `  parameters  ${(parameters / 1e6).toFixed(2)} million, matrices kept as ${dtype}`,
     `  layers      ${sizes.attention.length}; attention sees ${windows.join(" or ")} tokens`,
     `  heads       ${sizes.heads} of ${sizes.headDim}, ${sizes.kvHeads} for keys and values`,
     `  widths      hidden ${sizes.hiddenSize}, vocabulary ${sizes.vocabSize}, positions ${sizes.maxPositionEmbeddings}`,

@@ -88,9 +88,15 @@ async function run(argument: string | undefined, flags: GenerateFlags): Promise<
   ui.bar.clear();
   if (streams && !reply.text.endsWith("\n")) ui.print("\n");
   if (!streams) ui.printJson(asJson(session, prompt, reply, sampling.seed));
-  else for (const line of ["", ...timingLines(reply.timing)]) ui.note(ui.style("dim", line));
+  else showFigures(reply, maxNewTokens, ui);
   ui.detail(`kernels     ${device.kernels.counters.pipelines} compiled, ${device.stream.counters.dispatches} runs`);
   if (reply.finishReason === "interrupted") throw new AbortError("Cannot go on with generating as Ctrl-C was pressed");
+}
+
+function showFigures({ timing, finishReason }: Reply, maxNewTokens: number, ui: Ui): void {
+  ui.note("");
+  for (const line of timingLines(timing)) ui.note(ui.style("dim", line));
+  if (finishReason === "length") ui.note(ui.style("dim", `ended at    ${maxNewTokens} tokens; --max-tokens sets more`));
 }
 
 function checkedChat({ chat, system, chatTemplate }: GenerateFlags): boolean {

@@ -12,6 +12,7 @@ import { embedCommand } from "./embed.ts";
 import { exitCodeOf, reportError } from "./exit_code.ts";
 import { explainCommand } from "./explain.ts";
 import { generateCommand } from "./generate.ts";
+import { showsColor } from "./ui.ts";
 import { VERSION } from "./version.ts";
 
 const EXAMPLES = `
@@ -33,9 +34,8 @@ const COMMANDS = [
 
 /** Runs the command line `args` and returns the exit code; it never throws. */
 export async function main(args: readonly string[]): Promise<number> {
-  const program = makeProgram();
   try {
-    await program.parseAsync(args.length ? args : ["--help"], { from: "user" });
+    await makeProgram().parseAsync(args.length ? args : ["--help"], { from: "user" });
     return Deno.exitCode;
   } catch (error) {
     reportError(error, { verbose: args.includes("--verbose") || args.includes("-v") });
@@ -51,6 +51,10 @@ function makeProgram(): Command {
     .addHelpText("after", EXAMPLES);
   for (const make of COMMANDS) program.addCommand(make());
   for (const command of [program, ...program.commands]) {
+    command.configureOutput({
+      getOutHasColors: () => showsColor(Deno.stdout),
+      getErrHasColors: () => showsColor(Deno.stderr),
+    });
     command.exitOverride().showHelpAfterError(`hint: See: ${nameOf(command)} --help`);
   }
   return program;

@@ -4,9 +4,11 @@
  * @module
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { ValueError } from "../errors.ts";
 import type { GenerationOptions } from "../generation/mod.ts";
 import type { Provider } from "../gpu/mod.ts";
 import type { PlanOptions } from "../models/mod.ts";
+import { readEnv } from "../weights/hub_settings.ts";
 import type { UiFlags } from "./ui.ts";
 
 /** Which model, and where it runs. */
@@ -36,6 +38,7 @@ export interface SamplingFlags {
   ignoreEos?: boolean;
 }
 
+const PROVIDERS = { deno: "deno", dawn: "dawn" } as const;
 const DTYPES: Readonly<Record<string, PlanOptions["dtype"]>> = {
   auto: "auto",
   float32: "float32",
@@ -59,31 +62,43 @@ export function addOutputOptions(command: Command): Command {
 
 /** Adds the options of {@linkcode ModelFlags}. */
 export function addModelOptions(command: Command, help = "folder or hub id (default: the embedded model)"): Command {
+  command.optionsGroup("Model:");
+  addEnvOption(command, "-m, --model <model>", help, "TENSAUR_MODEL", String);
+  const choices = "keep matrices as auto (as stored), float32, float16 or bfloat16";
+  addEnvOption(command, "--dtype <dtype>", choices, "TENSAUR_DTYPE", oneOf(DTYPES));
   return command
-    .optionsGroup("Model:")
-    .addOption(new Option("-m, --model <model>", help).env("TENSAUR_MODEL"))
-    .addOption(
-      new Option("--dtype <dtype>", "keep matrices as auto, float32, float16 or bfloat16").env("TENSAUR_DTYPE")
-        .default("auto").argParser(parseDtype),
-    )
     .option("--revision <revision>", "branch, tag or commit on the hub")
     .option("--offline", "use what was downloaded before; no network");
 }
 
 /** Adds the options of {@linkcode DeviceFlags}. */
 export function addDeviceOptions(command: Command): Command {
-  return command
-    .optionsGroup("Device:")
-    .addOption(
-      new Option("--device-provider <name>", "WebGPU of Deno (wgpu) or npm:webgpu (Dawn)").env(
-        "TENSAUR_DEVICE_PROVIDER",
-      ).choices(["deno", "dawn"]).default("deno"),
-    )
-    .addOption(
-      new Option("--memory-budget <bytes>", "most GPU memory to use, such as 512MiB or 4GiB").env(
-        "TENSAUR_MEMORY_BUDGET",
-      ).argParser(parseBytes),
-    );
+  command.optionsGroup("Device:");
+  const providers = "WebGPU of deno (wgpu, the default) or dawn (npm:webgpu)";
+  addEnvOption(command, "--device-provider <name>", providers, "TENSAUR_DEVICE_PROVIDER", oneOf(PROVIDERS));
+  const budget = "most GPU memory to use, such as 512MiB or 4GiB";
+  return addEnvOption(command, "--memory-budget <bytes>", budget, "TENSAUR_MEMORY_BUDGET", parseBytes);
+}
+
+/** Adds an option that an environment variable can set too. Commander's own way needs a permission for each of them. */
+function addEnvOption<T>(
+  command: Command,
+  flags: string,
+  help: string,
+  variable: string,
+  parse: (text: string) => T,
+): Command {
+  const option = new Option(flags, `${help} (env: ${variable})`).argParser(parse);
+  const text = readEnv(variable);
+  if (text === undefined) return command.addOption(option);
+  try {
+    return command.addOption(option.default(parse(text), text));
+  } catch (cause) {
+    throw new ValueError(`Cannot start as ${variable} must be what ${option.long} takes: current value is "${text}"`, {
+      hint: (cause as Error).message,
+      cause,
+    });
+  }
 }
 
 /** Adds the options of {@linkcode SamplingFlags}. */
@@ -148,10 +163,11 @@ export function parseBytes(text: string): number {
   throw new InvalidArgumentError("It must be a size such as 512MiB, 4GiB or a number of bytes.");
 }
 
-function parseDtype(text: string): PlanOptions["dtype"] {
-  const dtype = Object.hasOwn(DTYPES, text) ? DTYPES[text] : undefined;
-  if (dtype) return dtype;
-  throw new InvalidArgumentError("Allowed choices are auto, float32, float16, bfloat16.");
+function oneOf<T>(choices: Readonly<Record<string, T>>): (text: string) => T {
+  return (text) => {
+    if (Object.hasOwn(choices, text)) return choices[text]!;
+    throw new InvalidArgumentError(`Allowed choices are ${Object.keys(choices).join(", ")}.`);
+  };
 }
 
 /** Gathers the values of an option that may be given several times. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { AbortError, ValueError } from "../errors.ts";
 import { type GenerationOptions, stream } from "../generation/mod.ts";
 import { formatBytes } from "../gpu/mod.ts";
@@ -71,6 +72,7 @@ export async function streamReply(model: Model, ids: readonly number[], options:
       if (tokens.length === 0) first = last;
       tokens.push(...step.value.tokens);
       emit(filter.put(step.value.text ?? ""));
+      await setImmediate(); // Ctrl-C is heard only when the event loop turns
     }
     emit(filter.end());
   } catch (error) {

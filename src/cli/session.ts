@@ -4,7 +4,7 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
-import { ValueError } from "../errors.ts";
+import { GpuError, ValueError } from "../errors.ts";
 import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
 import { loadModel, type Model, type Task } from "../models/mod.ts";
 import type { Progress } from "../progress.ts";
@@ -51,6 +51,14 @@ export async function findModel(flags: ModelFlags, ui: Ui, signal?: AbortSignal)
 
 /** Opens the device of `flags`. */
 export async function openFlagged(flags: DeviceFlags, ui: Ui): Promise<Device> {
+  if (flags.deviceProvider === "dawn" && Deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
+    throw new GpuError(
+      "Cannot open a GPU device as Dawn is native code and must be permitted: --allow-ffi is not given",
+      {
+        hint: "Start it as: ./tensaur deno run --allow-all cli.ts … --device-provider dawn",
+      },
+    );
+  }
   const device = await openDevice({ provider: flags.deviceProvider, memoryBudget: flags.memoryBudget });
   device.kernels.onCompile = (label, loaded) => ui.bar.update({ phase: "compile", label, loaded, total: 0 });
   return device;

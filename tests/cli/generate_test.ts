@@ -1,0 +1,102 @@
+// `tensaur generate` as users run it. What torch gives greedily is written out below.
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { command, tensaur, text } from "./run.ts";
+
+const PROMPT = "Once upon a time";
+const STORY = ", there was a friendly boy named Nils who loved hunting for treasure. She liked to look at maps";
+
+Deno.test("generate --temp 0 prints torch's text, and nothing else to stdout", async () => {
+  const { code, stdout, stderr } = await tensaur(["generate", "--temp", "0", "-n", "24", PROMPT]);
+  assertEquals(code, 0, stderr);
+  assert(stdout.startsWith(PROMPT + STORY.slice(0, 60)), stdout);
+  assertMatch(
+    stderr,
+    /^\nprompt {6}5 tokens, [\d.]+ tok\/s\ngeneration {2}24 tokens, [\d.]+ tok\/s\nfirst token [\d.]+ s\npeak GPU .*bytes\)\n/,
+  );
+  assertStringIncludes(stderr, "--max-tokens");
+});
+
+Deno.test("generate --seed gives the same text twice, another seed another one; --quiet keeps stderr empty", async () => {
+  const run = async (seed: string) => {
+    const ran = await tensaur(["generate", "--seed", seed, "-n", "20", "-q", "--no-echo", "-p", "-"], {
+      stdin: PROMPT,
+    });
+    assertEquals([ran.code, ran.stderr], [0, ""]);
+    return ran.stdout;
+  };
+  const first = await run("7");
+  assert(first.length > 20 && !first.startsWith(PROMPT), first);
+  assertEquals(await run("7"), first);
+  assert(await run("8") !== first);
+});
+
+Deno.test("generate --json prints one object with text, reason and figures", async () => {
+  const { code, stdout } = await tensaur([
+    ...["generate", "--json", "--temp", "0", "--stop", "treasure", "--stop", "never comes"],
+    ...["--dtype", "f32", "--repeat-penalty", "1", PROMPT],
+  ]);
+  assertEquals(code, 0);
+  const result = JSON.parse(stdout);
+  assertEquals(result.text, STORY.slice(0, STORY.indexOf("treasure")));
+  assertEquals([result.model, result.dtype, result.prompt], ["tensaur-tiny", "float32", PROMPT]);
+  assertEquals(result.finishReason, "stop");
+  assertEquals(result.timing.promptTokens, 5);
+  assertEquals(result.timing.generatedTokens, result.tokens.length);
+  assert(result.timing.timeToFirstToken > 0 && result.timing.generationTokensPerSecond > 0);
+  assert(result.timing.peakGpuBytes > 12 * 2 ** 20, "f32 weights take 12.6 MiB");
+  assert(Number.isInteger(result.seed));
+});
+
+Deno.test("generate --chat uses the chat template and ends with the answer; --profile and --trace measure", async () => {
+  const trace = await Deno.makeTempFile();
+  const { code, stdout, stderr } = await tensaur(
+    ["generate", "--chat", "--temp", "0", "-n", "20", "--profile", "--trace", trace, "What is 7 plus 5?"],
+    { flags: [`--allow-write=${trace}`] },
+  );
+  const { traceEvents } = JSON.parse(await Deno.readTextFile(trace));
+  await Deno.remove(trace);
+  assertEquals([code, stdout], [0, "2 plus 2 is 22.\n"]);
+  assertMatch(stderr, /^kernel +calls +total ms/m);
+  assertMatch(stderr, /^matmul .* +\d+\.\d %$/m);
+  assert(traceEvents.some((event: { name: string }) => event.name.startsWith("rms_norm")));
+});
+
+Deno.test("generate needs no permission but --allow-read", async () => {
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--no-check", "--allow-read", "cli.ts", "generate", "--temp", "0", "-n", "4", PROMPT],
+    cwd: new URL("../../", import.meta.url),
+  }).output().then(text);
+  assertEquals([code, stdout], [0, `${PROMPT}, there was a\n`]);
+});
+
+Deno.test("generate at Ctrl-C keeps the text that came and exits with 130", async () => {
+  const child = command(["generate", "--temp", "0", "--ignore-eos", "-n", "1000", PROMPT]).spawn();
+  await child.stdin.close();
+  const stderr = new Response(child.stderr).text();
+  let seen = "";
+  for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
+    if (seen.length < 40 && seen.length + piece.length >= 40) child.kill("SIGINT");
+    seen += piece;
+  }
+  const { code } = await child.status;
+  assertEquals(code, 130);
+  assert(seen.startsWith(PROMPT + STORY.slice(0, 20)) && seen.endsWith("\n"), seen);
+  const [, tokens = ""] = /generation +(\d+) tokens/.exec(await stderr) ?? [];
+  assert(Number(tokens) > 0 && Number(tokens) < 900, `${tokens} tokens came`);
+});
+
+Deno.test("generate at Ctrl-C before the first token exits with 130 and no stack", async () => {
+  const child = command(["generate", "-n", "5", PROMPT]).spawn();
+  await child.stdin.close();
+  setTimeout(() => child.kill("SIGINT"), 150);
+  const { code, stderr } = text(await child.output());
+  assertEquals([code, stderr], [130, ""]);
+});
+
+Deno.test("generate ends in silence when its reader has gone", async () => {
+  const child = command(["generate", "--temp", "0", "--ignore-eos", "-n", "1000", PROMPT]).spawn();
+  await child.stdin.close();
+  const stderr = new Response(child.stderr).text();
+  for await (const _ of child.stdout) break; // closes the pipe
+  assertEquals([(await child.status).code, await stderr], [0, ""]);
+});
