@@ -1,6 +1,6 @@
 /**
- * Decode of the embedded model: the loop that runs ahead against the same loop with an awaited read a token, interleaved
- * in one run so that what else the machine does falls on both.
+ * Decode of the embedded model: the library's loop against the same loop with an awaited read a token, interleaved in one
+ * run so that what else the machine does falls on both.
  *
  *     deno run -A bench/decode_bench.ts [model] [tokens] [rounds]
  */
@@ -41,11 +41,11 @@ async function awaited(model: Model, o: GenerationOptions): Promise<number> {
   using decoder = new Decoder(model, [PROMPT], cache, resolved);
   using logits = await decoder.prefill();
   decoder.choose(logits);
-  await decoder.read();
+  await decoder.read(false);
   const first = performance.now(), until = PROMPT.length + resolved.newTokens;
   for (let i = 1; i < resolved.newTokens; i++) {
     decoder.step(PROMPT.length + i - 1, until);
-    await decoder.read();
+    await decoder.read(false);
   }
   return (resolved.newTokens - 1) / (performance.now() - first) * 1000;
 }

@@ -58,6 +58,11 @@ export class Decoder implements Disposable {
     return this.#model.device;
   }
 
+  /** Reads to keep in flight: one where a read comes early, else as many as hide the 10 ms that Deno sleeps. */
+  get depth(): number {
+    return this.#device.stream.readsEarly ? 1 : 3;
+  }
+
   /** Runs the prompts in chunks and returns the logits [B, V] of their last tokens. */
   async prefill(): Promise<Tensor> {
     const { prefillChunkSize: size, signal } = this.#options;
@@ -115,8 +120,8 @@ export class Decoder implements Disposable {
   }
 
   /** Tokens of the last {@linkcode RING} steps, [RING, B]; step s is in row s % RING. */
-  async read(): Promise<Uint32Array> {
-    return await this.#state.ring.read() as Uint32Array;
+  async read(early = true): Promise<Uint32Array> {
+    return await this.#state.ring.read({ early }) as Uint32Array;
   }
 
   /**
@@ -129,6 +134,11 @@ export class Decoder implements Disposable {
     if (!this.#model.prepareReplay(length + 1, until)) this.#run(length + 1);
     else this.#device.stream.replay(this.#recorded(until));
     this.advanced();
+  }
+
+  /** Resolves when nothing of this run is pending. */
+  async settled(): Promise<void> {
+    await this.#device.stream.settled();
   }
 
   /** Returns the memory; the cache stays. */

@@ -160,6 +160,7 @@ async function* run(model: Model, rows: Rows, o: ResolvedOptions): Prepared["ste
       }
     } finally {
       if (o.cache && !model.device.guard.error) cropTo(cache, decoder.ids);
+      await decoder.settled();
     }
   } finally {
     if (!o.cache) cache[Symbol.dispose]();

@@ -19,7 +19,6 @@ export interface Step {
   logits?: Float32Array;
 }
 
-const DEPTH = 3; // reads in flight: hides the 10 ms that an awaited read costs in Deno
 const CHUNK_MS = 8; // work between two reads
 
 /** Steps of `decoder` until `o.newTokens`, or until the caller stops asking. */
@@ -44,8 +43,8 @@ async function* ahead(decoder: Decoder, o: ResolvedOptions): AsyncGenerator<Step
     using logits = await decoder.prefill();
     chooseFrom(decoder, logits);
     read(1);
-    while (inFlight.length) {
-      while (inFlight.length < DEPTH && issued < o.newTokens) {
+    while (inFlight.length || issued < o.newTokens) {
+      while (inFlight.length < decoder.depth && issued < o.newTokens) {
         throwIfAborted(o.signal, "generating");
         const steps = Math.min(chunk, o.newTokens - issued);
         for (let i = 0; i < steps; i++) decoder.step(start + issued + i, until);
@@ -55,7 +54,7 @@ async function* ahead(decoder: Decoder, o: ResolvedOptions): AsyncGenerator<Step
       const ring = await tokens;
       throwIfAborted(o.signal, "generating");
       const now = performance.now();
-      if (first > 0) chunk = Math.min(RING / DEPTH | 0, Math.max(1, Math.round(CHUNK_MS * steps / (now - last))));
+      if (first > 0) chunk = Math.min(RING >> 2, Math.max(1, Math.round(CHUNK_MS * steps / (now - last))));
       last = now;
       for (let i = first; i < first + steps; i++) yield { tokens: slot(ring, i, decoder) };
     }

@@ -80,6 +80,11 @@ export class Stream {
     pool.beforeDestroy = () => this.flush();
   }
 
+  /** Whether a read with `early` gives its bytes when the call returns, having waited for the GPU. */
+  get readsEarly(): boolean {
+    return this.#early;
+  }
+
   /** Adds `command` to the list; it runs at the next {@linkcode flush}. */
   record(command: Command): void {
     this.#guard.throwIfFailed();
