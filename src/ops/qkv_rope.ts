@@ -69,14 +69,16 @@ export function qkvRope(
   }
   const half = table && positions ? expectTable("qkvRope", table, positions, tokens, headDim) : 0;
   for (const [name, norm] of Object.entries({ qNorm, kNorm })) {
-    if (norm) expectShape("qkvRope", name, norm, [headDim]), expectDtype("qkvRope", name, norm, "float32");
+    if (!norm) continue;
+    expectShape("qkvRope", name, norm, [headDim]);
+    expectDtype("qkvRope", name, norm, "float32");
   }
-  const q = empty(qkv.device, [tokens, heads, headDim]);
-  const k = empty(qkv.device, [tokens, kvHeads, headDim]);
-  const v = empty(qkv.device, [tokens, kvHeads, headDim]);
-  const rows = tokens * (heads + 2 * kvHeads);
+  // one buffer for all three, each where a binding may begin: the kernel then writes without branches
+  const k0 = aligned(tokens * heads * headDim), v0 = k0 + aligned(tokens * kvHeads * headDim);
+  using y = empty(qkv.device, [v0 + tokens * kvHeads * headDim]);
+  const rows = tokens * (heads + 2 * kvHeads), serial = !!qNorm && qkv.device.isCpu;
   launch(qkv.device, {
-    flags: { NORM: !!qNorm, ROPE: !!table, INTERLEAVED: !!table && interleaved },
+    flags: { NORM: !!qNorm, SERIAL: serial, ROPE: !!table, INTERLEAVED: !!table && interleaved },
     overrides: {
       HEADS: heads,
       KV_HEADS: kvHeads,
@@ -84,10 +86,19 @@ export function qkvRope(
       HALF: half,
       ...qNorm ? { EPS: eps ?? 1e-6 } : {},
     },
-    bindings: { qkv, q, k, v, table, positions, q_norm: qNorm, k_norm: kNorm },
-    grid: [qNorm ? rows : Math.ceil(rows * Math.ceil(headDim / 2) / 64)],
+    bindings: { qkv, y, table, positions, q_norm: qNorm, k_norm: kNorm },
+    grid: [qNorm && !serial ? rows : Math.ceil(rows * (serial ? 1 : Math.ceil(headDim / 2)) / 64)],
   });
-  return { q, k, v };
+  const part = (start: number, n: number) => {
+    using flat = y.rows(start, start + tokens * n * headDim);
+    return flat.reshape([tokens, n, headDim]);
+  };
+  return { q: part(0, heads), k: part(k0, kvHeads), v: part(v0, kvHeads) };
+}
+
+/** The next multiple of 64 elements of 4 bytes: the largest alignment that WebGPU lets a device ask for is 256 bytes. */
+function aligned(size: number): number {
+  return Math.ceil(size / 64) * 64;
 }
 
 /** The same in plain loops: what the kernel must equal. */

@@ -1,15 +1,17 @@
 import { assertThrows } from "@std/assert";
 import { ShapeError } from "../../src/errors.ts";
+import type { Device } from "../../src/gpu/mod.ts";
 import { qkvRope, qkvRopeReference, type QueryKeyValue } from "../../src/ops/qkv_rope.ts";
 import { tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, randn, random, testDevice } from "../helpers.ts";
 
 const device = await testDevice();
+const wide: Device = Object.create(device, { isCpu: { value: false } }); // chooses the kernel that GPUs get
 type Shape = [tokens: number, heads: number, kvHeads: number, headDim: number, half: number];
 const odd: Shape = [5, 6, 2, 13, 3];
-const splits = { name: "splits only", rope: false, norm: false, interleaved: false };
-const rotates = { name: "rotates", rope: true, norm: false, interleaved: false };
-const norms = { name: "norms and rotates", rope: true, norm: true, interleaved: false };
+const splits = { name: "splits only", rope: false, norm: false, interleaved: false, on: device };
+const rotates = { name: "rotates", rope: true, norm: false, interleaved: false, on: device };
+const norms = { name: "norms and rotates", rope: true, norm: true, interleaved: false, on: device };
 const cases: [form: typeof splits, ...shapes: Shape[]][] = [
   // multi-query, grouped, multi-head; partly rotated, odd, wider than a workgroup
   [splits, odd],
@@ -17,25 +19,26 @@ const cases: [form: typeof splits, ...shapes: Shape[]][] = [
   [{ ...rotates, name: "rotates pairs side by side", interleaved: true }, odd],
   [norms, odd, [2, 2, 2, 256, 64]],
   [{ ...norms, name: "norms only", rope: false }, odd],
+  [{ ...norms, name: "norms and rotates with a workgroup a head", on: wide }, odd, [2, 2, 2, 256, 64]],
 ];
-for (const [{ name, rope, norm, interleaved }, ...shapes] of cases) {
+for (const [{ name, rope, norm, interleaved, on }, ...shapes] of cases) {
   for (const [tokens, heads, kvHeads, headDim, half] of shapes) {
     Deno.test(`qkvRope() ${name} at ${tokens} tokens, ${heads}/${kvHeads} heads of ${headDim}`, async () => {
       const qkv = randn(tokens * (heads + 2 * kvHeads) * headDim), table = randn(30 * 2 * half, 2), next = random(3);
       const positions = Uint32Array.from({ length: tokens }, () => Math.floor(next() * 30));
       const norms = norm ? { q: randn(headDim, 4), k: randn(headDim, 5) } : undefined;
-      const got = tidy(device, () =>
+      const got = tidy(on, () =>
         qkvRope(
-          tensor(device, qkv, [tokens, qkv.length / tokens]),
-          rope ? tensor(device, table, [30, 2, half]) : undefined,
-          rope ? tensor(device, positions, [tokens], "uint32") : undefined,
+          tensor(on, qkv, [tokens, qkv.length / tokens]),
+          rope ? tensor(on, table, [30, 2, half]) : undefined,
+          rope ? tensor(on, positions, [tokens], "uint32") : undefined,
           {
             heads,
             kvHeads,
             headDim,
             interleaved,
-            qNorm: norms && tensor(device, norms.q, [headDim]),
-            kNorm: norms && tensor(device, norms.k, [headDim]),
+            qNorm: norms && tensor(on, norms.q, [headDim]),
+            kNorm: norms && tensor(on, norms.k, [headDim]),
             eps: 1e-5,
           },
         ));
