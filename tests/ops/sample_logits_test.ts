@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../src/errors.ts";
 import { gumbelNoise, sampleLogits, sampleLogitsReference } from "../../src/ops/sample_logits.ts";
-import { samplingParams, type SamplingSettings } from "../../src/ops/sampling_params.ts";
+import { samplingParams, type SamplingSettings, samplingWords } from "../../src/ops/sampling_params.ts";
 import { warpLogitsReference } from "../../src/ops/warp_logits.ts";
 import { tensor, tidy } from "../../src/tensor/mod.ts";
 import { randn, testDevice } from "../helpers.ts";
@@ -115,6 +115,19 @@ Deno.test("sampleLogits() takes a step for each row", async () => {
   using tokens = sampleLogits(tensor(device, x, [2, 1000]), params, tensor(device, [5, 6], [2], "uint32"));
   const want = [5, 6].map((step) => sampleLogitsReference(x.subarray(0, 1000), { seed: 4 }, step, 0));
   assertEquals([...await tokens.read()], want);
+});
+
+Deno.test("sampleLogits() may be part of a recording, whose step and settings change between replays", async () => {
+  const x = randn(50), logits = tensor(device, x, [1, 50]), params = samplingParams(device, {});
+  const step = tensor(device, [0], [1], "uint32");
+  let tokens = step; // made by the recording
+  using recording = device.stream.capture(() => void (tokens = sampleLogits(logits, params, step)));
+  for (const [at, s] of [[0, {}], [1, {}], [2, { topK: 3, topP: 0.8, seed: 5 }]] as [number, SamplingSettings][]) {
+    params.write(samplingWords(s));
+    step.write([at]);
+    device.stream.replay(recording);
+    assertEquals([...await tokens.read()], [sampleLogitsReference(x, s, at, 0)]);
+  }
 });
 
 Deno.test("sampleLogits() draws the same numbers for ever", () => {
