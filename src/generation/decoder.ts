@@ -47,8 +47,7 @@ export class Decoder implements Disposable {
       done: put(rows.map(() => 0)),
       ring: keep(device, empty(device, [RING, B], "uint32")),
       step: put([0]),
-      eos: put(eosTokenIds.length ? eosTokenIds : [0]),
-      settings: put([padToken, RING, eosTokenIds.length]),
+      settings: put([padToken, RING, ...eosTokenIds]),
     };
     this.#fixed = { cuSeqlens: put([0, ...rows.map((_, b) => b + 1)]), tokenTypes: put(rows.map(() => 0)) };
     this.#chooser = new Chooser(device, options, model.sizes.vocabSize, rows, this.#state.step);

@@ -9,7 +9,7 @@ const suppress = kernel("suppress_tokens", suppressWgsl);
 /** What {@linkcode emitTokens} writes for a row whose logits are not finite. */
 export const INVALID_TOKEN = 0xffffffff;
 
-/** What a decode loop keeps on the GPU; {@linkcode emitTokens} changes all but the last two. */
+/** What a decode loop keeps on the GPU; {@linkcode emitTokens} changes all but the last. */
 export interface DecodeBuffers {
   /** [B] uint32: the next input. */
   tokens: Tensor;
@@ -21,9 +21,7 @@ export interface DecodeBuffers {
   ring: Tensor;
   /** [1] uint32: steps so far. */
   step: Tensor;
-  /** Tokens that end a row, uint32; at least one, see `settings`. */
-  eos: Tensor;
-  /** (pad token, N, number of tokens in `eos`) uint32. */
+  /** (pad token, N, tokens that end a row …) uint32. */
   settings: Tensor;
 }
 
@@ -38,9 +36,9 @@ export function emitTokens(chosen: Tensor, scores: Tensor, state: DecodeBuffers)
   const [B = 0] = expectShape("emitTokens", "chosen", chosen, ["B"]);
   expectShape("emitTokens", "scores", scores, [B, "V"]);
   expectDtype("emitTokens", "chosen", chosen, "uint32");
-  const { eos, settings, tokens, positions, done, ring, step } = state;
+  const { settings, tokens, positions, done, ring, step } = state;
   emit(chosen.device, {
-    bindings: { chosen, logits: scores, eos, settings, tokens, positions, done, ring, step },
+    bindings: { chosen, logits: scores, settings, tokens, positions, done, ring, step },
     grid: [1],
   });
 }

@@ -1,17 +1,16 @@
 // emit_tokens: the end of a decode step: chosen tokens become the next input, and are kept for the host to read
 //
-// chosen   [B] u32      logits  [B, V] f32      eos  [n] u32      settings  (pad token, rows of ring, number of eos)
+// chosen   [B] u32      logits  [B, V] f32      settings  (pad token, rows of ring, tokens that end a row …)
 // changes  tokens, positions, done [B] u32; ring [N, B] u32; step [1] u32
 // grid     one workgroup; a token whose logit is not finite is written as 0xffffffff, which the host takes for an error
 @group(0) @binding(0) var<storage, read> chosen: array<u32>;
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
-@group(0) @binding(2) var<storage, read> eos: array<u32>;
-@group(0) @binding(3) var<storage, read> settings: array<u32>;
-@group(0) @binding(4) var<storage, read_write> tokens: array<u32>;
-@group(0) @binding(5) var<storage, read_write> positions: array<u32>;
-@group(0) @binding(6) var<storage, read_write> done: array<u32>;
-@group(0) @binding(7) var<storage, read_write> ring: array<u32>;
-@group(0) @binding(8) var<storage, read_write> step: array<u32>;
+@group(0) @binding(2) var<storage, read> settings: array<u32>;
+@group(0) @binding(3) var<storage, read_write> tokens: array<u32>;
+@group(0) @binding(4) var<storage, read_write> positions: array<u32>;
+@group(0) @binding(5) var<storage, read_write> done: array<u32>;
+@group(0) @binding(6) var<storage, read_write> ring: array<u32>;
+@group(0) @binding(7) var<storage, read_write> step: array<u32>;
 
 const INVALID: u32 = 0xffffffffu;
 
@@ -28,8 +27,8 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     if (done[b] == 1u) {
       token = settings[0];
     }
-    for (var i = 0u; i < settings[2]; i++) {
-      if (token == eos[i]) {
+    for (var i = 2u; i < arrayLength(&settings); i++) {
+      if (token == settings[i]) {
         done[b] = 1u;
       }
     }

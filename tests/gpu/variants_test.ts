@@ -8,8 +8,6 @@ import { allKernels, shaderNames, textOf, variantName, variants } from "./varian
 const MOST = 2048; // variants of one kernel; above, it should be two kernels
 
 // With its default constants a kernel must run on any device: 256 threads, 16 KiB of workgroup memory, 8 storage buffers.
-// emit_tokens binds 9, which desktop GPUs have.
-const OVER_LIMITS = ["emit_tokens"];
 const EXCEEDS = /exceeds the maximum|maximum allowed/;
 
 /** A WGSL compiler: gives what is wrong with a text, or nothing. */
@@ -63,8 +61,7 @@ Deno.test("every shader is declared by an op, and every op's shader is in src/sh
 for (const [name, { source }] of kernels) {
   const all = variants(source);
   const defaults = Object.entries(declared(source).consts).map(([word, values]) => [word, values[0]] as const);
-  const mayExceed = (variant: Variant) =>
-    OVER_LIMITS.includes(name) || defaults.some(([word, value]) => variant.consts?.[word] !== value);
+  const mayExceed = (variant: Variant) => defaults.some(([word, value]) => variant.consts?.[word] !== value);
   Deno.test(`${name} compiles with naga and Tint in all ${all.length} variants`, async () => {
     assert(all.length <= MOST, `${all.length} variants are more than ${MOST}`);
     const faults: string[] = [];
