@@ -6,6 +6,7 @@
 import { Command } from "commander";
 import { benchCommand } from "./bench.ts";
 import { chatCommand } from "./chat.ts";
+import { completionCommand } from "./completion.ts";
 import { devicesCommand } from "./devices.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
@@ -18,7 +19,9 @@ import { VERSION } from "./version.ts";
 const EXAMPLES = `
 Examples:
   tensaur generate "Once upon a time"
-  tensaur generate "Once upon a time"
+  tensaur chat
+  tensaur explain owner/name
+  tensaur doctor
 
 Exit codes: 0 success, 2 wrong command line, 3 model or file, 4 GPU, 130 Ctrl-C, 1 anything else.`;
 
@@ -30,6 +33,7 @@ const COMMANDS = [
   benchCommand,
   devicesCommand,
   doctorCommand,
+  completionCommand,
 ];
 
 /** Runs the command line `args` and returns the exit code; it never throws. */

@@ -20,6 +20,15 @@ for (const [args, ...texts] of helps) {
   });
 }
 
+Deno.test("tensaur completion bash prints a script that bash takes, and that completes", async () => {
+  const { stdout } = await tensaur(["completion", "bash"]);
+  const complete = (...typed: string[]) =>
+    `COMP_WORDS=(tensaur ${typed.join(" ")}); COMP_CWORD=${typed.length}; _tensaur; echo "\${COMPREPLY[*]}"`;
+  const script = [stdout, complete("gen"), complete("generate", "--top"), complete("embed", "--sim")].join("\n");
+  const bash = await new Deno.Command("bash", { args: ["-c", script] }).output();
+  assertEquals(new TextDecoder().decode(bash.stdout), "generate\n--top-k --top-p\n--similarity\n");
+});
+
 const model = "models/tensaur-tiny";
 const failures: [name: string, args: string[], code: number, stderr: string[], options?: RunOptions][] = [
   ["an unknown command", ["generat", "x"], 2, ["unknown command 'generat'", "Did you mean generate?", "hint:"]],
