@@ -5,6 +5,7 @@
  */
 import type { Budget } from "./budget.ts";
 import { asArray, asBoolean, asInteger, asObject, asString, isObject, MAX_ID, refuse } from "./checks.ts";
+import { Trie } from "./trie.ts";
 
 /** An added token and how it is found. */
 export interface AddedToken {
@@ -52,34 +53,22 @@ export function makeAddedToken(value: unknown, id: number, path: string): AddedT
   };
 }
 
-interface TrieNode {
-  token?: AddedToken;
-  next: Map<number, TrieNode>;
-}
-
 /** Finds added tokens in a text; the longest one wins at each place. */
 export class AddedTokenSplitter {
-  readonly #root: TrieNode = { next: new Map() };
+  readonly #trie = new Trie();
+  readonly #tokens: AddedToken[] = [];
 
   /** Searches `tokens` by their content, or by what `rewrite` makes of it. */
   constructor(tokens: Iterable<AddedToken>, rewrite: (content: string) => string = (content) => content) {
     for (const token of tokens) {
-      let node = this.#root;
       const text = rewrite(token.content);
-      if (text === "") continue;
-      for (let i = 0; i < text.length; i++) {
-        const unit = text.charCodeAt(i);
-        let child = node.next.get(unit);
-        if (!child) node.next.set(unit, child = { next: new Map() });
-        node = child;
-      }
-      node.token = token;
+      if (text !== "") this.#trie.set(text, this.#tokens.push(token) - 1);
     }
   }
 
   /** `text` cut into added tokens and what lies between them. */
   split(text: string, budget: Budget): Section[] {
-    if (this.#root.next.size === 0) return text === "" ? [] : [text];
+    if (this.#tokens.length === 0) return text === "" ? [] : [text];
     const sections: Section[] = [];
     let done = 0;
     for (let at = 0; at < text.length;) {
@@ -102,15 +91,14 @@ export class AddedTokenSplitter {
   }
 
   #longest(text: string, at: number, budget: Budget): { token: AddedToken; end: number; length: number } | undefined {
-    let node: TrieNode | undefined = this.#root.next.get(text.charCodeAt(at));
-    let token: AddedToken | undefined, end = at, i = at;
-    while (node) {
-      i++;
-      if (node.token) [token, end] = [node.token, i];
-      node = i < text.length ? node.next.get(text.charCodeAt(i)) : undefined;
+    let found = -1, end = at, i = at;
+    for (let node = 0; i < text.length;) {
+      node = this.#trie.next(node, text.charCodeAt(i++));
+      if (node < 0) break;
+      if (this.#trie.value(node) >= 0) [found, end] = [this.#trie.value(node), i];
     }
-    budget.spend(i - at + 1);
-    return token && { token, end, length: end - at };
+    budget.spend(i - at);
+    return found < 0 ? undefined : { token: this.#tokens[found]!, end, length: end - at };
   }
 }
 

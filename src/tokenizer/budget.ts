@@ -1,8 +1,8 @@
 /** What encoding one text may cost with a tokenizer that a stranger may have written. */
 import { LimitError } from "../errors.ts";
 
-// About 2 s of matching: no text of a real tokenizer comes near it.
-const MAX_STEPS = 4e8;
+// A few seconds of matching; a text of 4 Mi characters takes some 3e7 with a real vocabulary.
+const MAX_STEPS = 6e7;
 const MAX_REGEX_MS = 2000;
 // A normalizer may make a text longer (NFKD does), but not without bound.
 const MAX_NORMALIZED_CHARS = 16 * 2 ** 20;

@@ -69,7 +69,7 @@ function wordPiece(config: Json): Model {
         let end = Math.min(word.length, start + longest - lead.length);
         let id: number | undefined;
         for (; end > start; end--) {
-          budget.spend(end - start);
+          budget.spend(1 + ((end - start) >> 4));
           id = vocabulary.id(lead + word.slice(start, end));
           if (id !== undefined) break;
         }

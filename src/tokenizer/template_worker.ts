@@ -41,6 +41,7 @@ export function workerSource(): string {
     pythonQuote,
     pythonRepr,
     pythonStr,
+    pythonEquals,
     strftime,
     range,
     printedExpressions,
@@ -116,10 +117,11 @@ function makeInterpreter(
         case "Given":
           return node["value"];
         case "BinaryExpression": {
-          if (node["operator"]!["value"] !== "~") return;
-          return convert(
-            pythonStr(this.evaluate(node["left"], scope)) + pythonStr(this.evaluate(node["right"], scope)),
-          );
+          const operator: string = node["operator"]!["value"];
+          if (!["~", "==", "!="].includes(operator)) return;
+          const [left, right] = [this.evaluate(node["left"], scope), this.evaluate(node["right"], scope)];
+          if (operator === "~") return convert(pythonStr(left) + pythonStr(right));
+          return convert(pythonEquals(left, right) === (operator === "=="));
         }
         case "FilterExpression": {
           if (node["filter"]!["value"] !== "string") return;
@@ -187,6 +189,15 @@ function pythonRepr(value: Value): string {
 function pythonStr(value: Value): string {
   if (value.type === "StringValue") return value.value as string;
   return value.type === "UndefinedValue" ? "" : pythonRepr(value);
+}
+
+/** Python's `==`; dicts count as equal only in the same order of keys. */
+function pythonEquals(left: Value, right: Value): boolean {
+  const isNumber = (value: Value) => typeof value.value === "number" || typeof value.value === "boolean";
+  if (isNumber(left) && isNumber(right)) return Number(left.value) === Number(right.value);
+  if (left.value === undefined || right.value === undefined) return left.type === right.type; // none and undefined
+  const both = typeof left.value === "object" && typeof right.value === "object";
+  return both ? pythonRepr(left) === pythonRepr(right) : left.value === right.value;
 }
 
 /** Python's `range`, with an end. */

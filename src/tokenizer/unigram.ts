@@ -8,6 +8,7 @@ import { byteTokens } from "./bpe.ts";
 import type { Budget } from "./budget.ts";
 import { asArray, asBoolean, asInteger, type Json, MAX_ID, refuse, show } from "./checks.ts";
 import type { Model } from "./models.ts";
+import { Trie } from "./trie.ts";
 import { Vocabulary } from "./vocabulary.ts";
 
 // What an unknown character costs more than the least likely piece.
@@ -68,10 +69,9 @@ function parsePieces(value: unknown): { vocabulary: Vocabulary; scores: number[]
   return { vocabulary, scores };
 }
 
-/** The vocabulary as a trie over UTF-16 units, and the search of the best path through a word. */
+/** The search of the best path through a word. */
 class Lattice {
-  readonly #edges = new Map<number, number>(); // node * 65536 + unit -> node
-  readonly #ids: (number | undefined)[] = [undefined]; // node -> the piece that ends there
+  readonly #trie = new Trie();
   readonly #scores: readonly number[];
   readonly #unk: number | undefined;
   readonly #unkScore: number;
@@ -80,37 +80,29 @@ class Lattice {
     this.#scores = scores;
     this.#unk = unk;
     this.#unkScore = scores.reduce((least, score) => Math.min(least, score), Infinity) - UNKNOWN_PENALTY;
-    for (const [piece, id] of vocabulary.entries()) {
-      let node = 0;
-      for (let i = 0; i < piece.length; i++) {
-        const edge = node * 0x10000 + piece.charCodeAt(i);
-        let child = this.#edges.get(edge);
-        if (child === undefined) this.#edges.set(edge, child = this.#ids.push(undefined) - 1);
-        node = child;
-      }
-      if (node > 0) this.#ids[node] = id;
-    }
+    for (const [piece, id] of vocabulary.entries()) if (piece !== "") this.#trie.set(piece, id);
   }
 
   /** The pieces of `word` with their ids, the id undefined for an unknown character without an unknown token. */
   best(word: string, budget: Budget): [piece: string, id: number | undefined][] {
-    const n = word.length;
+    const n = word.length, trie = this.#trie;
     const score = new Float64Array(n + 1), from = new Int32Array(n + 1).fill(-1), by = new Int32Array(n + 1);
-    for (let start = 0; start < n;) {
+    let start = 0;
+    const reach = (end: number, id: number, total: number) => {
+      if (from[end]! >= 0 && total <= score[end]!) return;
+      score[end] = total;
+      from[end] = start;
+      by[end] = id;
+    };
+    while (start < n) {
       const width = word.codePointAt(start)! > 0xffff ? 2 : 1;
       const here = score[start]!;
-      let single = false, end = start, node: number | undefined = 0;
-      const reach = (to: number, id: number, total: number) => {
-        if (from[to]! >= 0 && total <= score[to]!) return;
-        score[to] = total;
-        from[to] = start;
-        by[to] = id;
-      };
-      while (end < n) {
-        node = this.#edges.get(node * 0x10000 + word.charCodeAt(end++));
-        if (node === undefined) break;
-        const id = this.#ids[node];
-        if (id === undefined) continue;
+      let single = false, end = start;
+      for (let node = 0; end < n;) {
+        node = trie.next(node, word.charCodeAt(end++));
+        if (node < 0) break;
+        const id = trie.value(node);
+        if (id < 0) continue;
         reach(end, id, here + this.#scores[id]!);
         single ||= end - start === width;
       }

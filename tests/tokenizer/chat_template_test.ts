@@ -101,6 +101,7 @@ const printed: [source: string, text: string][] = [
   ["{% macro f(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}{{ f(1, b=none) }}", "121None"],
   ["{% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}", "02"],
   ["{% generation %}x{% endgeneration %}{{ strftime_now('%%') }}", "x%"],
+  ["{{ [1] == [1] }} {{ x != [] }} {{ d == {'b': 1, 'a': []} }} {{ s == 'abc' }}", "True True True True"],
   ["{{ 7 // 2 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ -1 }} {{ not true }}", "3 3.5 8 -1 False"],
 ];
 for (const [source, text] of printed) {
