@@ -29,12 +29,13 @@ export function completionCommand(): Command {
     .action((shell: keyof typeof SCRIPTS, _, { parent }: Command) => new Ui().print(`${SCRIPTS[shell](parent!)}\n`));
 }
 
-/** Commands with the long forms of their options. */
+/** Commands with the long forms of their options, and with their own commands. */
 function words(program: Command): { name: string; about: string; options: { flag: string; about: string }[] }[] {
   return program.commands.map((command) => ({
     name: command.name(),
     about: command.description(),
     options: [
+      ...command.commands.map((each) => ({ flag: each.name(), about: each.description() })),
       ...command.options.flatMap(({ long, description }) => long ? [{ flag: long, about: description }] : []),
       { flag: "--help", about: "display help" },
     ],
@@ -60,8 +61,9 @@ function fish(program: Command): string {
   const quote = (text: string) => `'${text.replaceAll(/['\\]/g, "\\$&")}'`;
   return words(program).flatMap(({ name, about, options }) => [
     `complete -c tensaur -n __fish_use_subcommand -f -a ${name} -d ${quote(about)}`,
-    ...options.map(({ flag, about }) =>
-      `complete -c tensaur -n '__fish_seen_subcommand_from ${name}' -l ${flag.slice(2)} -d ${quote(about)}`
-    ),
+    ...options.map(({ flag, about }) => {
+      const word = flag.startsWith("--") ? `-l ${flag.slice(2)}` : `-f -a ${flag}`;
+      return `complete -c tensaur -n '__fish_seen_subcommand_from ${name}' ${word} -d ${quote(about)}`;
+    }),
   ]).join("\n");
 }

@@ -55,8 +55,18 @@ export function reportError(error: unknown, flags: UiFlags): void {
   for (let at: unknown = error; debug && at instanceof Error; at = at.cause) ui.note(ui.style("dim", at.stack ?? ""));
 }
 
+// What the library calls its options, and the flags that set them.
+const FLAGS: readonly [option: string, flag: string][] = [
+  ["memoryBudget", "--memory-budget"],
+  ["chatTemplate", "--chat-template"],
+  ["doSample: false", "--temp 0"],
+  ['dtype: "float32"', "--dtype float32"],
+];
+
 function hintOf(error: unknown): string | undefined {
-  if (error instanceof errors.TensaurError) return error.hint;
+  if (error instanceof errors.TensaurError) {
+    return FLAGS.reduce((hint, [option, flag]) => hint?.replace(option, flag), error.hint);
+  }
   if (error instanceof Deno.errors.NotCapable) {
     return "Start it with ./tensaur, which grants what is needed, or add the flag to your deno run.";
   }

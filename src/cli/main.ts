@@ -13,6 +13,7 @@ import { embedCommand } from "./embed.ts";
 import { exitCodeOf, reportError } from "./exit_code.ts";
 import { explainCommand } from "./explain.ts";
 import { generateCommand } from "./generate.ts";
+import { modelsCommand } from "./models.ts";
 import { showsColor } from "./ui.ts";
 import { VERSION } from "./version.ts";
 
@@ -30,6 +31,7 @@ const COMMANDS = [
   chatCommand,
   embedCommand,
   explainCommand,
+  modelsCommand,
   benchCommand,
   devicesCommand,
   doctorCommand,
@@ -54,14 +56,18 @@ function makeProgram(): Command {
     .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", EXAMPLES);
   for (const make of COMMANDS) program.addCommand(make());
-  for (const command of [program, ...program.commands]) {
-    command.configureOutput({
-      getOutHasColors: () => showsColor(Deno.stdout),
-      getErrHasColors: () => showsColor(Deno.stderr),
-    });
-    command.exitOverride().showHelpAfterError(`hint: See: ${nameOf(command)} --help`);
-  }
-  return program;
+  return withManners(program);
+}
+
+/** Errors are thrown and end with a hint, colours follow the environment: for `command` and those below it. */
+function withManners(command: Command): Command {
+  command.configureOutput({
+    getOutHasColors: () => showsColor(Deno.stdout),
+    getErrHasColors: () => showsColor(Deno.stderr),
+  });
+  command.exitOverride().showHelpAfterError(`hint: See: ${nameOf(command)} --help`);
+  command.commands.forEach(withManners);
+  return command;
 }
 
 function nameOf(command: Command): string {
