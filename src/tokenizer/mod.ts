@@ -6,5 +6,5 @@
 export type { BatchEncoding, EncodeOptions, Side } from "./batch.ts";
 export type { ChatMessage, ChatTemplateOptions, ChatTemplates } from "./chat.ts";
 export { createTokenizer, loadTokenizer, type LoadTokenizerOptions, type TokenizerFiles } from "./load.ts";
-export { type DecodeOptions, TokenStream } from "./token_stream.ts";
+export type { DecodeOptions, TokenStream } from "./token_stream.ts";
 export type { Tokenizer } from "./tokenizer.ts";

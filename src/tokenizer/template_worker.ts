@@ -94,6 +94,7 @@ function makeInterpreter(
 ): Jinja.Interpreter {
   const deadline = performance.now() + milliseconds;
   const convert = (value: unknown): Value => new jinja.Environment().set("value", value);
+  const given = (value: Value) => ({ type: "Given", value });
   let steps = 0;
 
   class PythonInterpreter extends jinja.Interpreter {
@@ -116,24 +117,50 @@ function makeInterpreter(
       switch (node?.type) {
         case "Given":
           return node["value"];
-        case "BinaryExpression": {
-          const operator: string = node["operator"]!["value"];
-          if (!["~", "==", "!="].includes(operator)) return;
-          const [left, right] = [this.evaluate(node["left"], scope), this.evaluate(node["right"], scope)];
-          if (operator === "~") return convert(pythonStr(left) + pythonStr(right));
-          return convert(pythonEquals(left, right) === (operator === "=="));
-        }
+        case "BinaryExpression":
+          return this.#binary(node, scope);
+        case "CallExpression":
+          return this.#strip(node, scope);
         case "FilterExpression": {
-          if (node["filter"]!["value"] !== "string") return;
-          return convert(pythonStr(this.evaluate(node["operand"], scope)));
+          const filter: string = node["filter"]!["value"];
+          if (filter !== "string" && filter !== "trim") return;
+          const text = pythonStr(this.evaluate(node["operand"], scope));
+          return convert(filter === "trim" ? text.trim() : text);
         }
         case "For": {
           if (node["iterable"]!["type"] === "SelectExpression") return;
-          const iterable = this.evaluate(node["iterable"], scope);
-          const value = iterable.type === "StringValue" ? convert([...iterable.value as string]) : iterable;
-          return super.evaluate({ ...node, iterable: { type: "Given", value } } as unknown as Statement, scope);
+          let items = this.evaluate(node["iterable"], scope);
+          if (items.type === "StringValue") items = convert([...items.value as string]);
+          if (items.type === "UndefinedValue") items = convert([]);
+          return super.evaluate({ ...node, iterable: given(items) } as unknown as Statement, scope);
         }
       }
+    }
+
+    #binary(node: Node, scope: Scope): Value | undefined {
+      const operator: string = node["operator"]!["value"];
+      if (!["~", "+", "==", "!="].includes(operator)) return;
+      const [left, right] = [this.evaluate(node["left"], scope), this.evaluate(node["right"], scope)];
+      if (operator === "~") return convert(pythonStr(left) + pythonStr(right));
+      if (operator !== "+") return convert(pythonEquals(left, right) === (operator === "=="));
+      if ((left.type === "StringValue") !== (right.type === "StringValue")) {
+        throw new Error(`"+" must add two strings: it adds ${left.type} and ${right.type}`);
+      }
+      return super.evaluate({ ...node, left: given(left), right: given(right) } as unknown as Statement, scope);
+    }
+
+    /** The methods strip, lstrip and rstrip with the characters to strip. */
+    #strip(node: Node, scope: Scope): Value | undefined {
+      const method: string = node["callee"]!["property"]?.["value"] ?? "";
+      const [argument, more] = node["args"] as unknown as Statement[];
+      if (!/^[lr]?strip$/.test(method) || argument === undefined || more !== undefined) return;
+      const text = this.evaluate(node["callee"]!["object"], scope), chars = this.evaluate(argument, scope);
+      if (text.type !== "StringValue" || chars.type !== "StringValue") return;
+      const all = [...text.value as string], set = new Set(chars.value as string);
+      let start = 0, end = all.length;
+      while (method !== "rstrip" && start < end && set.has(all[start]!)) start++;
+      while (method !== "lstrip" && end > start && set.has(all[end - 1]!)) end--;
+      return convert(all.slice(start, end).join(""));
     }
   }
   return new PythonInterpreter(environment);

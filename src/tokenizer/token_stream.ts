@@ -29,21 +29,7 @@ export interface DecodeOptions {
  * write(stream.end());
  * ```
  */
-export class TokenStream {
-  readonly #pipeline: Pipeline;
-  readonly #stage: ReturnType<Pipeline["startDecoder"]>;
-  readonly #skip: boolean;
-  readonly #cleanUp: boolean;
-  #held = "";
-
-  /** Starts at the beginning of a text; `tokenizer.tokenStream()` is the way to get one. */
-  constructor(pipeline: Pipeline, { skipSpecialTokens, cleanUpTokenizationSpaces }: DecodeOptions = {}) {
-    this.#pipeline = pipeline;
-    this.#stage = pipeline.startDecoder();
-    this.#skip = skipSpecialTokens ?? false;
-    this.#cleanUp = (cleanUpTokenizationSpaces ?? false) && !pipeline.isBpe;
-  }
-
+export interface TokenStream {
   /**
    * Takes the next id.
    *
@@ -51,6 +37,28 @@ export class TokenStream {
    * @returns the text that is now certain, "" if none is
    * @throws ValueError if `id` is no whole number >= 0
    */
+  put(id: number): string;
+  /** Ends the text: returns what was held back, an unfinished character as U+FFFD. Call it once. */
+  end(): string;
+}
+
+/** The stream of a pipeline's decoder. */
+export class DecoderStream implements TokenStream {
+  readonly #pipeline: Pipeline;
+  readonly #stage: ReturnType<Pipeline["startDecoder"]>;
+  readonly #skip: boolean;
+  readonly #cleanUp: boolean;
+  #held = "";
+
+  /** Starts at the beginning of a text. */
+  constructor(pipeline: Pipeline, { skipSpecialTokens, cleanUpTokenizationSpaces }: DecodeOptions = {}) {
+    this.#pipeline = pipeline;
+    this.#stage = pipeline.startDecoder();
+    this.#skip = skipSpecialTokens ?? false;
+    this.#cleanUp = (cleanUpTokenizationSpaces ?? false) && !pipeline.isBpe;
+  }
+
+  /** As {@linkcode TokenStream} says. */
   put(id: number): string {
     if (!Number.isInteger(id) || id < 0) {
       throw new ValueError(`Cannot decode as ids must be whole numbers >= 0: current value is ${id}`);
@@ -62,7 +70,7 @@ export class TokenStream {
     return this.#cleanUp ? this.#clean(text) : text;
   }
 
-  /** Ends the text: returns what was held back, an unfinished character as U+FFFD. Call it once. */
+  /** As {@linkcode TokenStream} says. */
   end(): string {
     let text = "";
     this.#stage.end((more) => text += more);

@@ -7,7 +7,7 @@ import { ValueError } from "../errors.ts";
 import { type BatchEncoding, encodeBatch, type EncodeOptions, type Side } from "./batch.ts";
 import { type ChatMessage, type ChatTemplateOptions, type ChatTemplates, renderChat } from "./chat.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { type DecodeOptions, TokenStream } from "./token_stream.ts";
+import { type DecodeOptions, DecoderStream, type TokenStream } from "./token_stream.ts";
 
 /** The special tokens that Transformers names. */
 export const SPECIAL_TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"] as const;
@@ -129,8 +129,8 @@ export function makeTokenizer(pipeline: Pipeline, settings: TokenizerSettings): 
   };
   const toId = (token: string) => pipeline.id(token) ?? tokenizer.unkTokenId;
   const toToken = (id: number) => pipeline.token(id) ?? null;
-  const tokenStream = (options: DecodeOptions = {}) =>
-    new TokenStream(pipeline, { cleanUpTokenizationSpaces, ...options });
+  const tokenStream = (options: DecodeOptions = {}): TokenStream =>
+    new DecoderStream(pipeline, { cleanUpTokenizationSpaces, ...options });
   const decode = (ids: Iterable<number>, options?: DecodeOptions) => {
     const stream = tokenStream(options);
     let text = "";

@@ -31,6 +31,7 @@ const hostile: Record<string, string> = {
   "splitting in a loop": `${doubled(18)}{% for i in range(100000) %}{% set x = ns.x.split('a') %}{% endfor %}`,
   "joining in a loop": "{% for i in range(100000) %}{% set x = range(100000)|join('aaaaaaaaaa') %}{% endfor %}",
   "a source of more than 64 KB": "x".repeat(64 * 1024 + 1),
+  "a string and a list": "{{ 'a' + [1] }}",
   "an open expression": "{{ 1 ",
   "an open loop": "{% for i in range(3) %}x",
   "an unknown function": "{{ open('/etc/passwd').read() }}",
@@ -102,6 +103,15 @@ const printed: [source: string, text: string][] = [
   ["{% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}", "02"],
   ["{% generation %}x{% endgeneration %}{{ strftime_now('%%') }}", "x%"],
   ["{{ [1] == [1] }} {{ x != [] }} {{ d == {'b': 1, 'a': []} }} {{ s == 'abc' }}", "True True True True"],
+  [
+    "{{ undefined_thing == none }} {{ 1 == '1' }} {{ true == 1 }} {{ '' == 0 }} {{ none == none }}",
+    "False False True False True",
+  ],
+  [
+    "{{ ' \\n a \\n'.strip('\\n ') }}|{{ '\\n a'.lstrip('\\n') }}|{{ 'ab'.rstrip('b') }}|{{ ' a '.strip() }}",
+    "a| a|a|a",
+  ],
+  ["{{ [1]|trim }}{% for x in undefined_thing %}x{% endfor %}", "[1]"],
   ["{{ 7 // 2 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ -1 }} {{ not true }}", "3 3.5 8 -1 False"],
 ];
 for (const [source, text] of printed) {
