@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { NumericError, throwIfAborted } from "../errors.ts";
 import { INVALID_TOKEN } from "../ops/decode_state.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
@@ -52,6 +53,7 @@ async function* ahead(decoder: Decoder, o: ResolvedOptions): AsyncGenerator<Step
       }
       const { tokens, first, steps } = inFlight.shift()!;
       const ring = await tokens;
+      await setImmediate(); // an early read resolves without letting timers and signals run
       throwIfAborted(o.signal, "generating");
       const now = performance.now();
       if (first > 0) chunk = Math.min(RING >> 2, Math.max(1, Math.round(CHUNK_MS * steps / (now - last))));

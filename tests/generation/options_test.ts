@@ -182,6 +182,16 @@ for (const when of [0, 1, 2, 7, 11]) {
   });
 }
 
+Deno.test("timers run during a generate: AbortSignal.timeout stops it", async () => {
+  const start = performance.now();
+  const signal = AbortSignal.timeout(60);
+  await assertRejects(
+    () => generate(model, { inputIds: [prompt] }, { ...greedy, maxNewTokens: 1000, signal }),
+    AbortError,
+  );
+  assertEquals(performance.now() - start < 1000, true);
+});
+
 Deno.test("a static cache that is too small is refused before anything is written", async () => {
   using cache = new StaticCache({ maxCacheLen: 3 });
   await assertRejects(
