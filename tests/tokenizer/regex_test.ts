@@ -1,5 +1,5 @@
 // regular expressions of untrusted tokenizers cannot hang the thread.
-import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { LimitError, TokenizerError } from "../../src/errors.ts";
 import { Budget } from "../../src/tokenizer/budget.ts";
 import { KNOWN_PATTERNS } from "../../src/tokenizer/known_patterns.ts";
@@ -108,12 +108,3 @@ for (const [regex, safe] of judged) {
     assertEquals(reason === undefined, safe, reason);
   });
 }
-
-Deno.test("compilePattern() reports a full regex stack as LimitError", () => {
-  const pattern = compilePattern({ Regex: "(?:ab)*c" }, "test", false);
-  try {
-    pattern.matches("ab".repeat(2_000_000), new Budget());
-  } catch (error) {
-    assertInstanceOf(error, LimitError);
-  }
-});
