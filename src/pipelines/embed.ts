@@ -73,9 +73,9 @@ export async function embed(
 /** Groups rows so that each group has at most `most` tokens, or one row. */
 function byTokens(rows: readonly (readonly number[])[], most: number): number[][] {
   const groups: number[][] = [];
-  let tokens = Infinity;
+  let tokens = 0;
   for (const [i, row] of rows.entries()) {
-    if (tokens + row.length > most) {
+    if (groups.length === 0 || tokens + row.length > most) {
       groups.push([]);
       tokens = 0;
     }
