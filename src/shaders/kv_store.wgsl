@@ -42,7 +42,7 @@ fn main(
     values[to + i] = v[at + i];
   }
   // @else
-  keys[to / 2u] = pack2x16float(clamp(vec2<f32>(k[at], k[at + 1u]), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
-  values[to / 2u] = pack2x16float(clamp(vec2<f32>(v[at], v[at + 1u]), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+  keys[to / 2u] = packF16Saturated(vec2<f32>(k[at], k[at + 1u]));
+  values[to / 2u] = packF16Saturated(vec2<f32>(v[at], v[at + 1u]));
   // @end
 }

@@ -15,24 +15,57 @@ const STRIP: u32 = 16u;
 @group(0) @binding(1) var<storage, read> params: array<u32>;
 @group(0) @binding(2) var<storage, read_write> w: array<u32>;
 
-fn element(at: u32) -> f32 {
+// An element in the bits of the target's dtype. Where the dtypes are equal the bits are copied, NaN and all.
+fn converted(at: u32) -> u32 {
   // @if X_F32
-  return bitcast<f32>(x[at]);
+  let bits = x[at];
+  // @else
+  let bits = (x[at >> 1u] >> (16u * (at & 1u))) & 0xffffu;
   // @end
   // @if X_F16
-  return unpack2x16float(x[at >> 1u])[at & 1u];
+  // @if F16
+  return bits;
+  // @else
+  let value = unpack2x16float(bits).x;
+  // @end
   // @end
   // @if X_BF16
-  return unpackBf16(x[at >> 1u])[at & 1u];
+  // @if BF16
+  return bits;
+  // @else
+  let value = bitcast<f32>(bits << 16u);
+  // @end
+  // @end
+  // @if X_F32
+  // @if F32
+  return bits;
+  // @else
+  let value = bitcast<f32>(bits);
+  // @end
+  // @end
+  // @if F32
+  // @if !X_F32
+  return bitcast<u32>(value);
+  // @end
+  // @end
+  // @if F16
+  // @if !X_F16
+  return f16Bits(value);
+  // @end
+  // @end
+  // @if BF16
+  // @if !X_BF16
+  return bf16Bits(value);
+  // @end
   // @end
 }
 
 // Element i along the columns of w, k along its rows, both counted within the piece.
-fn value(i: u32, k: u32) -> f32 {
+fn bitsOf(i: u32, k: u32) -> u32 {
   // @if TRANSPOSE
-  return element(i * params[1] + k);
+  return converted(i * params[1] + k);
   // @else
-  return element(k * params[1] + i);
+  return converted(k * params[1] + i);
   // @end
 }
 
@@ -61,34 +94,18 @@ fn main(
   let start = index / words * STRIP;
   for (var k = start; k < min(start + STRIP, depth); k++) {
     // @if F32
-    w[(params[4] + k) * stride + first + word] = bitcast<u32>(value(word, k));
+    w[(params[4] + k) * stride + first + word] = bitsOf(word, k);
     // @else
     let at = ((params[4] + k) * stride) / 2u + first / 2u + word;
     let even = i32(2u * word) - i32(first & 1u); // the piece's column in the low half; -1 and `columns` lie outside
-    var halves = unpack(w[at]);
+    var both = w[at];
     if (even >= 0) {
-      halves.x = value(u32(even), k);
+      both = (both & 0xffff0000u) | bitsOf(u32(even), k);
     }
     if (u32(even + 1) < columns) {
-      halves.y = value(u32(even + 1), k);
+      both = (both & 0xffffu) | (bitsOf(u32(even + 1), k) << 16u);
     }
-    w[at] = pack(halves);
+    w[at] = both;
     // @end
   }
-}
-
-fn unpack(word: u32) -> vec2<f32> {
-  // @if BF16
-  return unpackBf16(word);
-  // @else
-  return unpack2x16float(word);
-  // @end
-}
-
-fn pack(v: vec2<f32>) -> u32 {
-  // @if BF16
-  return packBf16(v);
-  // @else
-  return pack2x16float(clamp(v, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
-  // @end
 }

@@ -41,3 +41,12 @@ fn f16Bits(x: f32) -> u32 {
 fn packF16(v: vec2<f32>) -> u32 {
   return f16Bits(v.x) | (f16Bits(v.y) << 16u);
 }
+
+// as packF16, but finite numbers beyond 65504 become 65504: activations overflow, and only NaN and infinity are errors
+fn packF16Saturated(v: vec2<f32>) -> u32 {
+  let special = (bitcast<vec2<u32>>(v) & vec2<u32>(0x7f800000u)) == vec2<u32>(0x7f800000u);
+  let packed = pack2x16float(clamp(v, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+  let low = select(packed & 0xffffu, f16Bits(v.x), special.x);
+  let high = select(packed & 0xffff0000u, f16Bits(v.y) << 16u, special.y);
+  return low | high;
+}
