@@ -1,5 +1,6 @@
 /** Every reference model gives in float32 what transformers gives: within 1e-4 of the largest magnitude. */
 import { assert, assertEquals } from "@std/assert";
+import { DynamicCache, StaticCache } from "../../src/cache/mod.ts";
 import { loadModel, type Model, type ModelOutput } from "../../src/models/mod.ts";
 import { normalize, poolRows } from "../../src/ops/mod.ts";
 import { type Tensor, tensor } from "../../src/tensor/mod.ts";
@@ -37,6 +38,60 @@ for (const name of REFERENCE_MODELS) {
       assertEquals(device.pool.stats.bytesInUse, before, "bytes that were not returned");
     });
   }
+}
+
+for (const name of REFERENCE_MODELS) {
+  const cases = await forwardCases(name);
+  const batch = cases.find((c) => c.name === "forward_batch" && c.outputs.logits?.shape.length === 3);
+  if (batch) {
+    Deno.test(`Model.forward() gives them with pads on either side or none: ${name}`, async () => {
+      const { input_ids: ids, attention_mask: mask, token_type_ids: types } = batch.inputs;
+      const real = <T>(rows: T[][]) => rows.map((row, b) => row.filter((_, s) => mask[b]![s]));
+      const rows = { inputIds: real(ids), tokenTypeIds: types && real(types) };
+      const width = ids[0]!.length;
+      const places = (left: boolean) => filled(rows.inputIds.map((row) => row.map(() => 1)), width, left);
+      const pad = (left: boolean) => ({
+        inputIds: filled(rows.inputIds, width, left),
+        tokenTypeIds: types && filled(rows.tokenTypeIds!, width, left),
+        attentionMask: places(left),
+      });
+      using model = await loadModel(modelPath(name), { device, dtype: "float32" });
+      const want = realRows(floats(batch.outputs.logits!), mask);
+      for (const [inputs, left] of [[rows, false], [pad(true), true], [pad(false), false]] as const) {
+        using output = await model.forward(inputs);
+        assertWithin("logits", realRows(await output.logits!.read(), places(left)), want, BOUND);
+      }
+    });
+  }
+
+  const single = cases.find((c) => c.name === "forward_single");
+  const caches = [
+    () => new DynamicCache(),
+    () => new StaticCache({ maxCacheLen: single!.inputs.input_ids[0]!.length }),
+  ];
+  for (const make of single ? caches : []) {
+    Deno.test(`Model.forward() gives them in four calls with a ${make().constructor.name}: ${name}`, async () => {
+      const [ids] = single!.inputs.input_ids as [number[]];
+      using model = await loadModel(modelPath(name), { device, dtype: "float32" });
+      using cache = make();
+      const got: number[] = [];
+      const cuts = [0, 13, 14, 25, ids.length];
+      for (const [i, start] of cuts.slice(0, -1).entries()) {
+        using output = await model.forward({ inputIds: [ids.slice(start, cuts[i + 1])] }, { cache });
+        assert(output.cache === cache);
+        got.push(...await output.logits!.read());
+      }
+      assertWithin("logits", got, floats(single!.outputs.logits!), BOUND);
+    });
+  }
+}
+
+/** Rows filled up with zeros to `width`. */
+function filled(rows: number[][], width: number, left: boolean): number[][] {
+  return rows.map((row) => {
+    const pads = Array<number>(width - row.length).fill(0);
+    return left ? [...pads, ...row] : [...row, ...pads];
+  });
 }
 
 /** Logits, hidden states, attentions and the pooled output; values at padded places are zero on both sides. */
