@@ -11,6 +11,7 @@ import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
 import type { ConfigJson } from "./config.ts";
 import type { ApplyHead, Family, FamilyConfig, Pass, Task } from "./family.ts";
+import { padAttentions } from "./pad_attentions.ts";
 import { RopeTable } from "./rope.ts";
 
 /** What {@linkcode Model.forward} gives beside the logits. */
@@ -33,7 +34,7 @@ export interface ModelOutput extends Disposable {
   poolerOutput?: Tensor;
   /** Embeddings, then each layer's output, the last one after the final norm: [B, S, D] each. */
   hiddenStates?: Tensor[];
-  /** Of each layer, the packed probabilities [H, T, keys]: rows are the real tokens of all sequences in order. */
+  /** Attention probabilities of each layer: [B, H, S, S]; after a cache with a past, [B, H, S, keys]. */
   attentions?: Tensor[];
   /** The cache that was passed in. */
   cache?: Cache;
@@ -141,7 +142,6 @@ export class Model implements Disposable {
    * console.log(output.logits?.shape); // [1, 3, 2048]
    * ```
    */
-  // deno-lint-ignore require-await -- the contract is a promise: later caches await their layers
   async forward(inputs: ModelInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
     const { device, sizes } = this;
     const cache = options.cache ?? new NoCache();
@@ -152,12 +152,22 @@ export class Model implements Disposable {
         `Cannot run the model as each row must have a token: rows have ${batch.lengths} real tokens`,
       );
     }
+    const past = [...cache.lengths];
     cache.reserve(batch.size, batch.lengths);
     const output = orRewind(cache, () => tidy(device, () => this.#outputs(packed, cache, options)));
     cache.advanced(batch.lengths);
-    const tensors = Object.values(output).flat();
-    for (const t of tensors) keep(device, t);
-    return { ...output, cache: options.cache, [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()) };
+    const tensors = () => Object.values(output).flat();
+    for (const t of tensors()) keep(device, t);
+    const dispose = () => tensors().forEach((t) => t.dispose());
+    try {
+      const packedAttentions = output.attentions ?? [];
+      output.attentions &&= await Promise.all(packedAttentions.map((p) => padAttentions(p, packed, past)));
+      for (const p of packedAttentions) p.dispose();
+    } catch (error) {
+      dispose();
+      throw error;
+    }
+    return { ...output, cache: options.cache, [Symbol.dispose]: dispose };
   }
 
   /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */

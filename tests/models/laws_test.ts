@@ -52,22 +52,37 @@ for (const kind of kinds) {
   Deno.test(`Model.forward() gives a row alone what it gives it in a batch: ${kind}`, async () => {
     using model = await tinyModel(device, kind);
     using batch = await model.forward({ inputIds: rows }, { outputAttentions: true });
-    const packed = chunked(await batch.attentions![0]!.read(), batch.attentions![0]!.shape[2]!);
-    const total = rows.flat().length;
+    const [, H = 0, width = 0] = batch.attentions![0]!.shape;
+    const lines = chunked(await batch.attentions![0]!.read(), width); // [B · H · S][S]
     const want = await logitsOf(model, { inputIds: rows });
-    let start = 0;
     for (const [b, row] of rows.entries()) {
       using alone = await model.forward({ inputIds: [row] }, { outputAttentions: true });
       assertWithin(`row ${b}`, await alone.logits!.read(), want[b]!, 1e-5);
       const heads = chunked(await alone.attentions![0]!.read(), row.length ** 2);
       for (const [h, got] of heads.entries()) {
-        const expected = packed.slice(h * total + start, h * total + start + row.length);
+        const first = (b * H + h) * width;
+        const expected = lines.slice(first, first + row.length);
         assertWithin(`attentions ${b}, ${h}`, got, expected.flatMap((p) => p.slice(0, row.length)), 1e-5);
       }
-      start += row.length;
     }
   });
 }
+
+Deno.test("Model.forward() gives attentions where the tokens stand: left padding moves rows and columns", async () => {
+  using model = await tinyModel(device, kinds[0]!);
+  const row = rows[0]!, pads = 3;
+  const inputIds = [[...Array(pads).fill(0), ...row]], attentionMask = [[...Array(pads).fill(0), ...row.map(() => 1)]];
+  using alone = await model.forward({ inputIds: [row] }, { outputAttentions: true });
+  using padded = await model.forward({ inputIds, attentionMask }, { outputAttentions: true });
+  const [, H = 0, width = 0] = padded.attentions![0]!.shape;
+  const want = await alone.attentions![0]!.read(), got = await padded.attentions![0]!.read();
+  const n = row.length;
+  const shifted = Float32Array.from({ length: H * width * width }, (_, at) => {
+    const h = Math.floor(at / width ** 2), i = Math.floor(at / width) % width - pads, j = at % width - pads;
+    return i < 0 || j < 0 ? 0 : want[(h * n + i) * n + j]!;
+  });
+  assertWithin("attentions", got, shifted, 1e-6);
+});
 
 const caches: Record<string, () => DynamicCache | StaticCache> = {
   DynamicCache: () => new DynamicCache(),
