@@ -5,7 +5,6 @@
  */
 import { ValueError } from "../errors.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { specialCount } from "./post_processor.ts";
 
 const MAX_ROW = 2 ** 24; // tokens
 
@@ -116,11 +115,12 @@ function encodeRow(
   const a = pipeline.encode(text), b = pair === undefined ? undefined : pipeline.encode(pair);
   const addSpecial = options.addSpecialTokens ?? true;
   const items = b ? pipeline.template.pair : pipeline.template.single;
-  const [first, second] = truncate(a, b, addSpecial ? specialCount(items) : 0, settings, options);
+  const special = addSpecial ? items.filter((item) => "id" in item).length : 0;
+  const [first, second] = truncate(a, b, special, settings, options);
   const row: Row = { ids: [], types: [] };
   for (const item of items) {
-    if ("ids" in item && !addSpecial) continue;
-    const ids = "ids" in item ? item.ids : item.text === "A" ? first : second ?? [];
+    if ("id" in item && !addSpecial) continue;
+    const ids = "id" in item ? [item.id] : item.text === "A" ? first : second ?? [];
     for (const id of ids) {
       row.ids.push(id);
       row.types.push(item.typeId);

@@ -8,8 +8,6 @@ import { TokenizerError } from "../errors.ts";
 /** A JSON object of which nothing is known yet. */
 export type Json = Record<string, unknown>;
 
-/** The longest text to encode, in UTF-16 units: 4 Mi. */
-export const MAX_TEXT_CHARS = 4 * 2 ** 20;
 /** The highest token id, and the most vocabulary entries and merges. */
 export const MAX_ID = 2 ** 22 - 1;
 
@@ -20,12 +18,7 @@ export function refuse(path: string, rule: string, value: unknown): never {
 
 /** A value in a message: JSON, cut at 80 characters. */
 export function show(value: unknown): string {
-  let text: string;
-  try {
-    text = JSON.stringify(value) ?? String(value);
-  } catch {
-    text = String(value);
-  }
+  const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
@@ -41,27 +34,26 @@ export function asObject(value: unknown, path: string): Json {
 
 /** `value` as an array; missing is empty. */
 export function asArray(value: unknown, path: string): unknown[] {
-  if (value === undefined || value === null) return [];
-  return Array.isArray(value) ? value : refuse(path, "be an array", value);
+  return Array.isArray(value ?? []) ? (value ?? []) as unknown[] : refuse(path, "be an array", value);
 }
 
 /** `value` as a string; `fallback`, where there is one, for null or missing. */
 export function asString(value: unknown, path: string, fallback?: string): string {
-  if ((value === undefined || value === null) && fallback !== undefined) return fallback;
-  return typeof value === "string" ? value : refuse(path, "be a string", value);
+  const text = value ?? fallback;
+  return typeof text === "string" ? text : refuse(path, "be a string", value);
 }
 
 /** `value` as a boolean; `fallback` for null or missing. */
 export function asBoolean(value: unknown, path: string, fallback: boolean): boolean {
-  if (value === undefined || value === null) return fallback;
-  return typeof value === "boolean" ? value : refuse(path, "be true or false", value);
+  const flag = value ?? fallback;
+  return typeof flag === "boolean" ? flag : refuse(path, "be true or false", value);
 }
 
 /** `value` as a whole number from `min` to `max`; `fallback`, where there is one, for null or missing. */
 export function asInteger(value: unknown, path: string, min: number, max: number, fallback?: number): number {
-  if ((value === undefined || value === null) && fallback !== undefined) return fallback;
-  const ok = typeof value === "number" && Number.isInteger(value) && value >= min && value <= max;
-  return ok ? value : refuse(path, `be a whole number from ${min} to ${max}`, value);
+  const n = value ?? fallback;
+  const ok = typeof n === "number" && Number.isInteger(n) && n >= min && n <= max;
+  return ok ? n : refuse(path, `be a whole number from ${min} to ${max}`, value);
 }
 
 /** `value` as one of `names`. */
@@ -69,20 +61,12 @@ export function asOneOf<T extends string>(value: unknown, path: string, names: r
   return names.includes(value as T) ? value as T : refuse(path, `be one of ${names.join(", ")}`, value);
 }
 
-/** `value` as a string of exactly one character. */
-export function asCharacter(value: unknown, path: string, fallback?: string): string {
-  const text = asString(value, path, fallback);
-  return [...text].length === 1 ? text : refuse(path, "be one character", value);
-}
-
-/** Builds the part that `config.type` names out of `makers`; any other type is refused with the list of those known. */
-export function buildPart<T>(what: string, config: unknown, makers: Record<string, (config: Json) => T>): T {
-  const { type } = asObject(config, what);
-  if (typeof type !== "string" || !Object.hasOwn(makers, type)) {
-    throw new TokenizerError(
-      `Cannot load the tokenizer as the type of its ${what} must be one of ${Object.keys(makers).join(", ")}: ` +
-        `current value is ${show(type)}`,
-    );
-  }
-  return makers[type]!(config as Json);
+/** The entry of `known` that `config.type` names; any other type is refused with the list of those known. */
+export function byType<T>(path: string, config: Json, known: Record<string, T>): T {
+  const { type } = config;
+  if (typeof type === "string" && Object.hasOwn(known, type)) return known[type]!;
+  throw new TokenizerError(
+    `Cannot load the tokenizer as the type of its ${path} must be one of ${Object.keys(known).join(", ")}: ` +
+      `current value is ${show(type)}`,
+  );
 }

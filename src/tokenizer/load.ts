@@ -9,8 +9,9 @@ import type { ResolveOptions } from "../weights/hub.ts";
 import type { Side } from "./batch.ts";
 import type { ChatTemplates } from "./chat.ts";
 import { asArray, asBoolean, asOneOf, asString, isObject, type Json, refuse } from "./checks.ts";
+import { AddedTokens, readModel } from "./model.ts";
+import { bosEosTemplate, readParts } from "./parts.ts";
 import { Pipeline } from "./pipeline.ts";
-import { bosEosTemplate } from "./post_processor.ts";
 import { makeTokenizer, SPECIAL_TOKENS, type Tokenizer } from "./tokenizer.ts";
 
 // The largest one known (Gemma 3) has 33 MB.
@@ -105,14 +106,16 @@ export function createTokenizer(json: Record<string, unknown>, files: TokenizerF
 }
 
 function build(json: Json, { config = {}, specialTokensMap, chatTemplate, trust = false }: TokenizerFiles): Tokenizer {
-  const pipeline = new Pipeline(json, trust);
-  const specials = addSpecialTokens(pipeline, config, specialTokensMap);
+  const parts = readParts(json, trust); // the small ones first: an unknown type is refused before the vocabulary is read
+  const { model, ids } = readModel(json.model);
+  const added = new AddedTokens(json.added_tokens, ids);
+  const specials = addSpecialTokens(added, config, specialTokensMap);
   const bos = asBoolean(config.add_bos_token, "add_bos_token", false);
   const eos = asBoolean(config.add_eos_token, "add_eos_token", false);
   if (typeof config.add_bos_token === "boolean" || typeof config.add_eos_token === "boolean") {
-    const idOf = (name: string) => specials[name] === undefined ? undefined : pipeline.id(specials[name]);
-    pipeline.template = bosEosTemplate(bos ? idOf("bos_token") : undefined, eos ? idOf("eos_token") : undefined);
+    parts.post_processor = bosEosTemplate(bos ? specials.bos_token : undefined, eos ? specials.eos_token : undefined);
   }
+  const pipeline = new Pipeline({ ...parts, model, added_tokens: added.list }, added.size);
   const names = config.model_input_names;
   return makeTokenizer(pipeline, {
     specialTokensMap: specials,
@@ -129,10 +132,10 @@ function build(json: Json, { config = {}, specialTokensMap, chatTemplate, trust 
 }
 
 /** Adds the tokens that the configs name to those of tokenizer.json; returns the special ones by name. */
-function addSpecialTokens(pipeline: Pipeline, config: Json, map: Json | undefined): Record<string, string> {
+function addSpecialTokens(added: AddedTokens, config: Json, map: Json | undefined): Record<string, string> {
   const decoder = config.added_tokens_decoder;
   for (const [id, token] of isObject(decoder) ? Object.entries(decoder) : []) {
-    pipeline.addToken(token, `added_tokens_decoder.${id}`);
+    added.add(token, `added_tokens_decoder.${id}`);
   }
   // special_tokens_map.json is the older file: it counts where the newer key is missing.
   const values: Json = decoder === undefined ? { ...config, ...map } : config;
@@ -140,13 +143,13 @@ function addSpecialTokens(pipeline: Pipeline, config: Json, map: Json | undefine
   for (const name of SPECIAL_TOKENS) {
     const key = `${name}_token`, value = values[key];
     if (value === undefined || value === null) continue;
-    pipeline.addToken(value, key, true);
+    added.add(value, key, true);
     special[key] = isObject(value) ? asString(value.content, key) : asString(value, key);
   }
   for (const key of ["additional_special_tokens", "extra_special_tokens"]) {
     const value = values[key];
     const tokens = isObject(value) ? Object.values(value) : asArray(value, key);
-    tokens.forEach((token, i) => pipeline.addToken(token, `${key}[${i}]`, true));
+    tokens.forEach((token, i) => added.add(token, `${key}[${i}]`, true));
   }
   return special;
 }

@@ -1,67 +1,72 @@
 /**
- * Patterns of a tokenizer.json: strings, and regular expressions in Oniguruma's language.
+ * Regular expressions of a tokenizer.json that a stranger may have written: they cannot hang the thread.
  *
- * A regular expression of a stranger cannot hang the thread, and encoding stays synchronous: well-known patterns run as
- * they are; any other is refused if it could backtrack without bound ({@linkcode findBacktracking}), and matched one
- * start at a time against a deadline if not.
+ * Well-known patterns run as they are. Any other is refused if one start could backtrack for long, and runs against the
+ * clock, start by start, if not.
  *
  * @module
  */
 import { SplitPreTokenizer } from "@huggingface/tokenizers";
 import { LimitError, TokenizerError } from "../errors.ts";
-import type { Budget } from "./budget.ts";
 import { asObject, asString, refuse, show } from "./checks.ts";
 import { KNOWN_PATTERNS } from "./known_patterns.ts";
-import { findBacktracking } from "./regex_safety.ts";
 
 const MAX_PATTERN_CHARS = 4096;
-// Starts tried between two looks at the clock.
-const STARTS = 16;
+const MAX_FACTOR = 1024; // ways of short choices to match at one place
+const MANY = 32; // repeats: more are as many as the text is long
+const STARTS = 16; // between two looks at the clock
 
-/** A pattern, ready to search. */
+/** A pattern as the library takes it. */
 export interface Pattern {
-  /** Starts and ends of all matches in `text`, in order: `[start, end, start, end, …]`. */
-  matches(text: string, budget: Budget): number[];
+  /** In Oniguruma's language. */
+  Regex: string;
+  /** The text that it stands for, where it is no regular expression. */
+  literal?: string;
+  /** Whether it has to run against the clock. */
+  timed: boolean;
+  /** How many groups of it capture. */
+  groups: number;
 }
 
-/**
- * The pattern of a `{"String": …}` or `{"Regex": …}` object.
- *
- * @param trust whether the file's author is trusted: then nothing is refused and nothing is timed
- */
-export function compilePattern(value: unknown, path: string, trust: boolean): Pattern {
-  const { String: literal, Regex: source } = asObject(value, path);
-  if (literal !== undefined) {
-    const text = asString(literal, `${path}.String`);
-    return text === "" ? regexPattern(/(?:)/gu, true) : literalPattern(text);
-  }
-  const oniguruma = asString(source, `${path}.Regex`);
-  if (oniguruma.length > MAX_PATTERN_CHARS) {
-    refuse(`${path}.Regex`, `have at most ${MAX_PATTERN_CHARS} characters`, oniguruma.length);
-  }
-  const safe = trust || KNOWN_PATTERNS.has(oniguruma);
-  const regex = translate(oniguruma, path);
-  const reason = safe ? undefined : findBacktracking(regex.source);
-  if (reason !== undefined) {
-    throw new TokenizerError(
-      `Cannot load the tokenizer as ${path}.Regex must match in bounded time: ${reason} in ${show(oniguruma)}`,
-      { hint: "Load it with trust: true if you know who wrote it." },
-    );
-  }
-  return regexPattern(regex, safe);
+/** A pattern of ours. */
+export function own(Regex: string): Pattern {
+  return { Regex, timed: false, groups: 0 };
 }
 
-/** The pattern of a regular expression that we wrote ourselves; it has the flags "gu". */
-export function ownPattern(regex: RegExp): Pattern {
-  return regexPattern(regex, true);
+/** `text` as a pattern that matches nothing else. */
+export function escape(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\&-]/g, "\\$&");
 }
 
-/** The JavaScript form of an Oniguruma pattern; the translation is that of `@huggingface/tokenizers`. */
+/** The pattern of a `{"String": …}` or `{"Regex": …}` object, unless it is dangerous and not to be trusted. */
+export function checkPattern(value: unknown, path: string, trust: boolean): Pattern {
+  const { String: text, Regex: regex } = asObject(value, path);
+  if (text !== undefined) {
+    const literal = asString(text, `${path}.String`);
+    return literal === "" ? refuse(path, "be a text that is not empty", value) : { ...own(escape(literal)), literal };
+  }
+  const Regex = asString(regex, `${path}.Regex`);
+  if (Regex.length > MAX_PATTERN_CHARS) {
+    refuse(`${path}.Regex`, `have at most ${MAX_PATTERN_CHARS} characters`, Regex.length);
+  }
+  const { source } = translate(Regex, path);
+  const groups = new RegExp(`${source}|`, "u").exec("")!.length - 1;
+  if (trust || KNOWN_PATTERNS.has(Regex)) return { Regex, timed: false, groups };
+  const reason = findBacktracking(source);
+  if (reason === undefined) return { Regex, timed: true, groups };
+  throw new TokenizerError(
+    `Cannot load the tokenizer as ${path}.Regex must match in bounded time: ${reason} in ${show(Regex)}`,
+    { hint: "Load it with trust: true if you know who wrote it." },
+  );
+}
+
+/** The JavaScript form of an Oniguruma pattern. */
 export function translate(oniguruma: string, path: string): RegExp {
   try {
     const pattern = { Regex: oniguruma };
-    const split = new SplitPreTokenizer({ type: "Split", pattern, behavior: "Isolated", invert: false });
-    if (split.pattern) return split.pattern;
+    const { pattern: regex } = new SplitPreTokenizer({ type: "Split", pattern, behavior: "Isolated", invert: false });
+    regex!.exec(""); // V8 compiles it only now
+    return regex!;
   } catch (cause) {
     throw new TokenizerError(
       `Cannot load the tokenizer as ${path}.Regex must be a pattern that JavaScript can match: ` +
@@ -69,69 +74,91 @@ export function translate(oniguruma: string, path: string): RegExp {
       { cause },
     );
   }
-  return refuse(path, "be a pattern", oniguruma);
 }
 
-function literalPattern(literal: string): Pattern {
-  return {
-    matches(text) {
-      const found: number[] = [];
-      for (let at = text.indexOf(literal); at >= 0; at = text.indexOf(literal, at + literal.length)) {
-        found.push(at, at + literal.length);
-      }
-      return found;
-    },
-  };
-}
+const ATOMS =
+  /\\[pPu]\{[^}]*\}|\\[^]|\[(?:\\[^]|[^\]\\])*\]|\(\?(?:[=!:]|<[=!]|<[^>]*>|[a-z-]+:)|[()|^$]|(?:[*+?]|\{\d+(?:,\d*)?\})\??|[^]/gu;
 
-function regexPattern(global: RegExp, safe: boolean): Pattern {
-  if (safe) return { matches: (text) => guarded(() => searchAll(global, text)) };
-  const sticky = new RegExp(global.source, global.flags.replace("g", "y"));
-  return {
-    matches(text, budget) {
-      const start = performance.now();
-      const found = guarded(() => searchTimed(sticky, text, budget.regexDeadline()));
-      budget.spendRegex(performance.now() - start);
-      return found;
-    },
-  };
-}
-
-function searchAll(regex: RegExp, text: string): number[] {
-  const found: number[] = [];
-  regex.lastIndex = 0;
-  for (let match = regex.exec(text); match; match = regex.exec(text)) {
-    const end = match.index + match[0].length;
-    found.push(match.index, end);
-    if (end === match.index) regex.lastIndex = nextCharacter(text, end);
+/**
+ * Why a JavaScript pattern could backtrack for long at one start; undefined where it cannot.
+ *
+ * It counts choices that something behind them can make the engine try again: one over the length of the text is linear.
+ * It takes groups apart no further than to see that none of them is repeated, so it also refuses some harmless patterns.
+ */
+export function findBacktracking(source: string): string | undefined {
+  if (/\\[1-9k]/.test(source)) return "a backreference stands";
+  let choices = 0, factor = 1, fails = false, repeat: RegExpExecArray | null = null;
+  const groups: boolean[] = []; // whether what stands before each open group is tried again when something fails
+  for (const atom of (source.match(ATOMS) ?? []).reverse()) {
+    const found = /^(?:([*+?])|\{(\d+)(,)?(\d*)\})\??$/.exec(atom);
+    if (found) {
+      repeat = found;
+      continue;
+    }
+    const [min, max] = repeat ? range(repeat) : [1, 1];
+    repeat = null;
+    if (atom === ")") {
+      if (max > 1) return "a group is repeated";
+      if (min === 0 && fails) factor *= 2;
+      groups.push(fails || min > 0);
+      fails = true;
+    } else if (atom.startsWith("(")) fails = groups.pop() ?? true;
+    else if (atom === "|" && groups.length === 0) {
+      if (choices > 1 || factor > MAX_FACTOR) break;
+      [choices, factor, fails] = [0, 1, false];
+    } else {
+      if (atom === "|") factor *= 2;
+      if (fails && max - min > MANY) choices++;
+      else if (fails) factor *= max - min + 1;
+      if (min > 0) fails = true;
+    }
   }
-  return found;
+  if (choices > 1) return "repeats follow each other";
+  return factor > MAX_FACTOR ? `more than ${MAX_FACTOR} ways to match one place are` : undefined;
 }
 
-function searchTimed(sticky: RegExp, text: string, deadline: number): number[] {
-  const found: number[] = [];
-  for (let at = 0, starts = 1; at <= text.length; starts++) {
-    if (starts % STARTS === 0 && performance.now() > deadline) break; // the caller sees that the time is spent
-    sticky.lastIndex = at;
-    const match = sticky.exec(text);
-    if (match) found.push(at, at + match[0].length);
-    at = match && match[0] !== "" ? at + match[0].length : nextCharacter(text, at);
+function range([, sign, least, comma, most]: RegExpExecArray): [min: number, max: number] {
+  if (sign !== undefined) return [sign === "+" ? 1 : 0, sign === "?" ? 1 : Infinity];
+  return [Number(least), comma === undefined ? Number(least) : Number(most || Infinity)];
+}
+
+/** How long regular expressions may still run, in ms. */
+export interface Clock {
+  left: number;
+}
+
+/** A global regular expression that gives up when its clock has run down. */
+export class TimedRegExp extends RegExp {
+  readonly #clock: Clock;
+  readonly #here: RegExp;
+  #starts = 0;
+
+  /** `clock` is that of `pattern` where the engine itself makes a copy. */
+  constructor(pattern: RegExp, flags = pattern.flags, clock: Clock = (pattern as TimedRegExp).#clock) {
+    super(pattern, flags);
+    this.#clock = clock;
+    this.#here = new RegExp(pattern.source, "uy");
   }
-  return found;
-}
 
-function nextCharacter(text: string, at: number): number {
-  return at + (text.codePointAt(at)! > 0xffff ? 2 : 1);
-}
-
-/** V8 reports a full backtrack stack as a RangeError. */
-function guarded(search: () => number[]): number[] {
-  try {
-    return search();
-  } catch (cause) {
-    throw new LimitError("Cannot encode the text as a regular expression must match without running out of stack", {
-      cause,
-      hint: "Split the text.",
-    });
+  override exec(text: string): RegExpExecArray | null {
+    const start = performance.now();
+    for (let at = this.lastIndex; at <= text.length; at += text.codePointAt(at)! > 0xffff ? 2 : 1) {
+      if (++this.#starts % STARTS === 0 && performance.now() - start > this.#clock.left) throw outOfTime();
+      this.#here.lastIndex = at;
+      const match = this.#here.exec(text);
+      if (match === null && !this.sticky) continue;
+      this.lastIndex = match === null ? 0 : this.#here.lastIndex;
+      this.#clock.left -= performance.now() - start;
+      return match;
+    }
+    this.#clock.left -= performance.now() - start;
+    this.lastIndex = 0;
+    return null;
   }
+}
+
+function outOfTime(): LimitError {
+  return new LimitError("Cannot encode the text as its regular expressions must run in time: they ran longer", {
+    hint: "Split the text, or load the tokenizer with trust: true if you know who wrote it.",
+  });
 }

@@ -42,39 +42,60 @@ export interface TokenStream {
   end(): string;
 }
 
-/** The stream of a pipeline's decoder. */
+/** Whether decoding shows `id`: the vocabulary has a token for it, and it is not skipped. */
+export function isShown(pipeline: Pipeline, id: number, skipSpecialTokens = false): boolean {
+  if (!Number.isInteger(id) || id < 0) {
+    throw new ValueError(`Cannot decode as ids must be whole numbers >= 0: current value is ${id}`);
+  }
+  return pipeline.token(id) !== undefined && !(skipSpecialTokens && pipeline.isSpecial(id));
+}
+
+/**
+ * A stream over the library's decoder, which knows whole lists of ids only.
+ *
+ * It decodes a window: the last ids whose text is out, so that no id but the first of the text is treated as the first,
+ * and those since then.
+ */
 export class DecoderStream implements TokenStream {
   readonly #pipeline: Pipeline;
-  readonly #stage: ReturnType<Pipeline["startDecoder"]>;
   readonly #skip: boolean;
   readonly #cleanUp: boolean;
-  #held = "";
+  #window: number[] = [];
+  #settled = 0; // ids of the window that no later one can change
+  #out = 0; // characters of the window's text that are out
+  #held = ""; // text that the clean-up may still change
 
   /** Starts at the beginning of a text. */
   constructor(pipeline: Pipeline, { skipSpecialTokens, cleanUpTokenizationSpaces }: DecodeOptions = {}) {
     this.#pipeline = pipeline;
-    this.#stage = pipeline.startDecoder();
     this.#skip = skipSpecialTokens ?? false;
     this.#cleanUp = (cleanUpTokenizationSpaces ?? false) && !pipeline.isBpe;
   }
 
-  /** As {@linkcode TokenStream} says. */
   put(id: number): string {
-    if (!Number.isInteger(id) || id < 0) {
-      throw new ValueError(`Cannot decode as ids must be whole numbers >= 0: current value is ${id}`);
-    }
-    const token = this.#pipeline.token(id);
-    if (token === undefined || (this.#skip && this.#pipeline.added.get(id)?.special)) return "";
-    let text = "";
-    this.#stage.push(token, (more) => text += more);
-    return this.#cleanUp ? this.#clean(text) : text;
+    if (!isShown(this.#pipeline, id, this.#skip)) return "";
+    this.#window.push(id);
+    const text = this.#pipeline.decode(this.#window);
+    const half = text.endsWith("\ufffd"); // its last character may be unfinished
+    const sure = text.slice(this.#out, half ? -1 : undefined);
+    this.#out += sure.length;
+    if (!half) this.#settle();
+    return this.#cleanUp ? this.#clean(sure) : sure;
   }
 
-  /** As {@linkcode TokenStream} says. */
   end(): string {
-    let text = "";
-    this.#stage.end((more) => text += more);
-    return this.#cleanUp ? cleanUpSpaces(this.#held + text) : text;
+    const rest = this.#pipeline.decode(this.#window).slice(this.#out);
+    return this.#cleanUp ? cleanUpSpaces(this.#held + rest) : rest;
+  }
+
+  /** Shortens the window to the newest ids, unless what their first one loses as the first might be all of them. */
+  #settle(): void {
+    const newest = this.#window.slice(this.#settled), text = this.#pipeline.decode(newest);
+    this.#settled = this.#window.length;
+    if (text === "") return;
+    this.#window = newest;
+    this.#settled = newest.length;
+    this.#out = text.length;
   }
 
   /** Cleans up to the last space that no later character can change: a rule begins with a space, "'" or " n" before. */
@@ -89,7 +110,8 @@ export class DecoderStream implements TokenStream {
   }
 }
 
-function cleanUpSpaces(text: string): string {
+/** `text` without the spaces that stand before punctuation and contractions. */
+export function cleanUpSpaces(text: string): string {
   return text.replaceAll(" .", ".").replaceAll(" ?", "?").replaceAll(" !", "!").replaceAll(" ,", ",")
     .replaceAll(" ' ", "'").replaceAll(" n't", "n't").replaceAll(" 'm", "'m").replaceAll(" 's", "'s")
     .replaceAll(" 've", "'ve").replaceAll(" 're", "'re");

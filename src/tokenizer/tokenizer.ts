@@ -7,7 +7,7 @@ import { ValueError } from "../errors.ts";
 import { type BatchEncoding, encodeBatch, type EncodeOptions, type Side } from "./batch.ts";
 import { type ChatMessage, type ChatTemplateOptions, type ChatTemplates, renderChat } from "./chat.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { type DecodeOptions, DecoderStream, type TokenStream } from "./token_stream.ts";
+import { cleanUpSpaces, type DecodeOptions, DecoderStream, isShown, type TokenStream } from "./token_stream.ts";
 
 /** The special tokens that Transformers names. */
 export const SPECIAL_TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"] as const;
@@ -34,7 +34,8 @@ export interface Tokenizer {
    * @param text one text (a batch of one) or several, each of at most 4 Mi UTF-16 units
    * @returns ids and masks, [B][T]
    * @throws ValueError if the options do not fit together
-   * @throws LimitError if a text is too long, or encoding it would take too long
+   * @throws LimitError if a text is too long, a word of it has more than 65,536 characters (words end at spaces, or where
+   *   the tokenizer's pattern splits), or encoding it takes more than 30 s
    * @throws TokenizerError if the vocabulary has neither a character nor an unknown token
    */
   (text: string | readonly string[], options?: EncodeOptions): BatchEncoding;
@@ -131,11 +132,10 @@ export function makeTokenizer(pipeline: Pipeline, settings: TokenizerSettings): 
   const toToken = (id: number) => pipeline.token(id) ?? null;
   const tokenStream = (options: DecodeOptions = {}): TokenStream =>
     new DecoderStream(pipeline, { cleanUpTokenizationSpaces, ...options });
-  const decode = (ids: Iterable<number>, options?: DecodeOptions) => {
-    const stream = tokenStream(options);
-    let text = "";
-    for (const id of ids) text += stream.put(id);
-    return text + stream.end();
+  const decode = (ids: Iterable<number>, options: DecodeOptions = {}) => {
+    const text = pipeline.decode(Array.from(ids).filter((id) => isShown(pipeline, id, options.skipSpecialTokens)));
+    const clean = options.cleanUpTokenizationSpaces ?? cleanUpTokenizationSpaces;
+    return clean && !pipeline.isBpe ? cleanUpSpaces(text) : text;
   };
   const encode = (text: string | readonly string[], options: EncodeOptions = {}) => {
     const { modelMaxLength, padTokenId, paddingSide, truncationSide } = tokenizer;

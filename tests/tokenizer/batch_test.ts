@@ -79,7 +79,7 @@ const cuts: [a: number, b: number, room: number, options: EncodeOptions["truncat
   [3, 6, 5, "onlySecond", [3, 2]],
 ];
 const words = createTokenizer({
-  model: { type: "WordLevel", vocab: { a: 0, b: 1 } },
+  model: { type: "WordPiece", vocab: { a: 0, b: 1, "[UNK]": 2 } },
   pre_tokenizer: { type: "WhitespaceSplit" },
 });
 for (const [a, b, room, truncation, [leftA, leftB]] of cuts) {

@@ -1,46 +1,49 @@
-// Every part of a tokenizer.json against what Python's `tokenizers` makes of awkward texts (tests/data/make_tokenizers.py).
+// The parts of a tokenizer.json against what Python's `tokenizers` makes of awkward texts (tests/data/make_tokenizers.py).
+import { Tokenizer } from "@huggingface/tokenizers";
 import { assertEquals } from "@std/assert";
-import { Budget } from "../../src/tokenizer/budget.ts";
-import { createDecoder } from "../../src/tokenizer/decoders.ts";
-import { createNormalizer } from "../../src/tokenizer/normalizers.ts";
-import { createPreTokenizer } from "../../src/tokenizer/pre_tokenizers.ts";
 import { createTokenizer } from "../../src/tokenizer/mod.ts";
+import { readParts } from "../../src/tokenizer/parts.ts";
 import { partsOfPython } from "./fixtures.ts";
 
 const python = await partsOfPython();
+const model = { type: "BPE", vocab: {}, merges: [] };
 
 function title(config: Record<string, unknown>): string {
   const { type, ...options } = config;
   return `${type} ${JSON.stringify(options)}`.slice(0, 120);
 }
 
+/** The library with the part that `json` holds. */
+function library(json: Record<string, unknown>): Tokenizer {
+  return new Tokenizer({ ...readParts(json, false), model, added_tokens: [] }, {});
+}
+
 for (const { config, texts } of python.normalizers) {
-  Deno.test(`createNormalizer() equals Python: ${title(config)}`, () => {
-    const normalize = createNormalizer(config, false);
-    python.texts.forEach((text, i) => assertEquals(normalize(text, new Budget()), texts[i], JSON.stringify(text)));
+  Deno.test(`readParts() makes a normalizer that equals Python's: ${title(config)}`, () => {
+    const { normalizer } = library({ normalizer: config });
+    python.texts.forEach((text, i) => {
+      if (text !== "") assertEquals(normalizer!.normalize(text), texts[i], JSON.stringify(text)); // "" is never asked
+    });
   });
 }
 
 for (const { config, pieces } of python.pre_tokenizers) {
-  Deno.test(`createPreTokenizer() equals Python: ${title(config)}`, () => {
-    const split = createPreTokenizer(config, false);
+  Deno.test(`readParts() makes a pre-tokenizer that equals Python's: ${title(config)}`, () => {
+    const { pre_tokenizer } = library({ pre_tokenizer: config });
     python.texts.forEach((text, i) => {
-      if (text === "") return; // a tokenizer never asks
-      const got = split(text, true, new Budget()).filter((piece) => piece !== "");
+      if (text === "") return;
+      const got = pre_tokenizer!.pre_tokenize(text, { section_index: 0 }).filter((piece) => piece !== "");
       assertEquals(got, pieces[i]!.filter((piece) => piece !== ""), JSON.stringify(text));
     });
   });
 }
 
 for (const { config, texts } of python.decoders) {
-  Deno.test(`createDecoder() equals Python: ${title(config)}`, () => {
-    const start = createDecoder(config, false);
+  Deno.test(`tokenizer.decode() equals Python's decoder: ${title(config)}`, () => {
     python.tokens.forEach((tokens, i) => {
-      const stage = start();
-      let text = "";
-      for (const token of tokens) stage.push(token, (more) => text += more);
-      stage.end((more) => text += more);
-      assertEquals(text, texts[i], JSON.stringify(tokens));
+      const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
+      const tokenizer = createTokenizer({ model: { ...model, vocab }, decoder: config });
+      assertEquals(tokenizer.decode(tokens.map((token) => vocab[token]!)), texts[i], JSON.stringify(tokens));
     });
   });
 }
@@ -50,13 +53,15 @@ for (const [name, { json, cases }] of Object.entries(python.tokenizers)) {
   Deno.test(`tokenizer() equals Python: ${name}`, () => {
     for (const c of cases) assertEquals(tokenizer.encode(c.text), c.ids, JSON.stringify(c.text));
   });
-  Deno.test(`tokenizer.decode() equals Python: ${name}`, () => {
-    for (const c of cases) {
-      assertEquals(tokenizer.decode(c.ids), c.decoded, JSON.stringify(c.text));
-      assertEquals(tokenizer.decode(c.ids, { skipSpecialTokens: true }), c.skipped, JSON.stringify(c.text));
-      assertEquals(tokenizer.decode(c.some), c.some_decoded, JSON.stringify(c.some));
-    }
-  });
+  if (name !== "CLIP") { // see differences_test.ts
+    Deno.test(`tokenizer.decode() equals Python: ${name}`, () => {
+      for (const c of cases) {
+        assertEquals(tokenizer.decode(c.ids), c.decoded, JSON.stringify(c.text));
+        assertEquals(tokenizer.decode(c.ids, { skipSpecialTokens: true }), c.skipped, JSON.stringify(c.text));
+        assertEquals(tokenizer.decode(c.some), c.some_decoded, JSON.stringify(c.some));
+      }
+    });
+  }
   Deno.test(`tokenizer() equals Python on pairs, and truncates as it does: ${name}`, () => {
     cases.forEach((c, i) => {
       const truncationSide = i % 2 ? "left" : "right";
