@@ -36,7 +36,7 @@ const NORMALIZERS: Record<string, Rule> = {
   NFKC: same,
   NFKD: same,
   Precompiled: same,
-  Prepend: same,
+  Prepend: ({ prepend }, path) => ({ type: "Prepend", prepend: asString(prepend, `${path}.prepend`) }),
   Replace: replace,
   Sequence: (config, path, context) => sequence(config, "normalizers", NORMALIZERS, path, context),
   Strip: same,
@@ -97,10 +97,9 @@ export function readParts(json: Json, trust: boolean): Json {
 export function bosEosTemplate(bos: string | undefined, eos: string | undefined): Json {
   const token = (id: string | undefined, type_id: number) =>
     id === undefined ? [] : [{ SpecialToken: { id, type_id } }];
-  const around = (
-    id: string,
-    type: number,
-  ) => [...token(bos, type), { Sequence: { id, type_id: type } }, ...token(eos, type)];
+  const around = (id: string, type_id: number) => {
+    return [...token(bos, type_id), { Sequence: { id, type_id } }, ...token(eos, type_id)];
+  };
   return { type: "TemplateProcessing", single: around("A", 0), pair: [...around("A", 0), ...around("B", 1)] };
 }
 

@@ -77,7 +77,7 @@ export function translate(oniguruma: string, path: string): RegExp {
 }
 
 const ATOMS =
-  /\\[pPu]\{[^}]*\}|\\[^]|\[(?:\\[^]|[^\]\\])*\]|\(\?(?:[=!:]|<[=!]|<[^>]*>|[a-z-]+:)|[()|^$]|(?:[*+?]|\{\d+(?:,\d*)?\})\??|[^]/gu;
+  /\\(?:[pPu]\{[^}]*\}|x..|u....|c.|[^])|\[(?:\\[^]|[^\]\\])*\]|\(\?(?:[=!:]|<[=!]|<[^>]*>|[a-z-]+:)|[()|^$]|(?:[*+?]|\{\d+(?:,\d*)?\})\??|[^]/gu;
 
 /**
  * Why a JavaScript pattern could backtrack for long at one start; undefined where it cannot.

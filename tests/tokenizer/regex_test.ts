@@ -26,6 +26,8 @@ const hostile: [regex: string, text: string][] = [
   [String.raw`(\w+)\1+z`, "ab".repeat(50_000)],
   [String.raw`\s+\s+\s+z`, " ".repeat(5000)],
   [".*.*.*x", "a".repeat(5000)],
+  [String.raw`\x{61}*\x{61}*\x{61}*b`, "a".repeat(5000)],
+  [String.raw`\x61*\u0061*[a]*b`, "a".repeat(5000)],
   ["(?=(a+)+b)", "a".repeat(40)],
   ["(?:a(?=.*b))*c", "a".repeat(100_000)],
   ["a*b", "a".repeat(1_000_000)], // quadratic: it passes the check and meets the deadline
