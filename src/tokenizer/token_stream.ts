@@ -50,6 +50,9 @@ export function isShown(pipeline: Pipeline, id: number, skipSpecialTokens = fals
   return pipeline.token(id) !== undefined && !(skipSpecialTokens && pipeline.isSpecial(id));
 }
 
+// Ids that hold more bytes than an unfinished character has.
+const TAIL = 8;
+
 /**
  * A stream over the library's decoder, which knows whole lists of ids only.
  *
@@ -79,7 +82,7 @@ export class DecoderStream implements TokenStream {
     const half = text.endsWith("\ufffd"); // its last character may be unfinished
     const sure = text.slice(this.#out, half ? -1 : undefined);
     this.#out += sure.length;
-    if (!half) this.#settle();
+    this.#shorten(half);
     return this.#cleanUp ? this.#clean(sure) : sure;
   }
 
@@ -88,14 +91,21 @@ export class DecoderStream implements TokenStream {
     return this.#cleanUp ? cleanUpSpaces(this.#held + rest) : rest;
   }
 
-  /** Shortens the window to the newest ids, unless what their first one loses as the first might be all of them. */
-  #settle(): void {
-    const newest = this.#window.slice(this.#settled), text = this.#pipeline.decode(newest);
-    this.#settled = this.#window.length;
-    if (text === "") return;
-    this.#window = newest;
-    this.#settled = newest.length;
-    this.#out = text.length;
+  /** Shortens the window to the newest ids that settle a text, or to its last ones. */
+  #shorten(half: boolean): void {
+    if (!half && this.#begin(this.#window.slice(this.#settled), 0)) return;
+    if (this.#window.length > 2 * TAIL) this.#begin(this.#window.slice(-TAIL), half ? 1 : 0);
+    if (!half) this.#settled = this.#window.length;
+  }
+
+  /** Makes `ids`, whose last `unsure` characters are not out, the window; not where the decoder would show nothing. */
+  #begin(ids: number[], unsure: number): boolean {
+    const { length } = this.#pipeline.decode(ids);
+    if (length <= unsure) return false;
+    this.#window = ids;
+    this.#settled = unsure > 0 ? 0 : ids.length;
+    this.#out = length - unsure;
+    return true;
   }
 
   /** Cleans up to the last space that no later character can change: a rule begins with a space, "'" or " n" before. */

@@ -43,6 +43,21 @@ for (const [name, { json, cases }] of Object.entries(python.tokenizers)) {
   });
 }
 
+Deno.test("TokenStream puts together decode() on random ids, long runs of one id among them", async () => {
+  const every = [tiny, ...Object.values(python.tokenizers).map(({ json }) => createTokenizer(json))];
+  for (const [, folder] of referenceTokenizers()) every.push(await loadTokenizer(folder));
+  const run = fc.tuple(fc.nat(), fc.oneof({ weight: 9, arbitrary: fc.constant(1) }, fc.nat(60)));
+  let round = 0;
+  fc.assert(
+    fc.property(fc.array(run, { maxLength: 30 }), (runs) => {
+      const tokenizer = every[round++ % every.length]!;
+      const ids = runs.flatMap(([id, times]) => new Array<number>(times).fill(id % tokenizer.vocabSize));
+      assertEquals(chunks(tokenizer, ids).join(""), tokenizer.decode(ids));
+    }),
+    { seed: 7, numRuns: 2000 },
+  );
+});
+
 const emoji = "a🙂👩‍👩‍👧é日本🇵🇹";
 Deno.test("TokenStream.put() holds a character back until its last byte", () => {
   const ids = tiny.encode(emoji, { addSpecialTokens: false });
