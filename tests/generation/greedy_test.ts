@@ -26,7 +26,7 @@ for (const name of DECODERS) {
         assertEquals((await generate(model, inputs, options)).sequences, c.outputs.sequences);
       });
       await t.step(`${c.name}, prompts unpadded, in chunks of 3, static cache`, async () => {
-        const rows = inputs.inputIds.map((row, b) => row.filter((_, i) => inputs.attentionMask?.[b]![i] ?? 1));
+        const rows = inputs.inputIds.map((row, b) => row.filter((_, i) => inputs.attentionMask?.[b]?.[i] ?? 1));
         const width = Math.max(...rows.map((row) => row.length));
         using cache = new StaticCache({ maxCacheLen: width + options.maxNewTokens });
         const { sequences } = await generate(model, { inputIds: rows }, { ...options, cache, prefillChunkSize: 3 });

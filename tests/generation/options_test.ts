@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { AbortError, LimitError, NumericError, ShapeError, TensaurError, ValueError } from "../../src/errors.ts";
+import { AbortError, LimitError, NumericError, ShapeError, type TensaurError, ValueError } from "../../src/errors.ts";
 import { StaticCache } from "../../src/cache/mod.ts";
 import { generate, type GenerationOptions, stream } from "../../src/generation/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";

@@ -1,7 +1,7 @@
 import { assertThrows } from "@std/assert";
 import { DtypeError, ShapeError } from "../../src/errors.ts";
 import { attention, attentionReference, attentionWeights, kvLayout, storeKv } from "../../src/ops/attention.ts";
-import { decode, type Dtype, empty, encode, tensor } from "../../src/tensor/mod.ts";
+import { decode, type Dtype, encode, tensor } from "../../src/tensor/mod.ts";
 import { assertClose, randn, testDevice } from "../helpers.ts";
 
 const device = await testDevice();
