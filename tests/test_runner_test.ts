@@ -29,7 +29,7 @@ const checks = [
   "deno fmt --check",
   "deno lint",
   "deno check",
-  "deno doc --lint mod.ts src/ops/mod.ts",
+  "deno doc --lint mod.ts src/ops/mod.ts cli.ts",
   "deno publish --dry-run --allow-dirty --no-check",
 ];
 const files = [
