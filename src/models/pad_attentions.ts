@@ -15,7 +15,7 @@ export async function padAttentions(
 ): Promise<Tensor> {
   const [H = 0, T = 0, keys = 0] = packed.shape;
   const from = await packed.read();
-  const columns = past.some((n) => n > 0) ? keys : width;
+  const cached = past.some((n) => n > 0), columns = cached ? keys : width;
   const to = new Float32Array(batch.size * H * width * columns);
   const starts = batch.lengths.map((_, b) => batch.lengths.slice(0, b).reduce((sum, n) => sum + n, 0));
   for (let h = 0; h < H; h++) {
@@ -24,7 +24,7 @@ export async function padAttentions(
       const source = (h * T + t) * keys, target = ((b * H + h) * width + row) * columns;
       const seen = (past[b] ?? 0) + batch.lengths[b]!;
       for (let j = 0; j < seen; j++) {
-        const column = columns === width && !past[b] ? places[starts[b]! + j]! % width : j;
+        const column = cached ? j : places[starts[b]! + j]! % width;
         to[target + column] = from[source + j]!;
       }
     }

@@ -84,6 +84,21 @@ Deno.test("Model.forward() gives attentions where the tokens stand: left padding
   assertWithin("attentions", got, shifted, 1e-6);
 });
 
+Deno.test("Model.forward() after a past gives attentions over the keys in order, whatever the padding", async () => {
+  using model = await tinyModel(device, "llama");
+  using cache = model.newCache();
+  const first = { inputIds: [ids(3), ids(2)] }, mask = [[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]];
+  await logitsOf(model, first, cache);
+  cache.crop([3, 0]); // the second row has no past, and there are as many keys as columns of the input
+  const inputIds = mask.map((row) => ids(row.length));
+  using output = await model.forward({ inputIds, attentionMask: mask }, { cache, outputAttentions: true });
+  assertEquals(output.attentions![0]!.shape, [2, 4, 5, 5]);
+  const seen = chunked(await output.attentions![0]!.read(), 5).map((row) => row.filter((p) => p > 0).length);
+  const zero = chunked(await output.attentions![0]!.read(), 5).map((row) => row.findIndex((p) => p > 0));
+  assertEquals(chunked(seen, 5).map((s) => s.join()), [...Array(4).fill("0,0,0,4,5"), ...Array(4).fill("0,1,2,3,4")]);
+  assert(zero.every((at) => at <= 0), "keys begin at column 0");
+});
+
 const caches: Record<string, () => DynamicCache | StaticCache> = {
   DynamicCache: () => new DynamicCache(),
   StaticCache: () => new StaticCache({ maxCacheLen: 21 }),
