@@ -8,7 +8,7 @@ import { seed } from "../weights/fixture.ts";
 import { ArrayCache, type Attended, step } from "./array_cache.ts";
 
 const device = await testDevice();
-const RUNS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 2000 : 200;
+const RUNS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 1000 : 200;
 const MAX_CACHE_LEN = 40;
 
 interface Op {
