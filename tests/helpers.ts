@@ -13,6 +13,7 @@ export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
     : {};
   const device = await openDevice({ provider, features, ...options });
   poison(device);
+  globalThis.addEventListener("unload", () => device.close()); // a process that exits with a live CPU driver may crash
   return device;
 }
 

@@ -97,7 +97,7 @@ export async function runStep(step: Step, print: (text: string) => void, limit =
     if (!ended) child.kill("SIGKILL"); // its own children may outlive it and hold the pipes
   });
   const reading = Promise.allSettled([read(child.stdout), read(child.stderr)]); // ended by the abort too
-  const { success } = await child.status;
+  const { success, signal } = await child.status;
   ended = true;
   await reading;
   clearTimeout(timer);
@@ -105,7 +105,10 @@ export async function runStep(step: Step, print: (text: string) => void, limit =
     const last = output.trimEnd().split("\n").at(-1);
     print(`\n${step.name}: stopped, as it printed nothing for ${limit / 1000} s; its last line was: ${last}\n`);
   }
-  if (step.args[0] === "test") return countTests(output, success);
+  // Mesa's CPU driver crashes at times as a process ends: after a green summary that is told, and is no failed test.
+  const late = signal !== null && /^ok \| \d+ passed.* \| 0 failed/m.test(output);
+  if (late) print(`\n${step.name}: the process ended by ${signal} after its last test\n`);
+  if (step.args[0] === "test") return countTests(output, success || late);
   return { passed: Number(success), failed: Number(!success), skipped: 0 };
 }
 
