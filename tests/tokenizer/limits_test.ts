@@ -5,6 +5,8 @@ import { LimitError, TensaurError } from "../../src/errors.ts";
 import { createTokenizer, loadTokenizer, type Tokenizer } from "../../src/tokenizer/mod.ts";
 import { DEFAULT_MODEL, partsOfPython, referenceTokenizers } from "./fixtures.ts";
 
+const TEXTS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 10_000 : 3000;
+
 const python = await partsOfPython();
 const tiny = await loadTokenizer(DEFAULT_MODEL);
 const small: [string, Tokenizer][] = Object.entries(python.tokenizers)
@@ -89,7 +91,7 @@ const every: [string, Tokenizer][] = [["default model", tiny], ...small];
 for (const [kind, folder] of referenceTokenizers()) every.push([kind, await loadTokenizer(folder)]);
 const byteLevel = new Set(["default model", "byte level", "gpt2", "llama3", "roberta", "whisper"]);
 
-Deno.test("tokenizer() gives ids of the vocabulary on 3,000 random texts, and byte level texts come back", () => {
+Deno.test(`tokenizer() gives ids of the vocabulary on ${TEXTS} random texts, and byte level texts come back`, () => {
   let round = 0;
   fc.assert(
     fc.property(texts, (text) => {
@@ -100,7 +102,7 @@ Deno.test("tokenizer() gives ids of the vocabulary on 3,000 random texts, and by
       // Added tokens that take spaces, or stand in the text by chance, do not come back as they were.
       if (byteLevel.has(name) && !/[<é]|word/.test(text)) assertEquals(decoded, text.toWellFormed(), name);
     }),
-    { seed: 11, numRuns: 3000 },
+    { seed: 11, numRuns: TEXTS },
   );
 });
 

@@ -7,6 +7,8 @@ import { DTYPE_BITS, parseSafetensorsHeader, type SafetensorsDtype } from "../..
 import { writeSafetensors } from "../../src/weights/save.ts";
 import { mutatedSafetensors, seed, TemporaryFolder } from "./fixture.ts";
 
+const FILES = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 5000 : 2000;
+
 /** What either reader says about a file: null if it refuses it, else its tensors by name. */
 type Reading = Record<string, [dtype: string, shape: number[], sha256: string]> | null;
 
@@ -74,9 +76,9 @@ function* safetensorsUnder(folder: string): Generator<string> {
 if (await python("import safetensors") === undefined) {
   Deno.test("skipped: no python3 with safetensors to compare with", () => {});
 } else {
-  Deno.test(`parseSafetensorsHeader() reads 2,000 damaged files as Python does, or refuses them (seed ${seed})`, async () => {
+  Deno.test(`parseSafetensorsHeader() reads ${FILES} damaged files as Python does, or refuses them (seed ${seed})`, async () => {
     using folder = new TemporaryFolder();
-    const files = fc.sample(mutatedSafetensors, { numRuns: 2000, seed: seed + 1 });
+    const files = fc.sample(mutatedSafetensors, { numRuns: FILES, seed: seed + 1 });
     const theirs = await pythonReads(files.map((file, i) => folder.write(`${i}`, file)));
     let accepted = 0;
     for (const [i, file] of files.entries()) {
@@ -85,7 +87,7 @@ if (await python("import safetensors") === undefined) {
       accepted++;
       assertEquals(ours, theirs[i], new TextDecoder().decode(file));
     }
-    assert(accepted > 100 && accepted < 1500, `${accepted} read`);
+    assert(accepted > FILES / 20 && accepted < FILES * 0.75, `${accepted} read`);
   });
 
   const real = [...safetensorsUnder(here("models")), ...safetensorsUnder(here("../shared/reference/data/models"))];

@@ -66,7 +66,8 @@ const someFile = fc.record({
   return safetensors(`{${members.join()}}${" ".repeat(pad)}`, at);
 });
 
-const tokens = [
+/** Pieces of JSON, sound and not, to put into a file. */
+export const tokens = [
   ...[
     "{",
     "}",

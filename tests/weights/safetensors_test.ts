@@ -4,6 +4,8 @@ import { ModelFormatError } from "../../src/errors.ts";
 import { DTYPE_BITS, parseSafetensorsHeader, tensorByteLength } from "../../src/weights/safetensors.ts";
 import { Meter, mutatedSafetensors, safetensors, seed } from "./fixture.ts";
 
+const RUNS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 20_000 : 10_000;
+
 const F32 = '"dtype":"F32","shape":[1],"data_offsets":[0,4]';
 const at = (begin: number, end: number, shape = `[${(end - begin) / 4}]`) =>
   `{"dtype":"F32","shape":${shape},"data_offsets":[${begin},${end}]}`;
@@ -212,7 +214,7 @@ Deno.test("parseSafetensorsHeader() refuses 200,001 tensors and 200,001 strings 
   assertThrows(() => parseSafetensorsHeader(strings, strings.length, "x"), ModelFormatError, "at most 200000 strings");
 });
 
-Deno.test(`parseSafetensorsHeader() refuses or reads 10,000 damaged files (seed ${seed})`, () => {
+Deno.test(`parseSafetensorsHeader() refuses or reads ${RUNS} damaged files (seed ${seed})`, () => {
   const meter = new Meter();
   let read = 0, refused = 0;
   fc.assert(
@@ -239,9 +241,9 @@ Deno.test(`parseSafetensorsHeader() refuses or reads 10,000 damaged files (seed 
       }
       assertEquals(total, file.length);
     }),
-    { numRuns: 10_000, seed },
+    { numRuns: RUNS, seed },
   );
-  assert(read > 500 && refused > 5000, `${read} read, ${refused} refused`);
+  assert(read > RUNS / 20 && refused > RUNS / 2, `${read} read, ${refused} refused`);
   assert(meter.slowest < 1000, `the slowest took ${meter.slowest} ms`);
   assert(meter.growth < 64 * 2 ** 20, `the heap grew by ${meter.growth} bytes`);
 });
