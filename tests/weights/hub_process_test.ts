@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import type { ResolvedModel } from "../../src/weights/hub.ts";
 import { TestCache, tinyRepo, WEIGHTS } from "./hub_fixture.ts";
-import { COMMIT, type MockHub, publishedName, REPO, startMockHub } from "./mock_hub.ts";
+import { COMMIT, type MockHub, pause, publishedName, REPO, startMockHub } from "./mock_hub.ts";
 
 const CHILD = fromFileUrl(new URL("hub_child.ts", import.meta.url));
 const SHORT = 25_000;
@@ -35,7 +35,7 @@ function slowly(hub: MockHub, ms: number): void {
       async pull(controller) {
         if (at >= bytes.length) return controller.close();
         controller.enqueue(bytes.slice(at, at += 5000));
-        await new Promise((resolve) => setTimeout(resolve, ms));
+        await pause(ms);
       },
     }, { highWaterMark: 0 });
     return new Response(slow, { status, headers });

@@ -106,6 +106,7 @@ export function startMockHub(repo: MockRepo): MockHub {
     fetched: (file) => hub.requests.filter((r) => r.file === file && r.kind === bytesKind(repo, file)),
     async [Symbol.asyncDispose]() {
       await Promise.all([main.shutdown(), cdn.shutdown()]);
+      await Promise.all(pauses);
     },
   };
   return hub;
@@ -170,6 +171,16 @@ export function ranged(bytes: Uint8Array, range: string | null, headers: Record<
   return new Response(body.slice(start), { status: 206, headers: { ...headers, "content-range": contentRange } });
 }
 
+/** Answers that wait before they break off; a hub is closed when they have. */
+const pauses = new Set<Promise<void>>();
+
+/** Waits in an answer; the hub's end waits for it too, though the client may be gone. */
+export function pause(ms: number): Promise<void> {
+  const over = new Promise<void>((resolve) => setTimeout(resolve, ms)).then(() => void pauses.delete(over));
+  pauses.add(over);
+  return over;
+}
+
 /** The honest answer, whose connection breaks after `k` bytes of the body. */
 export async function hangUp(honest: Response, k: number): Promise<Response> {
   const bytes = new Uint8Array(await honest.arrayBuffer());
@@ -178,10 +189,10 @@ export async function hangUp(honest: Response, k: number): Promise<Response> {
   let sent = false;
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
-      if (!sent && k > 0) controller.enqueue(bytes.slice(0, k));
-      else controller.error(new Error("hung up"));
+      if (sent || k === 0) return controller.error(new Error("hung up"));
+      controller.enqueue(bytes.slice(0, k));
       sent = true;
-      await new Promise((resolve) => setTimeout(resolve, 5)); // lets the bytes leave before the connection breaks
+      await pause(5); // lets the bytes leave before the connection breaks
     },
   }, { highWaterMark: 0 });
   return new Response(body, { status: honest.status, headers });
