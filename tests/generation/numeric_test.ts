@@ -27,13 +27,23 @@ async function poisoned(dir: string, name: string, bits: number): Promise<void> 
   await writeSafetensors(`${dir}/model.safetensors`, tensors);
 }
 
-const places = [
+const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
+
+const gatePlaces = [
   "model.layers.0.input_layernorm.weight",
   "model.layers.0.self_attn.v_proj.weight",
   "model.layers.1.self_attn.o_proj.weight",
   "model.layers.1.mlp.down_proj.weight",
   "model.norm.weight",
 ];
+
+// Not q_proj or k_proj: an infinite score that is -infinity leaves its key out of the softmax, and finite logits are right.
+const everyPlace = [0, 1].flatMap((layer) =>
+  ["input_layernorm", "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp.down_proj"].map((
+    place,
+  ) => `model.layers.${layer}.${place}.weight`)
+);
+const places = FULL ? [...everyPlace, "model.norm.weight"] : gatePlaces;
 
 for (const name of places) {
   for (const [what, bits] of [["NaN", NAN], ["infinity", INFINITY]] as const) {
