@@ -37,7 +37,7 @@ const gatePlaces = [
   "model.norm.weight",
 ];
 
-// Not q_proj or k_proj: an infinite score that is -infinity leaves its key out of the softmax, and finite logits are right.
+// Not q_proj or k_proj: a score can become -infinity there, which only leaves its key out of the softmax.
 const everyPlace = [0, 1].flatMap((layer) =>
   ["input_layernorm", "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp.down_proj"].map((
     place,
