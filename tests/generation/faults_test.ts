@@ -10,6 +10,7 @@ import { testDevice } from "../helpers.ts";
 import { embedded } from "./models.ts";
 
 const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
+const LOSSES = FULL ? 20 : 1; // of each kind
 const prompt = [2043, 510, 300, 257];
 const options = { doSample: false, eosTokenId: null, maxNewTokens: 8 } as const;
 
@@ -60,6 +61,83 @@ for (const at of [0, 1, 2, 3, 5, 8, 13, 21, 30, 39]) {
     assertEquals(device.pool.stats.bytesInUse, 0);
   });
 }
+
+/** Where the device is lost: what runs then, and must end with DeviceLostError. */
+const phases: Record<string, (device: Device, round: number) => Promise<unknown>> = {
+  load: async (device, round) => {
+    const loading = loadModel(embedded("tensaur-draft"), { device });
+    await later(round);
+    device.gpu.destroy();
+    (await loading).dispose(); // it was faster than the loss: only the next use can tell
+    await device.synchronize();
+  },
+  prefill: async (device, round) => {
+    using model = await loadModel(embedded("tensaur-draft"), { device });
+    const inputIds = [Array.from({ length: 600 }, (_, i) => prompt[i % prompt.length]!)];
+    const first = generate(model, { inputIds }, { ...options, maxNewTokens: 1, prefillChunkSize: 8 }); // 75 chunks
+    await later(round);
+    device.gpu.destroy();
+    await first;
+  },
+  decode: async (device, round) => {
+    using model = await loadModel(embedded("tensaur-draft"), { device });
+    let tokens = 0;
+    for await (const _ of stream(model, { inputIds: [prompt] }, { ...options, maxNewTokens: 400 })) {
+      if (tokens++ === 2 * round) device.gpu.destroy();
+    }
+  },
+  idle: async (device) => {
+    using model = await loadModel(embedded("tensaur-draft"), { device });
+    await generate(model, { inputIds: [prompt] }, options);
+    device.gpu.destroy();
+    await generate(model, { inputIds: [prompt] }, options);
+  },
+};
+
+/** Waits a few milliseconds, or for none: another moment each round. */
+async function later(round: number): Promise<void> {
+  for (let i = 0; i < round % 5; i++) await Promise.resolve();
+  if (round >= 5) await new Promise((resolve) => setTimeout(resolve, (round - 5) / 2));
+}
+
+/** Runs a phase, then sees that the loss is told of, in time, and that nothing is kept. */
+async function lose(phase: string, round: number): Promise<void> {
+  const device = await testDevice();
+  const lost = device.gpu.lost.then(() => performance.now());
+  await assertRejects(() => phases[phase]!(device, round), DeviceLostError);
+  const late = performance.now() - await lost;
+  assert(late < 1000, `${phase}, round ${round}: it took ${late} ms`);
+  device.close();
+  assertEquals(device.pool.stats.bytesInUse, 0);
+}
+
+/** A new device gives the right tokens. */
+async function recover(): Promise<void> {
+  await using device = await testDevice();
+  using model = await loadModel(embedded("tensaur-draft"), { device });
+  const { sequences } = await generate(model, { inputIds: [prompt] }, options);
+  assertEquals(sequences[0]!.slice(prompt.length), want);
+}
+
+for (const phase of Object.keys(phases).filter((phase) => FULL || phase !== "decode")) { // decode is above
+  Deno.test(`losing the device during ${phase} gives DeviceLostError within a second, and a new device works (${LOSSES}x)`, async () => {
+    for (let round = 0; round < LOSSES; round++) await lose(phase, round);
+    await recover();
+  });
+}
+
+Deno.test({
+  name: `losing the device twice in a row, at any two moments, leaves the next one right (${LOSSES}x)`,
+  ignore: !FULL,
+  fn: async () => {
+    const names = Object.keys(phases);
+    for (let round = 0; round < LOSSES; round++) {
+      await lose(names[round % 4]!, round);
+      await lose(names[(round >> 2) % 4]!, round);
+      await recover();
+    }
+  },
+});
 
 Deno.test("1,000 generate calls leak nothing", async () => {
   const run = () => generate(model, { inputIds: [prompt] }, { ...options, maxNewTokens: 2 });
