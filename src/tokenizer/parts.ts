@@ -6,6 +6,7 @@
  */
 import { asArray, asBoolean, asObject, asOneOf, asString, byType, type Json, refuse } from "./checks.ts";
 import { GPT2 } from "./known_patterns.ts";
+import { CharsMap } from "./precompiled.ts";
 import { checkPattern, escape, own, type Pattern } from "./regex.ts";
 
 /** What goes from part to part while they are read. */
@@ -19,6 +20,8 @@ type Rule = (config: Json, path: string, context: Context) => Json;
 
 // A text of 4 Mi characters stays below the longest string that JavaScript can hold.
 const MAX_GROWTH = 16;
+// NFKC, whose growth is not counted, makes up to 33 bytes of a character.
+const NFKC_BYTES = 33;
 const PUNCTUATION = String.raw`\p{P}\x21-\x2F\x3A-\x40\x5B-\x60\x7B-\x7E`;
 const WORD = String.raw`\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}`;
 // JavaScript gives a sigma at the end of a word its own small letter.
@@ -35,7 +38,7 @@ const NORMALIZERS: Record<string, Rule> = {
   NFD: same,
   NFKC: same,
   NFKD: same,
-  Precompiled: same,
+  Precompiled: precompiled,
   Prepend: ({ prepend }, path) => ({ type: "Prepend", prepend: asString(prepend, `${path}.prepend`) }),
   Replace: replace,
   Sequence: (config, path, context) => sequence(config, "normalizers", NORMALIZERS, path, context),
@@ -142,9 +145,20 @@ function replace(config: Json, path: string, context: Context): Json {
   const pattern = checkPattern(config.pattern, `${path}.pattern`, context.trust);
   const content = asString(config.content, `${path}.content`);
   // A regular expression may match between two characters.
-  context.growth *= Math.max(1, content.length + (pattern.literal === undefined ? 1 : 0));
-  if (context.growth > MAX_GROWTH) refuse(`${path}.content`, `make texts at most ${MAX_GROWTH} times longer`, content);
+  grow(context, content.length + (pattern.literal === undefined ? 1 : 0), `${path}.content`, content);
   return { type: "Replace", pattern, content: content.replaceAll("$", "$$$$") };
+}
+
+/** The library's own is NFKC with changes; its Replace hands `content` to replaceAll(), which calls it. */
+function precompiled({ precompiled_charsmap }: Json, parent: string, context: Context): Json {
+  const path = `${parent}.precompiled_charsmap`, map = new CharsMap(precompiled_charsmap, path);
+  grow(context, map.longest / NFKC_BYTES, path, precompiled_charsmap);
+  return { type: "Replace", pattern: own(map.pattern), content: (part: string) => map.normalize(part) };
+}
+
+function grow(context: Context, factor: number, path: string, value: unknown): void {
+  context.growth *= Math.max(1, factor);
+  if (context.growth > MAX_GROWTH) refuse(path, `make texts at most ${MAX_GROWTH} times longer`, value);
 }
 
 function split(pattern: Pattern, behavior = "Isolated", invert = false): Json {

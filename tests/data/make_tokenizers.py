@@ -1,11 +1,15 @@
 """Small tokenizers of the parts that src/tokenizer takes, and what Python's `tokenizers` makes of awkward texts.
 
-python make_tokenizers.py writes tokenizers.json (tokenizers 0.23.3).
+python make_tokenizers.py writes tokenizers.json (tokenizers 0.23.3, sentencepiece 0.2.3).
 """
 
+import io
 import json
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, models, trainers
 from tokenizers import decoders as D
 from tokenizers import normalizers as N
@@ -124,6 +128,27 @@ def unigram():
     return train(models.Unigram(), trainer, N.NFKC(), P.Metaspace(), D.Metaspace())
 
 
+RULES = {
+    "\t": " ", "\r": " ", "H": "h", "½": "1/2", "e\u0301": "é", "ﬁ": "fi", "\u200b": "", "№": "No", "👩": "w",
+    "✌🏽": "v", "ŉ": "ʼn", "ß": "ss", "ไ": "i", "a\u0344": "ä",
+}
+
+
+def charsmap():
+    """RULES as SentencePiece compiles them."""
+    model = io.BytesIO()
+    with NamedTemporaryFile("w", suffix=".tsv") as file:
+        for rule in RULES.items():
+            file.write("\t".join(" ".join(f"{ord(c):04X}" for c in side) for side in rule) + "\n")
+        file.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(CORPUS), model_writer=model, vocab_size=100, normalization_rule_tsv=file.name,
+            hard_vocab_limit=False, minloglevel=2,
+        )
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    return proto.normalizer_spec.precompiled_charsmap
+
+
 NORMALIZERS = [
     N.BertNormalizer(),
     N.BertNormalizer(lowercase=False),
@@ -131,6 +156,8 @@ NORMALIZERS = [
     N.Lowercase(), N.NFC(), N.NFD(), N.NFKC(), N.NFKD(), N.Prepend("▁"), N.StripAccents(),
     N.Replace(" ", "$&"), N.Replace(Regex(r"[aeiou]\s*"), "<$1>"), N.Strip(left=False),
     N.Sequence([N.NFD(), N.Lowercase(), N.StripAccents()]),
+    N.Precompiled(charsmap()),
+    N.Sequence([N.Strip(left=False), N.Precompiled(charsmap()), N.Replace(Regex(" {2,}"), "▁")]),
 ]
 PRE_TOKENIZERS = [
     P.BertPreTokenizer(), P.ByteLevel(), P.ByteLevel(add_prefix_space=False), P.ByteLevel(use_regex=False),

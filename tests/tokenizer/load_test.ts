@@ -59,6 +59,13 @@ const broken: [title: string, change: Json][] = [
   ["a normalizer that makes a text a thousand times longer", {
     normalizer: { type: "Replace", pattern: { String: "a" }, content: "b".repeat(1000) },
   }],
+  ["a charsmap that is missing", { normalizer: { type: "Precompiled" } }],
+  ["a charsmap that is no base64", { normalizer: { type: "Precompiled", precompiled_charsmap: "!" } }],
+  ["a charsmap that is empty", { normalizer: { type: "Precompiled", precompiled_charsmap: "" } }],
+  ["a charsmap that is cut", { normalizer: { type: "Precompiled", precompiled_charsmap: "ALwCAACEAAA=" } }],
+  ["a charsmap that makes a text a thousand times longer", {
+    normalizer: { type: "Precompiled", precompiled_charsmap: btoa("\x04\0\0\0\0\0\0\0" + "b".repeat(1000)) },
+  }],
   ["a replacement in the whole decoded text", {
     decoder: {
       type: "Sequence",

@@ -27,6 +27,18 @@ for (const { config, texts } of python.normalizers) {
   });
 }
 
+Deno.test("createTokenizer() runs a charsmap on added tokens that are normalized, and on no others, as Python does", () => {
+  const { config } = python.normalizers.find(({ config }) => config.type === "Precompiled")!;
+  const tokenizer = createTokenizer({
+    model: { ...model, vocab: { x: 0, h: 1 }, unk_token: "x" },
+    normalizer: config,
+    added_tokens: [{ id: 2, content: "H½", normalized: true }, { id: 3, content: "½H", normalized: false }],
+  });
+  const texts = ["H½", "h½", "h1/2", "½H", "½h", "HH½"];
+  assertEquals(texts.map((text) => tokenizer.encode(text)), [[2], [2], [2], [3], [0, 0, 0, 1], [1, 2]]);
+  assertEquals(tokenizer.decode([2, 3]), "h1/2 ½H");
+});
+
 for (const { config, pieces } of python.pre_tokenizers) {
   Deno.test(`readParts() makes a pre-tokenizer that equals Python's: ${title(config)}`, () => {
     const { pre_tokenizer } = library({ pre_tokenizer: config });
