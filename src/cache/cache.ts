@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { KeyValues } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 
@@ -18,6 +19,24 @@ export interface AttentionOptions {
   weights?: Tensor[];
 }
 
+/** Sizes of a layer's heads. */
+export interface HeadShape {
+  /** Query heads. */
+  heads: number;
+  /** Key and value heads. */
+  kvHeads: number;
+  /** Length of a head. */
+  headDim: number;
+}
+
+/** Where a layer's keys and values of one batch go, for the kernel that makes them to write them there itself. */
+export interface KvPlace {
+  /** The cache's own buffers of plain float32 or float16, how they lie, and how many keys came before the batch. */
+  readonly into: Required<KeyValues>;
+  /** Attends as `attend` does, once the keys and values are written. */
+  attend(q: Tensor): Tensor;
+}
+
 /** Keys and values of all layers. */
 export interface Cache extends Disposable {
   /** Tokens that each sequence has in the cache. */
@@ -30,6 +49,13 @@ export interface Cache extends Disposable {
   reserve(size: number, tokens: readonly number[]): void;
   /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor;
+  /**
+   * Optional: where `attend` would store the keys and values of `layer`, so that they are written there as they are made
+   * and their dispatch is saved. Undefined, or no such method, where more has to be done to them than to copy or round
+   * them to float16 (quantized, rotated or wrapped caches): models then call `attend`. After a `place`, exactly one of
+   * its `attend` and the cache's is called.
+   */
+  place?(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined;
   /** Records that every layer has stored the batch: on the GPU its tokens count from then on. */
   advance(batch: Batch): void;
   /** The same on the host, each time the pass is submitted: a recording may be replayed. */

@@ -6,11 +6,11 @@
  */
 import { LimitError, ShapeError, ValueError } from "../errors.ts";
 import { type Device, kernel } from "../gpu/mod.ts";
-import { attention, attentionWeights, kvLayout, storeKv } from "../ops/attention.ts";
+import { attention, attentionWeights, type KeyValues, kvLayout, storeKv } from "../ops/attention.ts";
 import advanceWgsl from "../shaders/advance.wgsl" with { type: "text" };
 import { bytesPerElement, empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
-import type { AttentionOptions, Cache } from "./cache.ts";
+import type { AttentionOptions, Cache, HeadShape, KvPlace } from "./cache.ts";
 
 const launchAdvance = kernel("advance", advanceWgsl);
 const LONG_LIVED = { exact: true, label: "the cache" };
@@ -93,20 +93,33 @@ export abstract class KvCache implements Cache {
 
   /** Stores, then attends. */
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor {
-    const past = this.#pastOn(q.device);
-    const { k: keys, v: values, geometry } = this.#layers[layer] ??= this.#newLayer(q, k, options);
-    if (keys.shape[1] !== k.shape[1] || keys.shape[3] !== k.shape[2]) {
+    const [, heads = 0] = q.shape;
+    const [, kvHeads = 0, headDim = 0] = k.shape;
+    const { into, attend } = this.place(layer, { heads, kvHeads, headDim }, batch, options);
+    storeKv(k, v, into, batch.cuSeqlens);
+    return attend(q);
+  }
+
+  /** Where keys and values of `layer` go. */
+  place(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace {
+    const { device } = batch.tokens;
+    const past = this.#pastOn(device);
+    const { k, v, geometry } = this.#layers[layer] ??= this.#newLayer(device, shape, options);
+    if (k.shape[1] !== shape.kvHeads || k.shape[3] !== shape.headDim) {
       throw new ShapeError(
-        `Cannot use the cache as it must be of this model: its heads and their length are ${keys.shape[1]} and ` +
-          `${keys.shape[3]}, the model's ${k.shape[1]} and ${k.shape[2]}`,
+        `Cannot use the cache as it must be of this model: its heads and their length are ${k.shape[1]} and ` +
+          `${k.shape[3]}, the model's ${shape.kvHeads} and ${shape.headDim}`,
         { hint: "Use a new cache for each model." },
       );
     }
-    const kv = { k: keys, v: values, geometry, past };
-    storeKv(k, v, kv, batch.cuSeqlens);
-    if (options.weights) {
+    const into = { k, v, geometry, past };
+    return { into, attend: (q) => this.#attend(q, into, batch, options) };
+  }
+
+  #attend(q: Tensor, kv: KeyValues, batch: Batch, { weights }: AttentionOptions): Tensor {
+    if (weights) {
       const longest = Math.max(...this.#lengths.map((n, b) => n + batch.lengths[b]!));
-      options.weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest));
+      weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest));
     }
     return attention(q, kv, batch.cuSeqlens);
   }
@@ -186,9 +199,7 @@ export abstract class KvCache implements Cache {
     return this.#past ??= keep(device, tensor(device, this.#lengths, [this.#lengths.length], "uint32"));
   }
 
-  #newLayer(q: Tensor, k: Tensor, options: AttentionOptions): Layer {
-    const [, heads = 0] = q.shape;
-    const [, kvHeads = 0, dim = 0] = k.shape;
+  #newLayer(device: Device, { heads, kvHeads, headDim: dim }: HeadShape, options: AttentionOptions): Layer {
     if (this.#dtype === "float16" && dim % 2 !== 0) {
       throw new ValueError(`Cannot cache keys as float16 as their length must be even: current length is ${dim}`, {
         hint: 'Use a cache of dtype "float32".',
@@ -196,8 +207,8 @@ export abstract class KvCache implements Cache {
     }
     const shape = [this.#lengths.length, kvHeads, this.#capacity, dim];
     using made = new DisposableStack();
-    const allocate = () => made.use(keep(q.device, empty(q.device, shape, this.#dtype, LONG_LIVED)));
-    const layer = { k: allocate(), v: allocate(), geometry: this.#geometry(q.device, heads, shape, options) };
+    const allocate = () => made.use(keep(device, empty(device, shape, this.#dtype, LONG_LIVED)));
+    const layer = { k: allocate(), v: allocate(), geometry: this.#geometry(device, heads, shape, options) };
     made.move(); // nothing failed: they are the layer's
     return layer;
   }
