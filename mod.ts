@@ -20,6 +20,7 @@ export * from "./src/gpu/mod.ts";
 export * from "./src/models/mod.ts";
 export * from "./src/pipelines/mod.ts";
 export type { Progress } from "./src/progress.ts";
+export { setWarningHook, type WarningHook } from "./src/warn.ts";
 export * from "./src/quantization/mod.ts";
 export * from "./src/tensor/mod.ts";
 export * from "./src/tokenizer/mod.ts";

@@ -125,6 +125,12 @@ export class ValueError extends TensaurError {
   override readonly code = "VALUE";
 }
 
+/** A call came in a state that does not allow it, or nothing was left to run it (Python's RuntimeError). */
+export class RuntimeError extends TensaurError {
+  /** See {@linkcode TensaurError.code}. */
+  override readonly code = "RUNTIME";
+}
+
 /** Something that is known but not supported here: a model type, a scheme, a file kind. */
 export class NotSupportedError extends TensaurError {
   /** See {@linkcode TensaurError.code}. */

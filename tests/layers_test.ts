@@ -20,13 +20,14 @@ const layers = [
   "gpu",
   "shaders",
   "progress",
+  "warn",
   "errors",
 ];
 
 // Side layers, which may import less than their place in the row would let them.
 const sideLayers: Record<string, string[]> = {
   tokenizer: ["weights", "progress", "errors"],
-  cache: ["quantization", "ops", "tensor", "gpu", "shaders", "errors"],
+  cache: ["quantization", "ops", "tensor", "gpu", "shaders", "warn", "errors"],
 };
 
 function layerOf(path: string): string {
