@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { KeyValues } from "../ops/attention.ts";
+import type { CachedKeyValues } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 
@@ -32,7 +32,7 @@ export interface HeadShape {
 /** Where a layer's keys and values of one batch go, for the kernel that makes them to write them there itself. */
 export interface KvPlace {
   /** The cache's own buffers of plain float32 or float16, how they lie, and how many keys came before the batch. */
-  readonly into: Required<KeyValues>;
+  readonly into: CachedKeyValues;
   /** Attends as `attend` does, once the keys and values are written. */
   attend(q: Tensor): Tensor;
 }

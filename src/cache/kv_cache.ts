@@ -6,7 +6,15 @@
  */
 import { LimitError, ShapeError, ValueError } from "../errors.ts";
 import { type Device, kernel } from "../gpu/mod.ts";
-import { attention, attentionWeights, type KeyValues, kvLayout, storeKv } from "../ops/attention.ts";
+import {
+  attention,
+  attentionWeights,
+  type KeyValues,
+  kvLayout,
+  setKvStrides,
+  storeKv,
+  type Strides,
+} from "../ops/attention.ts";
 import advanceWgsl from "../shaders/advance.wgsl" with { type: "text" };
 import { bytesPerElement, empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
@@ -220,8 +228,8 @@ export abstract class KvCache implements Cache {
     { scale, window, causal }: AttentionOptions,
   ): Tensor {
     const [, kvHeads = 0, capacity = 0, dim = 0] = shape;
-    const strides = { sequenceStride: kvHeads * capacity * dim, headStride: capacity * dim, keyStride: dim };
-    return keep(device, kvLayout(device, { heads, kvHeads, ...strides, window, scale, causal }));
+    const lie = strides(kvHeads, capacity, dim);
+    return keep(device, kvLayout(device, { heads, kvHeads, ...lie, window, scale, causal }));
   }
 
   #grow(capacity: number): void {
@@ -229,7 +237,7 @@ export abstract class KvCache implements Cache {
     for (const layer of this.#layers) {
       if (!layer) continue;
       const [, kvHeads = 0, , dim = 0] = layer.k.shape;
-      setStrides(layer.geometry, kvHeads * capacity * dim, capacity * dim);
+      setKvStrides(layer.geometry, strides(kvHeads, capacity, dim));
     }
     this.#capacity = capacity;
     this.#generation++;
@@ -285,8 +293,7 @@ function duplicate(t: Tensor): Tensor {
   return to;
 }
 
-/** Writes the two strides that depend on the capacity into a layout that {@linkcode kvLayout} made. */
-function setStrides(geometry: Tensor, sequenceStride: number, headStride: number): void {
-  const words = new Uint32Array([sequenceStride, headStride]);
-  geometry.device.stream.write(geometry.buffer, geometry.byteOffset + 8, new Uint8Array(words.buffer));
+/** Strides of `[B, Hkv, capacity, Dh]`. */
+function strides(kvHeads: number, capacity: number, dim: number): Strides {
+  return { sequenceStride: kvHeads * capacity * dim, headStride: capacity * dim, keyStride: dim };
 }

@@ -3,77 +3,77 @@ import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/attention.wgsl" with { type: "text" };
 import storeWgsl from "../shaders/kv_store.wgsl" with { type: "text" };
 import weightsWgsl from "../shaders/attention_weights.wgsl" with { type: "text" };
-import { empty, expectDtype, expectShape, type Tensor, tensor } from "../tensor/mod.ts";
+import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+import type { CachedKeyValues, KeyValues } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
+
+export {
+  type CachedKeyValues,
+  type KeyValues,
+  type KvLayout,
+  kvLayout,
+  setKvStrides,
+  type Strides,
+} from "./attention_layout.ts";
 
 const attend = kernel("attention", wgsl);
 const store = kernel("kv_store", storeWgsl);
 const weigh = kernel("attention_weights", weightsWgsl);
 
-/** Keys and values as the attention kernels read them. */
-export interface KeyValues {
-  /** Keys: float32 or float16, `[T, Hkv, Dh]` packed, or a cache's own layout. */
-  readonly k: Tensor;
-  /** Values, laid out as the keys. */
-  readonly v: Tensor;
-  /** What {@linkcode kvLayout} made. */
-  readonly geometry: Tensor;
-  /** [B] uint32: keys that each sequence had before this batch; undefined where k and v are packed. */
-  readonly past?: Tensor;
+/** What a call of {@linkcode attention} says beyond the layout. */
+export interface AttentionCall {
+  /**
+   * Added to the scores (float32; -Infinity hides a key), or a mask (uint32: 0 hides a key). The layout's `bias` says how
+   * it lies and which of the two it is.
+   */
+  bias?: Tensor;
+  /**
+   * Which kernel runs: `"flash"` wants keys of 16 bits and no bias, `"efficient"` takes all, `"math"` stores the matrix of
+   * scores. Default: the first of the three that can.
+   */
+  backend?: AttentionBackend;
 }
 
-/** Numbers that say how keys lie and which of them a query sees. */
-export interface KvLayout {
-  /** Query heads. */
-  heads: number;
-  /** Key and value heads; divides `heads`. */
-  kvHeads: number;
-  /** Elements from one sequence's keys to the next; 0 where packed. */
-  sequenceStride: number;
-  /** Elements from one head to the next. */
-  headStride: number;
-  /** Elements from one key to the next. */
-  keyStride: number;
-  /** A query sees only the last `window` keys, its own included; 0 for all. */
-  window?: number;
-  /** Factor of the scores. */
-  scale: number;
-  /** A query sees no key after its own. */
-  causal: boolean;
-}
-
-/** A {@linkcode KvLayout} on the GPU. */
-export function kvLayout(device: Tensor["device"], l: KvLayout): Tensor {
-  const scale = new Uint32Array(new Float32Array([l.scale]).buffer)[0]!;
-  const words = [l.heads, l.kvHeads, l.sequenceStride, l.headStride, l.keyStride, l.window ?? 0, scale];
-  return tensor(device, [...words, l.causal ? 1 : 0], [8], "uint32");
-}
+/** The kernels of attention, as PyTorch names them. */
+export type AttentionBackend = "flash" | "efficient" | "math";
 
 /**
  * Attention of packed queries over keys of any layout: `softmax(scale · q kᵀ) v` per token and head, with causal mask,
- * window and grouped heads as index tests. No pad token exists, and no matrix of tokens by keys is stored.
+ * window, lengths, ALiBi, soft cap, sinks and grouped heads as index tests. No pad token exists, and no matrix of tokens by
+ * keys is stored (but by "math").
  *
- * @param q [T, H, Dh] float32
+ * @param q [T, H, Dh] float32, or as the layout's `queries` says
  * @param kv where the keys and values are
  * @param cuSeqlens [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`
- * @returns [T, H, Dh] float32; a query that sees no key gives zeros
+ * @returns [T, H, Ev] float32, or as the layout's `results` says; a query that sees no key gives zeros
+ * @throws {ShapeError} if a head is longer than 256
+ * @throws {NotSupportedError} if `backend` cannot do what is asked
  */
-export function attention(q: Tensor, { k, v, geometry, past }: KeyValues, cuSeqlens: Tensor): Tensor {
+export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias }: AttentionCall = {}): Tensor {
   const [T = 0, H = 0, Dh = 0] = expectShape("attention", "q", q, ["T", "H", "Dh"]);
+  const { k, v, geometry } = kv;
   expectDtype("attention", "q", q, "float32");
-  expectDtype("attention", "k", k, "float32", "float16");
+  expectDtype("attention", "k", k, "float32", "float16", "bfloat16");
   expectDtype("attention", "v", v, k.dtype);
-  if (Dh > 256) {
-    throw new ShapeError(`Cannot run attention as the head's length must be at most 256: current value is ${Dh}`);
+  const Ev = v.shape.at(-1) ?? 0;
+  if (Math.max(Dh, Ev) > 256) {
+    throw new ShapeError(
+      `Cannot run attention as the head's length must be at most 256: current value is ${Math.max(Dh, Ev)}`,
+    );
   }
-  const o = empty(q.device, q.shape);
+  const o = empty(q.device, [T, H, Ev]);
   attend(q.device, {
-    flags: { ...dtypeFlags(k.dtype), PACKED: !past, BY_4: Dh % 4 === 0 },
-    consts: { DH: Dh, QUADS: Math.max(1, 2 ** Math.ceil(Math.log2(Dh / 4))) },
-    bindings: { q, k, v, cuSeqlens, geometry, past, o },
+    flags: { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: bias !== undefined },
+    consts: { DH: Dh, DV: Ev, QUADS: Math.max(1, 2 ** Math.ceil(Math.log2(Ev / 4))) },
+    bindings: { q, k, v, cuSeqlens, geometry, counts: countsOf(kv, cuSeqlens), o, bias },
     grid: [T * H],
   });
   return o;
+}
+
+/** What the shader's `counts` is bound to. */
+function countsOf({ past, cuSeqlensK }: Omit<KeyValues, "k" | "v">, cuSeqlens: Tensor): Tensor {
+  return past ?? cuSeqlensK ?? cuSeqlens;
 }
 
 /**
@@ -84,30 +84,41 @@ export function attention(q: Tensor, { k, v, geometry, past }: KeyValues, cuSeql
  */
 export function attentionWeights(
   q: Tensor,
-  { k, geometry, past }: Omit<KeyValues, "v">,
+  kv: Omit<KeyValues, "v">,
   cuSeqlens: Tensor,
   keys: number,
+  { bias }: AttentionCall = {},
 ): Tensor {
   const [T = 0, H = 0, Dh = 0] = expectShape("attentionWeights", "q", q, ["T", "H", "Dh"]);
+  const { k, geometry } = kv;
   const p = empty(q.device, [H, T, keys]);
   weigh(q.device, {
-    flags: { ...dtypeFlags(k.dtype), PACKED: !past },
+    flags: { ...dtypeFlags(k.dtype), BIAS: bias !== undefined },
     consts: { DH: Dh },
-    bindings: { q, k, cuSeqlens, geometry, past, p },
+    bindings: { q, k, cuSeqlens, geometry, counts: countsOf(kv, cuSeqlens), p, bias },
     grid: [T * H],
   });
   return p;
 }
 
-/** Writes k and v [T, Hkv, Dh] float32 behind the `past` keys of each sequence in `into`, whose tensors are changed. */
-export function storeKv(k: Tensor, v: Tensor, into: Required<KeyValues>, cuSeqlens: Tensor): void {
+/**
+ * Writes k [T, Hkv, Dh] and v [T, Hkv, Ev] float32 behind the `past` keys of each sequence in `into`, whose tensors are
+ * changed.
+ */
+export function storeKv(k: Tensor, v: Tensor, into: CachedKeyValues, cuSeqlens: Tensor): void {
   const [T = 0, Hkv = 0, Dh = 0] = expectShape("storeKv", "k", k, ["T", "Hkv", "Dh"]);
-  expectShape("storeKv", "v", v, [T, Hkv, Dh]);
+  const [, , Ev = 0] = expectShape("storeKv", "v", v, [T, Hkv, "Ev"]);
+  const even = Dh % 2 === 0 && Ev % 2 === 0;
+  if (!even && into.k.dtype !== "float32") {
+    throw new ShapeError(
+      `Cannot run storeKv as heads kept in 16 bits must have an even length: current lengths are ${Dh} and ${Ev}`,
+    );
+  }
   store(k.device, {
     flags: dtypeFlags(into.k.dtype),
-    consts: { DH: Dh },
-    bindings: { k, v, cuSeqlens, geometry: into.geometry, past: into.past, keys: into.k, values: into.v },
-    grid: [Math.ceil(k.size / (Dh % 2 === 0 ? 2 : 1) / 64)],
+    consts: { DH: Dh, DV: Ev },
+    bindings: { k, v, cuSeqlens, geometry: into.geometry, counts: into.past, keys: into.k, values: into.v },
+    grid: [Math.ceil((T * Hkv * Math.max(Dh, Ev)) / (even ? 2 : 1) / 64)],
   });
 }
 

@@ -8,7 +8,16 @@
  */
 export { rmsNorm } from "./rms_norm.ts";
 export { linear, matmul } from "./matmul.ts";
-export { attention, attentionWeights, type KeyValues, type KvLayout, kvLayout } from "./attention.ts";
+export {
+  attention,
+  type AttentionBackend,
+  type AttentionCall,
+  attentionWeights,
+  type KeyValues,
+  type KvLayout,
+  kvLayout,
+  type Strides,
+} from "./attention.ts";
 export { rotaryEmbedding, type RotaryOptions } from "./rotary_embedding.ts";
 export { qkvRope, type QkvRopeOptions, type QueryKeyValue } from "./qkv_rope.ts";
 export { argmax } from "./argmax.ts";

@@ -1,101 +1,39 @@
-// attention: o[t,h] = softmax_j(scale * q[t,h] . k[j,g]) v[j,g], g = h * Hkv / H, over the keys j that token t may see
+// attention: o[t,h] = softmax_j(score(q[t,h] . k[j,g])) v[j,g], g = h * Hkv / H, over the keys j that token t may see
 //
-// q, o     [T, H, DH] f32      k, v  f32 or f16 two in a u32, laid out as include/kv.wgsl says      sums are f32
+// q, o     [T, H, DH] and [T, H, DV] f32      k, v  f32, or 16 bits two in a u32, laid out as include/kv.wgsl says
 // grid     [T * H]: one workgroup a query; threads are keys for the scores, then QUADS x GROUPS for the values
 // traffic  each workgroup reads its keys and values once; nothing of size T x keys is ever stored
 // paper    online softmax, https://arxiv.org/abs/1805.02867
 const DH: u32 = 64; // @const
+const DV: u32 = 64; // @const
 const QUADS: u32 = 16; // @const
 const WG: u32 = 64;
-const GROUPS: u32 = WG / QUADS; // QUADS is a power of two from DH / 4 on
-// @one-of F32 F16
-// @optional PACKED BY_4
+const GROUPS: u32 = WG / QUADS; // QUADS is a power of two from DV / 4 on
+// @one-of F32 F16 BF16
+// @optional BY_4 BIAS
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-// @if F32
-// @if BY_4
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
-// @else
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
-// @end
-// @else
-// @if BY_4
-@group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
-// @else
-@group(0) @binding(1) var<storage, read> k: array<u32>;
-@group(0) @binding(2) var<storage, read> v: array<u32>;
-// @end
-// @end
+// @include "kv_quads.wgsl"
 @group(0) @binding(3) var<storage, read> cuSeqlens: array<u32>;
 @group(0) @binding(4) var<storage, read> geometry: array<u32>;
-// @if PACKED
-// @else
-@group(0) @binding(5) var<storage, read> past: array<u32>;
-// @end
+@group(0) @binding(5) var<storage, read> counts: array<u32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
+// @if BIAS
+@group(0) @binding(7) var<storage, read> bias: array<u32>;
+// @end
 // @include "kv.wgsl"
+// @include "score.wgsl"
 
 const KEYS_PER_PART: u32 = 8;
 const PARTS: u32 = WG / KEYS_PER_PART;
-var<workgroup> query: array<vec4<f32>, QUADS>;
+const Q4: u32 = (DH + 3) / 4;
+var<workgroup> query: array<vec4<f32>, Q4>;
 var<workgroup> scores: array<f32, WG>; // then the weights of the tile
 var<workgroup> largestOf: array<f32, PARTS>;
 var<workgroup> sums: array<vec4<f32>, WG>;
 var<workgroup> totals: array<f32, WG>;
-
-// Four elements of a key or value from `at` on; those past the head are zero.
-fn keyQuad(at: u32, quad: u32) -> vec4<f32> {
-  // @if BY_4
-  // @if F32
-  return k[at / 4u + quad];
-  // @else
-  let words = k[at / 4u + quad];
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-  // @end
-  // @else
-  var four = vec4<f32>();
-  for (var i = 0u; i < 4u; i++) {
-    let d = 4u * quad + i;
-    if (d < DH) {
-      // @if F32
-      four[i] = k[at + d];
-      // @else
-      four[i] = unpack2x16float(k[(at + d) / 2u])[d & 1u];
-      // @end
-    }
-  }
-  return four;
-  // @end
-}
-
-fn valueQuad(at: u32, quad: u32) -> vec4<f32> {
-  // @if BY_4
-  // @if F32
-  return v[at / 4u + quad];
-  // @else
-  let words = v[at / 4u + quad];
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-  // @end
-  // @else
-  var four = vec4<f32>();
-  for (var i = 0u; i < 4u; i++) {
-    let d = 4u * quad + i;
-    if (d < DH) {
-      // @if F32
-      four[i] = v[at + d];
-      // @else
-      four[i] = unpack2x16float(v[(at + d) / 2u])[d & 1u];
-      // @end
-    }
-  }
-  return four;
-  // @end
-}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -103,39 +41,52 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let H = geometry[0];
+  let H = geometry[HEADS];
   let index = flatGroup(group, groups);
-  if (index >= arrayLength(&q) / DH) {
+  let token = index / H;
+  let head = index % H;
+  if (token >= cuSeqlens[arrayLength(&cuSeqlens) - 1u]) {
     return;
   }
-  let row = locate(index / H);
-  let keys = visible(row);
-  let base = row.base + (index % H) * geometry[1] / H * geometry[3];
+  let s = sequenceOf(token);
+  let place = s.place + i32(token - s.start);
+  let keys = visible(place, s.keys);
+  let g = head * geometry[KV_HEADS] / H;
+  let k0 = s.k + g * geometry[K_STRIDES + 1u];
+  let v0 = s.v + g * geometry[V_STRIDES + 1u];
+  let q0 = qAt(s, token, head, DH);
+  let slope = slopeOf(head);
+  let sink = sinkOf(head);
+  // @if BIAS
+  let bias0 = biasAt(s, head) + (token - s.start) * geometry[BIAS_STRIDES + 2u];
+  // @end
   let quad = thread % QUADS;
   let share = thread / QUADS;
-  if (thread < QUADS) {
+  for (var i4 = thread; i4 < Q4; i4 += WG) {
     var four = vec4<f32>();
-    for (var i = 0u; i < 4u; i++) {
-      if (4u * thread + i < DH) {
-        four[i] = q[index * DH + 4u * thread + i];
-      }
+    for (var i = 0u; i < min(4u, DH - 4u * i4); i++) {
+      four[i] = q[q0 + 4u * i4 + i];
     }
-    query[thread] = four * bitcast<f32>(geometry[6]);
+    query[i4] = four * bitcast<f32>(geometry[SCALE]);
   }
   var sum = vec4<f32>();
-  var largest = NEG;
-  var total = 0.0;
+  var largest = sink;
+  var total = select(0.0, 1.0, thread == 0u && sink > NEG);
   for (var first = keys.x; first < keys.y; first += WG) {
     workgroupBarrier(); // the query is there; the weights of the tile before have been read
     let key = first + thread;
-    var score = NEG;
+    var score = HIDDEN;
     if (key < keys.y) {
-      let at = base + key * geometry[4];
+      let at = k0 + key * geometry[K_STRIDES + 2u];
       var products = vec4<f32>();
-      for (var i = 0u; i < (DH + 3u) / 4u; i++) {
+      for (var i = 0u; i < Q4; i++) {
         products += query[i] * keyQuad(at, i);
       }
-      score = products.x + products.y + products.z + products.w;
+      score = capped(products.x + products.y + products.z + products.w);
+      score -= slope * abs(f32(place - i32(key)));
+      // @if BIAS
+      score = biased(score, bias0 + key * geometry[BIAS_STRIDES + 3u]);
+      // @end
     }
     scores[thread] = score;
     workgroupBarrier();
@@ -151,23 +102,23 @@ fn main(
     for (var i = 0u; i < PARTS; i++) {
       most = max(most, largestOf[i]);
     }
-    let weight = select(0.0, exp(score - most), key < keys.y);
+    let weight = select(0.0, exp(score - most), score > HIDDEN);
     scores[thread] = weight;
     let shrink = exp(largest - most);
     total = total * shrink + weight;
     largest = most;
     workgroupBarrier();
     sum *= shrink;
-    if (4u * quad < DH) {
+    if (4u * quad < DV) {
       for (var j = share; j < min(WG, keys.y - first); j += GROUPS) {
-        sum += scores[j] * valueQuad(base + (first + j) * geometry[4], quad);
+        sum += scores[j] * valueQuad(v0 + (first + j) * geometry[V_STRIDES + 2u], quad);
       }
     }
   }
   sums[thread] = sum;
   totals[thread] = total;
   workgroupBarrier();
-  if (thread >= QUADS || 4u * quad >= DH) {
+  if (thread >= QUADS || 4u * quad >= DV) {
     return;
   }
   var all = 0.0;
@@ -178,7 +129,8 @@ fn main(
     sum += sums[i * QUADS + quad];
   }
   sum *= select(0.0, 1.0 / all, all > 0.0); // a query that sees no key gives zeros
-  for (var i = 0u; i < min(4u, DH - 4u * quad); i++) {
-    o[index * DH + 4u * quad + i] = sum[i];
+  let at = oAt(s, token, head, DV) + 4u * quad;
+  for (var i = 0u; i < min(4u, DV - 4u * quad); i++) {
+    o[at + i] = sum[i];
   }
 }

@@ -1,15 +1,53 @@
-// kv: where keys and values lie. The shader declares the bindings cuSeqlens, geometry and, unless PACKED, past.
-// geometry = (H, Hkv, elements from one sequence to the next, from one head to the next, from one key to the next,
-//           window or 0, scale as f32 bits, 1 if causal)
-struct Row {
-  sequence: u32, // which sequence the token is of
-  slot: u32, // its place in that sequence, counted from the first key
-  keys: u32, // keys that the sequence has, this batch's included
-  base: u32, // element where the sequence's first key begins
+// kv: where queries, keys, values and results lie, and which keys a query sees. The shader declares the bindings
+// cuSeqlens, counts and geometry; src/ops/attention_layout.ts writes the words of the last.
+const HEADS: u32 = 0u;
+const KV_HEADS: u32 = 1u;
+const K_STRIDES: u32 = 2u; // elements from one sequence to the next, from one head, from one key
+const V_STRIDES: u32 = 5u;
+const SCALE: u32 = 8u; // f32 bits
+const SOFTCAP: u32 = 9u; // f32 bits, 0 for none
+const BEFORE: u32 = 10u; // keys before its own that a query sees
+const AFTER: u32 = 11u;
+const COUNTS: u32 = 12u; // 0: counts [B + 1] says where packed keys begin; 1: [B] keys before this batch; 2: [B] keys
+const TOP_LEFT: u32 = 13u; // 1: query i stands at key i; 0: the last query stands at the last key
+const BIAS_STRIDES: u32 = 14u; // from one sequence, head, query, key to the next
+const BIAS_IS_MASK: u32 = 18u; // 1: bias is uint32, 0 where a key is hidden
+const Q_STRIDES: u32 = 19u; // beyond a token's own place: from one sequence to the next, one head, one token; 0 if dense
+const O_STRIDES: u32 = 22u;
+const SLOPES: u32 = 32u; // [H] f32 bits, then as many sinks
+
+struct Sequence {
+  index: u32,
+  start: u32, // its first token
+  tokens: u32,
+  keys: u32,
+  place: i32, // where its first token stands among its keys
+  k: u32, // element where its keys begin
+  v: u32,
 }
 
-fn locate(token: u32) -> Row {
-  var low = 0u; // the last sequence that begins at or before the token
+fn sequenceAt(b: u32) -> Sequence {
+  let start = cuSeqlens[b];
+  let tokens = cuSeqlens[b + 1u] - start;
+  let mode = geometry[COUNTS];
+  let count = counts[b];
+  var keys = count;
+  var first = b;
+  var strides = vec2<u32>(geometry[K_STRIDES], geometry[V_STRIDES]);
+  if (mode == 0u) {
+    keys = counts[b + 1u] - count;
+    first = count;
+    strides = vec2<u32>(geometry[K_STRIDES + 2u], geometry[V_STRIDES + 2u]);
+  } else if (mode == 1u) {
+    keys = count + tokens;
+  }
+  let place = select(i32(keys) - i32(tokens), 0, geometry[TOP_LEFT] == 1u);
+  return Sequence(b, start, tokens, keys, place, first * strides.x, first * strides.y);
+}
+
+// The sequence that holds a token: the last that begins at or before it.
+fn sequenceOf(token: u32) -> Sequence {
+  var low = 0u;
   var high = arrayLength(&cuSeqlens) - 2u;
   while (low < high) {
     let middle = (low + high + 1u) / 2u;
@@ -19,18 +57,32 @@ fn locate(token: u32) -> Row {
       high = middle - 1u;
     }
   }
-  let start = cuSeqlens[low];
-  // @if PACKED
-  return Row(low, token - start, cuSeqlens[low + 1u] - start, start * geometry[4]);
-  // @else
-  let before = past[low];
-  return Row(low, before + token - start, before + cuSeqlens[low + 1u] - start, low * geometry[2]);
-  // @end
+  return sequenceAt(low);
 }
 
-// Keys that a token may see: [x, y).
-fn visible(row: Row) -> vec2<u32> {
-  let window = geometry[5];
-  let end = select(row.keys, row.slot + 1u, geometry[7] == 1u);
-  return vec2<u32>(select(0u, row.slot + 1u - window, window > 0u && row.slot + 1u > window), end);
+// Keys that the query at `place` may see: [x, y), y at least x.
+fn visible(place: i32, keys: u32) -> vec2<u32> {
+  let least = min(max(0, place - i32(geometry[BEFORE])), i32(keys));
+  let to = min(max(least, place + i32(geometry[AFTER]) + 1), i32(keys));
+  return vec2<u32>(u32(least), u32(to));
+}
+
+fn qAt(s: Sequence, token: u32, head: u32, dim: u32) -> u32 {
+  let dense = geometry[Q_STRIDES + 2u] == 0u;
+  let strided = s.index * geometry[Q_STRIDES] + head * geometry[Q_STRIDES + 1u] + token * geometry[Q_STRIDES + 2u];
+  return select(strided, (token * geometry[HEADS] + head) * dim, dense);
+}
+
+fn oAt(s: Sequence, token: u32, head: u32, dim: u32) -> u32 {
+  let dense = geometry[O_STRIDES + 2u] == 0u;
+  let strided = s.index * geometry[O_STRIDES] + head * geometry[O_STRIDES + 1u] + token * geometry[O_STRIDES + 2u];
+  return select(strided, (token * geometry[HEADS] + head) * dim, dense);
+}
+
+fn slopeOf(head: u32) -> f32 {
+  return bitcast<f32>(geometry[SLOPES + head]);
+}
+
+fn sinkOf(head: u32) -> f32 {
+  return bitcast<f32>(geometry[SLOPES + geometry[HEADS] + head]);
 }

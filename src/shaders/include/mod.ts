@@ -8,10 +8,12 @@ import elem from "./elem.wgsl" with { type: "text" };
 import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
+import kvQuads from "./kv_quads.wgsl" with { type: "text" };
 import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
 import sampling from "./sampling.wgsl" with { type: "text" };
+import score from "./score.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
@@ -20,8 +22,10 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "floats.wgsl": floats,
   "grid.wgsl": grid,
   "kv.wgsl": kv,
+  "kv_quads.wgsl": kvQuads,
   "random.wgsl": random,
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,
   "sampling.wgsl": sampling,
+  "score.wgsl": score,
 };
