@@ -63,7 +63,7 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias }:
   }
   const o = empty(q.device, [T, H, Ev]);
   attend(q.device, {
-    flags: { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: bias !== undefined },
+    flags: { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: bias !== undefined, MAPPED: !!kv.paged },
     consts: { DH: Dh, DV: Ev, QUADS: Math.max(1, 2 ** Math.ceil(Math.log2(Ev / 4))) },
     bindings: { q, k, v, cuSeqlens, geometry, counts: countsOf(kv, cuSeqlens), o, bias },
     grid: [T * H],
@@ -93,7 +93,7 @@ export function attentionWeights(
   const { k, geometry } = kv;
   const p = empty(q.device, [H, T, keys]);
   weigh(q.device, {
-    flags: { ...dtypeFlags(k.dtype), BIAS: bias !== undefined },
+    flags: { ...dtypeFlags(k.dtype), BIAS: bias !== undefined, MAPPED: !!kv.paged },
     consts: { DH: Dh },
     bindings: { q, k, cuSeqlens, geometry, counts: countsOf(kv, cuSeqlens), p, bias },
     grid: [T * H],
@@ -115,7 +115,7 @@ export function storeKv(k: Tensor, v: Tensor, into: CachedKeyValues, cuSeqlens: 
     );
   }
   store(k.device, {
-    flags: dtypeFlags(into.k.dtype),
+    flags: { ...dtypeFlags(into.k.dtype), MAPPED: !!into.paged },
     consts: { DH: Dh, DV: Ev },
     bindings: { k, v, cuSeqlens, geometry: into.geometry, counts: into.past, keys: into.k, values: into.v },
     grid: [Math.ceil((T * Hkv * Math.max(Dh, Ev)) / (even ? 2 : 1) / 64)],

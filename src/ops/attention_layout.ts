@@ -22,6 +22,11 @@ export interface KeyValues {
   readonly past?: Tensor;
   /** [B + 1] uint32: where packed keys begin, if not where the queries do. */
   readonly cuSeqlensK?: Tensor;
+  /**
+   * Keys lie in pages of 64 tokens: `past` is [(2 + P) · B], the keys before this batch, how far each ring is turned, and
+   * the P pages of each sequence; `sequenceStride` is from one page to the next.
+   */
+  readonly paged?: boolean;
 }
 
 /** Keys and values of a cache, whose layout's `counts` is `"past"`. */
@@ -75,6 +80,8 @@ export interface KvLayout extends Strides {
   queries?: Strides;
   /** The same for the result. */
   results?: Strides;
+  /** In pages: `staying` keys at the front stay, and `length` keys behind them go round. Default: none goes round. */
+  ring?: { staying: number; length: number };
 }
 
 const HEADER = 32, FIRST_STRIDE = 2, ALL_KEYS = 2 ** 30, NO_SINK = -1e30;
@@ -96,6 +103,7 @@ export function kvLayout(device: Device, l: KvLayout): Tensor {
   words.set([before, after, ["starts", "past", "lengths"].indexOf(counts), l.causal === "topLeft" ? 1 : 0], 10);
   words.set([...l.bias?.strides ?? [0, 0, 0, 0], l.bias?.mask ? 1 : 0], 14);
   words.set([...strides(l.queries), ...strides(l.results)], 19);
+  words.set([l.ring?.staying ?? 0, l.ring?.length ?? ALL_KEYS], 25);
   floats.fill(NO_SINK, HEADER + l.heads);
   const perHead = [l.alibiSlopes, l.sinks].map((x) => x ?? []);
   for (const [i, x] of perHead.entries()) if (isList(x)) floats.set(x, HEADER + i * l.heads);

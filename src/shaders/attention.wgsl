@@ -10,7 +10,7 @@ const QUADS: u32 = 16; // @const
 const WG: u32 = 64;
 const GROUPS: u32 = WG / QUADS; // QUADS is a power of two from DV / 4 on
 // @one-of F32 F16 BF16
-// @optional BY_4 BIAS
+// @optional BY_4 BIAS MAPPED
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 
@@ -77,7 +77,7 @@ fn main(
     let key = first + thread;
     var score = HIDDEN;
     if (key < keys.y) {
-      let at = k0 + key * geometry[K_STRIDES + 2u];
+      let at = keyAt(s, k0, key);
       var products = vec4<f32>();
       for (var i = 0u; i < Q4; i++) {
         products += query[i] * keyQuad(at, i);
@@ -111,7 +111,7 @@ fn main(
     sum *= shrink;
     if (4u * quad < DV) {
       for (var j = share; j < min(WG, keys.y - first); j += GROUPS) {
-        sum += scores[j] * valueQuad(v0 + (first + j) * geometry[V_STRIDES + 2u], quad);
+        sum += scores[j] * valueQuad(valueAt(s, v0, first + j), quad);
       }
     }
   }

@@ -5,7 +5,7 @@
 const DH: u32 = 64; // @const
 const WG: u32 = 64;
 // @one-of F32 F16 BF16
-// @optional BIAS
+// @optional BIAS MAPPED
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
@@ -72,7 +72,7 @@ fn main(
   for (var j = thread; j < S; j += WG) {
     var score = HIDDEN;
     if (j >= keys.x && j < keys.y) {
-      score = capped(scale * dotAt(q0, k0 + j * geometry[K_STRIDES + 2u]));
+      score = capped(scale * dotAt(q0, keyAt(s, k0, j)));
       score -= slopeOf(head) * abs(f32(place - i32(j)));
       // @if BIAS
       score = biased(score, bias0 + j * geometry[BIAS_STRIDES + 3u]);

@@ -3,6 +3,7 @@
 // k, v     [T, Hkv, DH] and [T, Hkv, DV] f32      keys, values  as include/kv.wgsl says: f32, or 16 bits two in a u32
 // grid     a thread a pair of elements of k and v, DH and DV even where two share a u32
 // @one-of F32 F16 BF16
+// @optional MAPPED
 const DH: u32 = 64; // @const
 const DV: u32 = 64; // @const
 // @include "floats.wgsl"
@@ -54,8 +55,8 @@ fn main(
   let d = index % PAIRS * STEP;
   let s = sequenceOf(token);
   let slot = s.keys - s.tokens + token - s.start;
-  let toK = s.k + head * geometry[K_STRIDES + 1u] + slot * geometry[K_STRIDES + 2u] + d;
-  let toV = s.v + head * geometry[V_STRIDES + 1u] + slot * geometry[V_STRIDES + 2u] + d;
+  let toK = keyAt(s, s.k + head * geometry[K_STRIDES + 1u], slot) + d;
+  let toV = valueAt(s, s.v + head * geometry[V_STRIDES + 1u], slot) + d;
   // @if F32
   for (var i = 0u; i < STEP; i++) {
     if (d + i < DH) {

@@ -1,5 +1,6 @@
 // kv: where queries, keys, values and results lie, and which keys a query sees. The shader declares the bindings
 // cuSeqlens, counts and geometry; src/ops/attention_layout.ts writes the words of the last.
+// MAPPED: keys lie in pages of 64 tokens. counts is [B] keys before this batch, [B] how far the ring is turned, [B, P] pages.
 const HEADS: u32 = 0u;
 const KV_HEADS: u32 = 1u;
 const K_STRIDES: u32 = 2u; // elements from one sequence to the next, from one head, from one key
@@ -14,6 +15,8 @@ const BIAS_STRIDES: u32 = 14u; // from one sequence, head, query, key to the nex
 const BIAS_IS_MASK: u32 = 18u; // 1: bias is uint32, 0 where a key is hidden
 const Q_STRIDES: u32 = 19u; // beyond a token's own place: from one sequence to the next, one head, one token; 0 if dense
 const O_STRIDES: u32 = 22u;
+const STAYING: u32 = 25u; // with MAPPED: keys at the front that do not go round
+const RING: u32 = 26u; // with MAPPED: keys that go round behind them
 const SLOPES: u32 = 32u; // [H] f32 bits, then as many sinks
 
 struct Sequence {
@@ -42,7 +45,42 @@ fn sequenceAt(b: u32) -> Sequence {
     keys = count + tokens;
   }
   let place = select(i32(keys) - i32(tokens), 0, geometry[TOP_LEFT] == 1u);
+  // @if MAPPED
+  first = 0u; // pages say where
+  // @end
   return Sequence(b, start, tokens, keys, place, first * strides.x, first * strides.y);
+}
+
+// @if MAPPED
+// The page of a key, and its place there.
+fn pageOf(s: Sequence, key: u32) -> vec2<u32> {
+  let B = arrayLength(&cuSeqlens) - 1u;
+  let staying = geometry[STAYING];
+  let turned = key + counts[B + s.index];
+  let round = select(turned, turned - geometry[RING], turned >= staying + geometry[RING]);
+  let slot = select(round, key, key < staying);
+  let P = arrayLength(&counts) / B - 2u;
+  return vec2<u32>(counts[2u * B + s.index * P + slot / 64u], slot % 64u);
+}
+// @end
+
+// Elements where a key and a value begin; k0 and v0: where the sequence's first one of the head does.
+fn keyAt(s: Sequence, k0: u32, key: u32) -> u32 {
+  // @if MAPPED
+  let page = pageOf(s, key);
+  return k0 + page.x * geometry[K_STRIDES] + page.y * geometry[K_STRIDES + 2u];
+  // @else
+  return k0 + key * geometry[K_STRIDES + 2u];
+  // @end
+}
+
+fn valueAt(s: Sequence, v0: u32, key: u32) -> u32 {
+  // @if MAPPED
+  let page = pageOf(s, key);
+  return v0 + page.x * geometry[V_STRIDES] + page.y * geometry[V_STRIDES + 2u];
+  // @else
+  return v0 + key * geometry[V_STRIDES + 2u];
+  // @end
 }
 
 // The sequence that holds a token: the last that begins at or before it.
