@@ -63,6 +63,8 @@ export interface KvLayout extends Strides {
    * query at the last key, which a cache wants; `"topLeft"` puts query i at key i, as PyTorch's `is_causal` does.
    */
   causal: boolean | "bottomRight" | "topLeft";
+  /** Where queries stand among their keys, for what is not causal too. Default: as `causal` says. */
+  align?: "bottomRight" | "topLeft";
   /** A query sees only the last `window` keys, its own included (without `causal`: as many after its own); 0 for all. */
   window?: number;
   /** Scores become `softcap · tanh(score / softcap)`; 0 for not. */
@@ -100,7 +102,10 @@ export function kvLayout(device: Device, l: KvLayout): Tensor {
   const words = new Uint32Array(HEADER + 2 * l.heads), floats = new Float32Array(words.buffer);
   words.set([l.heads, l.kvHeads, ...strides(l), ...strides(l.values ?? l)]);
   floats.set([l.scale, l.softcap ?? 0], 8);
-  words.set([before, after, ["starts", "past", "lengths"].indexOf(counts), l.causal === "topLeft" ? 1 : 0], 10);
+  words.set(
+    [before, after, ["starts", "past", "lengths"].indexOf(counts), (l.align ?? l.causal) === "topLeft" ? 1 : 0],
+    10,
+  );
   words.set([...l.bias?.strides ?? [0, 0, 0, 0], l.bias?.mask ? 1 : 0], 14);
   words.set([...strides(l.queries), ...strides(l.results)], 19);
   words.set([l.ring?.staying ?? 0, l.ring?.length ?? ALL_KEYS], 25);
