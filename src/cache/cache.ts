@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CachedKeyValues } from "../ops/attention.ts";
+import type { KvTarget } from "../ops/qkv_rope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 
@@ -31,8 +31,8 @@ export interface HeadShape {
 
 /** Where a layer's keys and values of one batch go, for the kernel that makes them to write them there itself. */
 export interface KvPlace {
-  /** The cache's own buffers of plain float32 or float16, how they lie, and how many keys came before the batch. */
-  readonly into: CachedKeyValues;
+  /** The cache's own buffers, `[B, Hkv, capacity, Dh]`: the i-th token of a sequence goes to slot `past[b] + i`. */
+  readonly into: KvTarget;
   /** Attends as `attend` does, once the keys and values are written. */
   attend(q: Tensor): Tensor;
 }
@@ -51,8 +51,8 @@ export interface Cache extends Disposable {
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor;
   /**
    * Optional: where `attend` would store the keys and values of `layer`, so that they are written there as they are made
-   * and their dispatch is saved. Undefined, or no such method, where more has to be done to them than to copy or round
-   * them to float16 (quantized, rotated or wrapped caches): models then call `attend`. After a `place`, exactly one of
+   * and their dispatch is saved. Undefined, or no such method, where they lie in another order or more has to be done to
+   * them than to round them to float16 (paged, quantized or wrapped caches): models then call `attend`. After a `place`, exactly one of
    * its `attend` and the cache's is called.
    */
   place?(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined;

@@ -9,6 +9,7 @@ import { type Device, kernel } from "../gpu/mod.ts";
 import {
   attention,
   attentionWeights,
+  type CachedKeyValues,
   type KeyValues,
   kvLayout,
   setKvStrides,
@@ -103,13 +104,18 @@ export abstract class KvCache implements Cache {
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor {
     const [, heads = 0] = q.shape;
     const [, kvHeads = 0, headDim = 0] = k.shape;
-    const { into, attend } = this.place(layer, { heads, kvHeads, headDim }, batch, options);
-    storeKv(k, v, into, batch.cuSeqlens);
-    return attend(q);
+    const kv = this.#layer(layer, { heads, kvHeads, headDim }, batch, options);
+    storeKv(k, v, kv, batch.cuSeqlens);
+    return this.#attend(q, kv, batch, options);
   }
 
   /** Where keys and values of `layer` go. */
   place(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace {
+    const into = this.#layer(layer, shape, batch, options);
+    return { into, attend: (q) => this.#attend(q, into, batch, options) };
+  }
+
+  #layer(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): CachedKeyValues {
     const { device } = batch.tokens;
     const past = this.#pastOn(device);
     const { k, v, geometry } = this.#layers[layer] ??= this.#newLayer(device, shape, options);
@@ -120,8 +126,7 @@ export abstract class KvCache implements Cache {
         { hint: "Use a new cache for each model." },
       );
     }
-    const into = { k, v, geometry, past };
-    return { into, attend: (q) => this.#attend(q, into, batch, options) };
+    return { k, v, geometry, past };
   }
 
   #attend(q: Tensor, kv: KeyValues, batch: Batch, { weights }: AttentionOptions): Tensor {

@@ -9,3 +9,4 @@ export * from "./dynamic_cache.ts";
 export { type CacheDtype, KvCache } from "./kv_cache.ts";
 export * from "./no_cache.ts";
 export * from "./static_cache.ts";
+export type { KvTarget } from "../ops/qkv_rope.ts";

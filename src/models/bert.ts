@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { add, poolRows, qkvRope } from "../ops/mod.ts";
+import { add, poolRows } from "../ops/mod.ts";
 import type { Activation } from "../ops/matmul.ts";
 import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -20,6 +20,7 @@ import {
   type Pass,
 } from "./family.ts";
 import { type LayerNorm, loadLayerNorm } from "./layers.ts";
+import { selfAttention } from "./self_attention.ts";
 
 interface BertConfig extends FamilyConfig {
   intermediateSize: number;
@@ -164,9 +165,9 @@ export const bert: Family = defineFamily({
     for (const [i, l] of w.layers.entries()) {
       x = layer(pass, x, (x) => {
         const h = l.qkv.forward(x); // [T, 3·D]
-        const { q, k, v } = qkvRope(h, undefined, batch.positions, { heads, kvHeads, headDim }); // [T, H, Dh]
-        const o = cache.attend(i, q, k, v, batch, { ...c.attention[i]!, weights: attentions }); // [T, H, Dh]
-        const y = l.attnNorm(l.attnOut.forward(o.reshape([batch.total, -1]), { residual: x })); // [T, D]
+        const attention = { ...c.attention[i]!, weights: attentions };
+        const o = selfAttention(pass, i, h, { heads, kvHeads, headDim }, attention); // [T, D]
+        const y = l.attnNorm(l.attnOut.forward(o, { residual: x })); // [T, D]
         return l.norm(l.down.forward(l.up.forward(y, { activation: c.activation }), { residual: y })); // [T, D]
       });
     }

@@ -4,13 +4,14 @@
  * @module
  */
 import type { AttentionOptions } from "../cache/mod.ts";
-import { gatedActivation, qkvRope, rmsNorm } from "../ops/mod.ts";
+import { rmsNorm } from "../ops/mod.ts";
 import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import type { ConfigReader } from "./config.ts";
 import { attentionOptions, type FamilyConfig, type Head, layer, loadLayers, type Pass } from "./family.ts";
 import { type RopeConfig, ropeConfig } from "./rope.ts";
+import { selfAttention } from "./self_attention.ts";
 
 /** Config of such a decoder. */
 export interface DecoderConfig extends FamilyConfig {
@@ -115,28 +116,27 @@ export async function decoderWeights(
 
 /** Hidden states [T, D] after the last norm. */
 export function decoderForward(c: DecoderConfig, w: DecoderWeights, pass: Pass): Tensor {
-  const { batch, cache, table, attentions } = pass;
+  const { batch, cache, attentions } = pass;
+  const { heads, kvHeads, headDim, rmsNormEps: eps } = c;
   let x = w.embedTokens.forward(batch.tokens); // [T, D]
   for (const [i, l] of w.layers.entries()) {
     const attention: AttentionOptions = { ...c.attention[i]!, weights: attentions };
     x = layer(pass, x, (x) => {
-      const h = rmsNorm(x, l.inputLayernorm, c.rmsNormEps); // [T, D]
-      const { q, k, v } = qkvRope(l.qkv.forward(h), table, batch.positions, { // [T, H | Hkv | Hkv, Dh]
-        heads: c.heads,
-        kvHeads: c.kvHeads,
-        headDim: c.headDim,
-        qNorm: l.qNorm,
-        kNorm: l.kNorm,
-        eps: c.rmsNormEps,
-      });
-      const o = cache.attend(i, q, k, v, batch, attention).reshape([batch.total, -1]); // [T, H·Dh]
+      const qkv = l.qkv.forward(x, { norm: { weight: l.inputLayernorm, eps } }); // [T, (H + 2·Hkv)·Dh]
+      const o = selfAttention(
+        pass,
+        i,
+        qkv,
+        { heads, kvHeads, headDim, qNorm: l.qNorm, kNorm: l.kNorm, eps },
+        attention,
+      );
       const y = l.oProj.forward(o, { residual: x }); // [T, D]
-      const g = l.gateUp.forward(rmsNorm(y, l.postAttentionLayernorm, c.rmsNormEps)); // [T, 2·I]
-      return l.downProj.forward(gatedActivation(g, c.hiddenAct), { residual: y }); // [T, D]
+      const g = l.gateUp.forward(y, { norm: { weight: l.postAttentionLayernorm, eps }, gate: c.hiddenAct }); // [T, I]
+      return l.downProj.forward(g, { residual: y }); // [T, D]
     });
   }
   cache.advance(batch);
-  const y = rmsNorm(x, w.norm, c.rmsNormEps); // [T, D]
+  const y = rmsNorm(x, w.norm, eps); // [T, D]
   x.dispose();
   pass.hiddenStates?.push(y);
   return y;

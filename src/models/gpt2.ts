@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { add, qkvRope } from "../ops/mod.ts";
+import { add } from "../ops/mod.ts";
 import type { Activation } from "../ops/matmul.ts";
 import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -20,6 +20,7 @@ import {
   type Pass,
 } from "./family.ts";
 import { type LayerNorm, loadLayerNorm } from "./layers.ts";
+import { selfAttention } from "./self_attention.ts";
 
 interface Gpt2Config extends FamilyConfig {
   inner: number;
@@ -95,9 +96,9 @@ export const gpt2: Family = defineFamily({
     for (const [i, l] of w.layers.entries()) {
       x = layer(pass, x, (x) => {
         const h = l.attn.forward(l.ln1(x)); // [T, 3·D]
-        const { q, k, v } = qkvRope(h, undefined, batch.positions, { heads, kvHeads, headDim }); // [T, H, Dh]
-        const o = cache.attend(i, q, k, v, batch, { ...c.attention[i]!, weights: attentions }); // [T, H, Dh]
-        const y = l.attnProj.forward(o.reshape([batch.total, -1]), { residual: x }); // [T, D]
+        const attention = { ...c.attention[i]!, weights: attentions };
+        const o = selfAttention(pass, i, h, { heads, kvHeads, headDim }, attention); // [T, D]
+        const y = l.attnProj.forward(o, { residual: x }); // [T, D]
         const m = l.fc.forward(l.ln2(y), { activation: c.activation }); // [T, 4·D]
         return l.proj.forward(m, { residual: y }); // [T, D]
       });

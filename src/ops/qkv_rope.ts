@@ -1,5 +1,5 @@
 import { ShapeError } from "../errors.ts";
-import { type Kernel, kernel } from "../gpu/mod.ts";
+import { type Device, type Kernel, kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/qkv_rope.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
 import { rmsNormReference } from "./rms_norm.ts";
@@ -33,6 +33,16 @@ export interface QueryKeyValue<T = Tensor> {
   v: T;
 }
 
+/** Where {@linkcode qkvRopeStore} puts keys and values. */
+export interface KvTarget {
+  /** [B, kvHeads, capacity, headDim] float32 or float16. */
+  readonly k: Tensor;
+  /** The same. */
+  readonly v: Tensor;
+  /** [B] uint32: tokens that each sequence has there already. */
+  readonly past: Tensor;
+}
+
 /**
  * Splits a packed projection into queries, keys and values, and rotates queries and keys, in one kernel.
  *
@@ -58,42 +68,110 @@ export function qkvRope(
   positions: Tensor | undefined,
   options: QkvRopeOptions,
 ): QueryKeyValue {
-  const { heads, kvHeads, headDim, qNorm, kNorm, eps, interleaved = false } = options;
-  const [tokens = 0] = expectShape("qkvRope", "qkv", qkv, ["T", (heads + 2 * kvHeads) * headDim]);
-  expectDtype("qkvRope", "qkv", qkv, "float32");
-  if (!qNorm !== !kNorm || (table && !positions)) {
-    const [both, one] = table && !positions
-      ? ["table and positions", "table"]
-      : ["qNorm and kNorm", qNorm ? "qNorm" : "kNorm"];
-    throw new ShapeError(`Cannot run qkvRope as ${both} must come together: only ${one} came`);
-  }
-  const half = table && positions ? expectTable("qkvRope", table, positions, tokens, headDim) : 0;
-  for (const [name, norm] of Object.entries({ qNorm, kNorm })) {
-    if (!norm) continue;
-    expectShape("qkvRope", name, norm, [headDim]);
-    expectDtype("qkvRope", name, norm, "float32");
-  }
+  const { heads, kvHeads, headDim } = options;
+  const tokens = expectQkv("qkvRope", qkv, table, positions, options);
   // one buffer for all three, each where a binding may begin: the kernel then writes without branches
   const k0 = aligned(tokens * heads * headDim), v0 = k0 + aligned(tokens * kvHeads * headDim);
   using y = empty(qkv.device, [v0 + tokens * kvHeads * headDim]);
-  const rows = tokens * (heads + 2 * kvHeads), serial = !!qNorm && qkv.device.isCpu;
-  launch(qkv.device, {
-    flags: { NORM: !!qNorm, SERIAL: serial, ROPE: !!table, INTERLEAVED: !!table && interleaved },
-    overrides: {
-      HEADS: heads,
-      KV_HEADS: kvHeads,
-      HEAD_DIM: headDim,
-      HALF: half,
-      ...qNorm ? { EPS: eps ?? 1e-6 } : {},
-    },
-    bindings: { qkv, y, table, positions, q_norm: qNorm, k_norm: kNorm },
-    grid: [qNorm && !serial ? rows : Math.ceil(rows * (serial ? 1 : Math.ceil(headDim / 2)) / 64)],
-  });
+  run(qkv, table, positions, options, y);
   const part = (start: number, n: number) => {
     using flat = y.rows(start, start + tokens * n * headDim);
     return flat.reshape([tokens, n, headDim]);
   };
   return { q: part(0, heads), k: part(k0, kvHeads), v: part(v0, kvHeads) };
+}
+
+/** Whether {@linkcode qkvRopeStore} can do it: float16 pairs must not be torn, and the device must bind enough buffers. */
+export function canStoreKv(device: Device, { headDim, qNorm }: QkvRopeOptions, table?: Tensor): boolean {
+  const half = table?.shape.at(-1) ?? 0;
+  return headDim % 4 === 0 && half % 2 === 0 && device.limits.maxStorageBuffersPerShaderStage >= (qNorm ? 10 : 8);
+}
+
+/**
+ * As {@linkcode qkvRope}, but writes keys and values behind those that `into` holds, whose tensors are changed.
+ *
+ * @param cuSeqlens [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`
+ * @returns `q` [T, heads, headDim] float32
+ * @throws {ShapeError} if anything does not fit the heads
+ */
+export function qkvRopeStore(
+  qkv: Tensor,
+  table: Tensor | undefined,
+  positions: Tensor | undefined,
+  options: QkvRopeOptions,
+  into: KvTarget,
+  cuSeqlens: Tensor,
+): Tensor {
+  const { heads, kvHeads, headDim } = options;
+  const tokens = expectQkv("qkvRopeStore", qkv, table, positions, options);
+  const [sequences = 0] = expectShape("qkvRopeStore", "past", into.past, ["B"]);
+  expectShape("qkvRopeStore", "cuSeqlens", cuSeqlens, [sequences + 1]);
+  const shape = expectShape("qkvRopeStore", "k", into.k, [sequences, kvHeads, "capacity", headDim]);
+  expectShape("qkvRopeStore", "v", into.v, shape);
+  expectDtype("qkvRopeStore", "k", into.k, "float32", "float16");
+  expectDtype("qkvRopeStore", "v", into.v, into.k.dtype);
+  const q = empty(qkv.device, [tokens, heads, headDim]);
+  run(qkv, table, positions, options, q, { ...into, cuSeqlens });
+  return q;
+}
+
+/** Checks all but where it goes; gives the number of tokens. */
+function expectQkv(
+  op: string,
+  qkv: Tensor,
+  table: Tensor | undefined,
+  positions: Tensor | undefined,
+  { heads, kvHeads, headDim, qNorm, kNorm }: QkvRopeOptions,
+): number {
+  const [tokens = 0] = expectShape(op, "qkv", qkv, ["T", (heads + 2 * kvHeads) * headDim]);
+  expectDtype(op, "qkv", qkv, "float32");
+  if (!qNorm !== !kNorm || (table && !positions)) {
+    const [both, one] = table && !positions
+      ? ["table and positions", "table"]
+      : ["qNorm and kNorm", qNorm ? "qNorm" : "kNorm"];
+    throw new ShapeError(`Cannot run ${op} as ${both} must come together: only ${one} came`);
+  }
+  if (table && positions) expectTable(op, table, positions, tokens, headDim);
+  for (const [name, norm] of Object.entries({ qNorm, kNorm })) {
+    if (!norm) continue;
+    expectShape(op, name, norm, [headDim]);
+    expectDtype(op, name, norm, "float32");
+  }
+  return tokens;
+}
+
+function run(
+  qkv: Tensor,
+  table: Tensor | undefined,
+  positions: Tensor | undefined,
+  { heads, kvHeads, headDim, qNorm, kNorm, eps, interleaved = false }: QkvRopeOptions,
+  y: Tensor,
+  store?: KvTarget & { cuSeqlens: Tensor },
+): void {
+  const half = store?.k.dtype === "float16";
+  const rows = qkv.size / headDim, serial = !!qNorm && qkv.device.isCpu;
+  const threads = Math.ceil(headDim / (half ? 4 : 2)); // of a head: one a pair, or two pairs that make words of 16-bit floats
+  launch(qkv.device, {
+    flags: {
+      NORM: !!qNorm,
+      SERIAL: serial,
+      ROPE: !!table,
+      INTERLEAVED: !!table && interleaved,
+      [!store ? "PACKED" : half ? "STORE_F16" : "STORE_F32"]: true,
+    },
+    overrides: {
+      HEADS: heads,
+      KV_HEADS: kvHeads,
+      HEAD_DIM: headDim,
+      HALF: table?.shape.at(-1) ?? 0,
+      ...qNorm ? { EPS: eps ?? 1e-6 } : {},
+    },
+    bindings: {
+      ...{ qkv, y, table, positions, q_norm: qNorm, k_norm: kNorm },
+      ...{ cuSeqlens: store?.cuSeqlens, past: store?.past, keys: store?.k, values: store?.v },
+    },
+    grid: [qNorm && !serial ? rows : Math.ceil(rows * (serial ? 1 : threads) / 64)],
+  });
 }
 
 /** The next multiple of 64 elements of 4 bytes: the largest alignment that WebGPU lets a device ask for is 256 bytes. */

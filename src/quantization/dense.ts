@@ -4,9 +4,9 @@
  * @module
  */
 import { embeddingPacked } from "../ops/embedding_packed.ts";
-import { type Epilogue, matmulPacked, packedDims, type PackedMatrix } from "../ops/matmul.ts";
+import { matmulPacked, packedDims, type PackedMatrix } from "../ops/matmul.ts";
 import { keep, type Tensor, tensor } from "../tensor/mod.ts";
-import type { Embedding, Linear } from "./linear.ts";
+import { type Embedding, type Fusion, type Linear, unfused } from "./linear.ts";
 
 /** A linear layer of a packed dense matrix, which it owns. */
 export class DenseLinear implements Linear {
@@ -42,10 +42,12 @@ export class DenseLinear implements Linear {
     return this.#matrix.w.dtype;
   }
 
-  /** `act(x · W + bias) + residual`. */
-  forward(x: Tensor, epilogue: Omit<Epilogue, "bias"> = {}): Tensor {
+  /** `act(norm(x) · W + bias) + residual`, gated or not. */
+  forward(x: Tensor, fusion: Fusion = {}): Tensor {
     const { bias, inFeatures, outFeatures } = this;
-    return matmulPacked(x, this.#matrix, inFeatures, outFeatures, { bias, ...epilogue });
+    return unfused(x, fusion, (x, epilogue) => {
+      return matmulPacked(x, this.#matrix, inFeatures, outFeatures, { bias, ...epilogue });
+    });
   }
 
   /** Columns of the matrix, one a token. */

@@ -1,7 +1,8 @@
-import { assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../src/errors.ts";
 import type { Device } from "../../src/gpu/mod.ts";
-import { qkvRope, qkvRopeReference, type QueryKeyValue } from "../../src/ops/qkv_rope.ts";
+import { canStoreKv, qkvRope, qkvRopeReference, qkvRopeStore, type QueryKeyValue } from "../../src/ops/qkv_rope.ts";
+import { zeros } from "../../src/ops/zeros.ts";
 import { tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, randn, random, testDevice } from "../helpers.ts";
 
@@ -50,6 +51,55 @@ for (const [{ name, rope, norm, interleaved, on }, ...shapes] of cases) {
       }
     });
   }
+}
+
+const stores = [
+  // dtype, heads of, rotated pairs, normed, side by side
+  ["float32", 12, 3, false, false],
+  ["float32", 8, 4, true, true],
+  ["float16", 8, 0, false, false],
+  ["float16", 12, 4, false, false],
+  ["float16", 64, 32, true, false],
+  ["float16", 8, 2, false, true],
+] as const;
+for (const [dtype, headDim, half, norm, interleaved] of stores) {
+  const what = `${half} pairs${norm ? ", normed" : ""}${interleaved ? ", side by side" : ""}`;
+  Deno.test(`qkvRopeStore() writes ${dtype} keys and values behind those that are there: ${what}`, async () => {
+    const lengths = [2, 0, 3], past = [1, 4, 0], capacity = 5, heads = 3, kvHeads = 2;
+    const tokens = 5, filled = lengths.length * kvHeads * capacity * headDim;
+    const qkv = randn(tokens * (heads + 2 * kvHeads) * headDim), table = randn(8 * 2 * half, 2);
+    const positions = Uint32Array.from([1, 2, 0, 1, 2]);
+    const norms = norm ? { q: randn(headDim, 4), k: randn(headDim, 5) } : undefined;
+    const shape = { heads, kvHeads, headDim, half, interleaved, eps: 1e-6 };
+    const want = qkvRopeReference(qkv, half ? table : undefined, positions, shape, norms);
+    const into = tidy(device, () => {
+      const kv = { k: tensor(device, Array(filled).fill(7), [3, kvHeads, capacity, headDim], dtype) };
+      const target = { ...kv, v: zeros(device, kv.k.shape, dtype), past: tensor(device, past, [3], "uint32") };
+      const options = {
+        ...{ heads, kvHeads, headDim, interleaved },
+        ...norms && { qNorm: tensor(device, norms.q, [headDim]), kNorm: tensor(device, norms.k, [headDim]) },
+      };
+      const turn = half ? tensor(device, table, [8, 2, half]) : undefined;
+      assertEquals(canStoreKv(device, options, turn), half % 2 === 0);
+      const starts = tensor(device, [0, 2, 2, 5], [4], "uint32"), at = tensor(device, positions, [tokens], "uint32");
+      const q = qkvRopeStore(tensor(device, qkv, [tokens, 7 * headDim]), turn, at, options, target, starts);
+      return { ...target, q };
+    });
+    assertClose("q", await into.q.read(), want.q);
+    for (const [part, before] of [["k", 7], ["v", 0]] as const) {
+      const all = new Float32Array(filled).fill(before);
+      for (const [token, sequence, slot] of [[0, 0, 1], [1, 0, 2], [2, 2, 0], [3, 2, 1], [4, 2, 2]] as const) {
+        for (let head = 0; head < kvHeads; head++) {
+          const from = (token * kvHeads + head) * headDim;
+          const row = want[part].subarray(from, from + headDim);
+          all.set(row, ((sequence * kvHeads + head) * capacity + slot) * headDim);
+        }
+      }
+      const tolerance = dtype === "float32" ? {} : { rtol: 1e-3, atol: 1e-6 };
+      assertClose(part, Float32Array.from(await into[part].read()), all, tolerance);
+    }
+    for (const t of Object.values(into)) t.dispose();
+  });
 }
 
 Deno.test("qkvRope() refuses what does not fit, before anything runs", () => {
