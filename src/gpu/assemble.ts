@@ -6,6 +6,8 @@
  * - `const NAME: u32 = 4; // @const` takes its value from the variant, and the default if it names none;
  * - `// @const` may be followed by the values that the library uses: `// @const 1 4 8`;
  * - `// @one-of F32 F16` and `// @optional BIAS` declare the flags: exactly one of these, any of those (variants.ts);
+ * - `// @unroll` before `for (var i = 0u; i < N; i++) {` repeats the body N times, N a number or a `const`: drivers unroll
+ *   few loops by themselves, and an array that a loop indexes stays out of registers;
  * - `// @header` is where the lines that a backend wants (`enable subgroups;`) are put.
  *
  * @module
@@ -30,7 +32,7 @@ export interface Assembled {
   lines: { file: string; line: number }[];
 }
 
-const DECLARATIONS = ["one-of", "optional"];
+const DECLARATIONS = ["one-of", "optional", "unroll"];
 
 /** Assembles the `.wgsl` text `source` of `file` for one variant; `includes` maps file names to texts. */
 export function assemble(
@@ -79,7 +81,50 @@ export function assemble(
 
   emit(source, file);
   if (unused.size) throw shaderError(file, `it has no line "const NAME = …; // @const" for ${[...unused].join(", ")}`);
-  return { code: out.join("\n"), lines };
+  const unrolled = unroll(out.map((text, i) => ({ text, where: lines[i]! })));
+  return { code: unrolled.map(({ text }) => text).join("\n"), lines: unrolled.map(({ where }) => where) };
+}
+
+interface Line {
+  text: string;
+  where: Assembled["lines"][number];
+}
+
+/** Repeats the bodies of the loops that `// @unroll` stands before; a loop ends at the brace below its `for`. */
+function unroll(lines: readonly Line[], consts: ReadonlyMap<string, number> = numbers(lines)): Line[] {
+  const out: Line[] = [];
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i]!;
+    if (!/^\s*\/\/ @unroll$/.test(line.text)) {
+      out.push(line);
+      continue;
+    }
+    const [, indent, name, limit = ""] =
+      /^(\s*)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{$/.exec(lines[i + 1]?.text ?? "") ?? [];
+    const times = /^\d+u?$/.test(limit) ? parseInt(limit) : consts.get(limit);
+    const end = lines.findIndex(({ text }, j) => j > i && text === `${indent}}`);
+    if (times === undefined || end < 0) {
+      const { file, line: at } = line.where;
+      throw shaderError(
+        `${file}:${at}`,
+        '"// @unroll" must precede "for (var i = 0u; i < N; i++) {" with a constant N',
+      );
+    }
+    const body = lines.slice(i + 2, end);
+    for (let n = 0; n < times; n++) {
+      const value = new RegExp(`\\b${name}\\b`, "g");
+      const copy = body.map(({ text, where }) => ({ text: text.replace(value, `${n}u`), where }));
+      out.push({ text: `${indent}{`, where: line.where }, ...unroll(copy, consts), lines[end]!);
+    }
+    i = end;
+  }
+  return out;
+}
+
+/** The constants that are plain numbers. */
+function numbers(lines: readonly Line[]): Map<string, number> {
+  const found = lines.map(({ text }) => /^\s*const (\w+)(?:: \w+)? = (\d+)u?;/.exec(text)).filter((m) => m !== null);
+  return new Map(found.map(([, name, value]) => [name!, Number(value)]));
 }
 
 function pop(open: boolean[], where: { file: string; line: number }, word: string): boolean {

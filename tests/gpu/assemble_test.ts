@@ -29,6 +29,16 @@ const cases: [name: string, source: string, variant: Variant, want: string[]][] 
     "fn b() {}",
   ]],
   ["@include in a branch not taken", '// @if A\n// @include "nowhere.wgsl"\n// @end\nx', {}, ["x"]],
+  ["@unroll", "// @unroll\nfor (var i = 0u; i < 2u; i++) {\n  f(i, ii);\n}\nx", {}, [
+    ...["{", "  f(0u, ii);", "}"],
+    ...["{", "  f(1u, ii);", "}", "x"],
+  ]],
+  [
+    "@unroll to a constant, nested",
+    "const N: u32 = 9; // @const\n// @unroll\nfor (var i = 0u; i < N; i++) {\n  // @unroll\n  for (var j = 0u; j < 1u; j++) {\n    f(i, j);\n  }\n}",
+    { consts: { N: 1 } },
+    ["const N: u32 = 1;", "{", "  {", "    f(0u, 0u);", "  }", "}"],
+  ],
   ["declarations stay comments", "// @one-of A B\n// @optional C", {}, ["// @one-of A B", "// @optional C"]],
 ];
 
@@ -48,6 +58,12 @@ const faults: [name: string, source: string, variant: Variant, message: string][
     "const N: u32 = 1;",
     { consts: { N: 2 } },
     'k.wgsl as it has no line "const NAME = …; // @const" for N',
+  ],
+  [
+    "an @unroll of what is no such loop",
+    "// @unroll\nfor (var i = 0u; i < n; i++) {\n}",
+    {},
+    'k.wgsl:1 as "// @unroll" must precede "for (var i = 0u; i < N; i++) {" with a constant N',
   ],
   ["a misspelt directive", "x\n// @fi A", {}, 'k.wgsl:2 as there is no directive "@fi"'],
 ];
