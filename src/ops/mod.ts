@@ -18,6 +18,15 @@ export {
   kvLayout,
   type Strides,
 } from "./attention.ts";
+export { scaledDotProductAttention, type SdpaOptions } from "./scaled_dot_product_attention.ts";
+export {
+  sdpaKernel,
+  SDPBackend,
+  type SdpBackendName,
+  type SdpBackends,
+  sdpKernel,
+  type SdpKernelOptions,
+} from "./sdpa_kernel.ts";
 export { rotaryEmbedding, type RotaryOptions } from "./rotary_embedding.ts";
 export { qkvRope, type QkvRopeOptions, type QueryKeyValue } from "./qkv_rope.ts";
 export { argmax } from "./argmax.ts";
