@@ -68,4 +68,6 @@ export interface Cache extends Disposable {
   fork(): Cache;
   /** Forgets all tokens, keeps the memory. */
   reset(): void;
+  /** Disposes of `resource` when it is disposed of itself, as recordings against its buffers must be. */
+  keepWith?(resource: Disposable): void;
 }

@@ -40,6 +40,7 @@ export abstract class KvCache implements Cache {
   #past: Tensor | undefined;
   #capacity = 0;
   #generation = 0;
+  readonly #kept: Disposable[] = [];
   readonly #dtype: CacheDtype;
 
   /** An empty cache that stores keys and values as `dtype`. */
@@ -193,8 +194,14 @@ export abstract class KvCache implements Cache {
     if (this.#lengths.length) this.crop(this.#lengths.map(() => 0));
   }
 
+  /** Disposes of `resource` with the cache. */
+  keepWith(resource: Disposable): void {
+    this.#kept.push(resource);
+  }
+
   /** Returns the memory. */
   dispose(): void {
+    for (const resource of this.#kept.splice(0)) resource[Symbol.dispose]();
     this.#replace([]);
     this.#past?.dispose();
     this.#past = undefined;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Batch, type Cache, packBatch } from "../cache/mod.ts";
+import { type Cache, packBatch } from "../cache/mod.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import type { Recording } from "../gpu/stream.ts";
@@ -12,6 +12,7 @@ import type { Model } from "../models/mod.ts";
 import { type DecodeBuffers, emitTokens } from "../ops/decode_state.ts";
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import { Chooser } from "./chooser.ts";
+import { DecodeStep } from "./decode_step.ts";
 import type { ResolvedOptions } from "./options.ts";
 
 /** Steps whose tokens the ring holds. */
@@ -26,10 +27,10 @@ export class Decoder implements Disposable {
   readonly #options: ResolvedOptions;
   readonly #chooser: Chooser;
   readonly #state: DecodeBuffers;
-  readonly #fixed: Pick<Batch, "cuSeqlens" | "tokenTypes">;
+  readonly #step: DecodeStep;
+  readonly #owned: DisposableStack;
   readonly #ones: readonly number[];
-  #recording: Recording | undefined;
-  #generation = -1;
+  #choice: { recording: Recording; logits: Tensor } | undefined;
 
   /** @param rows ids of the prompts, without padding; `cache` may hold a prefix of them */
   constructor(model: Model, rows: readonly (readonly number[])[], cache: Cache, options: ResolvedOptions) {
@@ -39,18 +40,21 @@ export class Decoder implements Disposable {
     this.#cache = cache;
     this.#options = options;
     this.#ones = rows.map(() => 1);
-    const put = (data: readonly number[]) => keep(device, tensor(device, data, [data.length], "uint32"));
+    using made = new DisposableStack();
+    const put = (data: readonly number[]) => made.use(keep(device, tensor(device, data, [data.length], "uint32")));
     const { eosTokenIds, padToken } = options;
+    const { tokens, positions } = this.#step = made.use(DecodeStep.of(model, cache, B));
+    positions.write(rows.map((row) => row.length - 1));
     this.#state = {
-      tokens: put(rows.map(() => 0)),
-      positions: put(rows.map((row) => row.length - 1)),
+      tokens,
+      positions,
       done: put(rows.map(() => 0)),
-      ring: keep(device, empty(device, [RING, B], "uint32")),
+      ring: made.use(keep(device, empty(device, [RING, B], "uint32"))),
       step: put([0]),
       settings: put([padToken, RING, ...eosTokenIds]),
     };
-    this.#fixed = { cuSeqlens: put([0, ...rows.map((_, b) => b + 1)]), tokenTypes: put(rows.map(() => 0)) };
-    this.#chooser = new Chooser(device, options, model.sizes.vocabSize, rows, this.#state.step);
+    this.#chooser = made.use(new Chooser(device, options, model.sizes.vocabSize, rows, this.#state.step));
+    this.#owned = made.move(); // nothing failed: they are the decoder's
   }
 
   get #device(): Device {
@@ -92,7 +96,7 @@ export class Decoder implements Disposable {
 
   /** Logits [B, V] after the tokens of the step before. */
   logits(maxPosition: number): Tensor {
-    return this.#model.nextLogits(this.#batch(maxPosition), this.#cache);
+    return this.#step.run(maxPosition);
   }
 
   /** Makes room for `steps` more tokens of each row. */
@@ -114,7 +118,7 @@ export class Decoder implements Disposable {
   choose(scores: Tensor): void {
     tidy(this.#device, () => {
       emitTokens(this.#chooser.choose(scores), scores, this.#state);
-      this.#chooser.count(this.#state.tokens, this.#fixed.cuSeqlens);
+      this.#chooser.count(this.#state.tokens, this.#step.cuSeqlens);
     });
   }
 
@@ -124,15 +128,16 @@ export class Decoder implements Disposable {
   }
 
   /**
-   * Submits one step, replayed from a recording where one serves all lengths up to `until`.
+   * Submits steps, replayed from recordings where these serve all lengths up to `until`.
    *
-   * @param length of the longest row before the step
+   * @param length of the longest row before the first of them
    */
-  step(length: number, until: number): void {
-    this.reserve(1);
-    if (!this.#model.prepareReplay(length + 1, until)) this.#run(length + 1);
-    else this.#device.stream.replay(this.#recorded(until));
-    this.advanced();
+  step(length: number, until: number, steps = 1): void {
+    this.reserve(steps);
+    const recorded = this.#step.recorded(length + 1, until);
+    if (recorded) this.#device.stream.replay([recorded.recording, this.#chooses(recorded.logits)], steps);
+    else for (let i = 1; i <= steps; i++) this.#run(length + i);
+    for (let i = 0; i < steps; i++) this.advanced();
   }
 
   /** Resolves when nothing of this run is pending. */
@@ -142,34 +147,20 @@ export class Decoder implements Disposable {
 
   /** Returns the memory; the cache stays. */
   [Symbol.dispose](): void {
-    this.#recording?.dispose();
-    this.#chooser[Symbol.dispose]();
-    for (const t of [...Object.values(this.#state), ...Object.values(this.#fixed)]) t.dispose();
+    this.#choice?.recording.dispose();
+    this.#owned.dispose();
   }
 
   #run(maxPosition: number): void {
     tidy(this.#device, () => this.choose(this.process(this.logits(maxPosition))));
   }
 
-  #recorded(until: number): Recording {
-    if (this.#recording && this.#generation === this.#cache.generation) return this.#recording;
-    this.#recording?.dispose();
-    this.#recording = this.#device.stream.capture(() => this.#run(until));
-    this.#generation = this.#cache.generation;
-    return this.#recording;
-  }
-
-  #batch(maxPosition: number): Batch {
-    const { tokens, positions } = this.#state, size = this.ids.length;
-    return {
-      ...this.#fixed,
-      tokens,
-      positions,
-      size,
-      total: size,
-      lengths: this.#ones,
-      maxPosition,
-      [Symbol.dispose]() {},
-    };
+  /** The choice from `logits`, recorded. */
+  #chooses(logits: Tensor): Recording {
+    if (this.#choice?.logits === logits) return this.#choice.recording;
+    this.#choice?.recording.dispose();
+    const recording = this.#device.stream.capture(() => tidy(this.#device, () => this.choose(this.process(logits))));
+    this.#choice = { recording, logits };
+    return recording;
   }
 }

@@ -48,7 +48,7 @@ async function* ahead(decoder: Decoder, o: ResolvedOptions): AsyncGenerator<Step
       while (inFlight.length < decoder.depth && issued < o.newTokens) {
         throwIfAborted(o.signal, "generating");
         const steps = Math.min(chunk, o.newTokens - issued);
-        for (let i = 0; i < steps; i++) decoder.step(start + issued + i, until);
+        decoder.step(start + issued, until, steps);
         read(steps);
       }
       const { tokens, first, steps } = inFlight.shift()!;

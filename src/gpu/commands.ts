@@ -41,16 +41,20 @@ export interface Copy {
 /** What a stream records. */
 export type Command = Dispatch | Copy;
 
-/** Encodes `commands`, kernels that follow each other in one pass. */
-export function encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
+/** Encodes `lists` one after the other, all of them `times` times; kernels that follow each other share a pass. */
+export function encode(encoder: GPUCommandEncoder, lists: readonly (readonly Command[])[], times: number): void {
   let pass: GPUComputePassEncoder | undefined;
-  for (const command of commands) {
-    if (command.kind === "dispatch") {
-      encodeDispatch(pass ??= encoder.beginComputePass(), command);
-    } else {
-      pass?.end();
-      pass = undefined;
-      encodeCopy(encoder, command);
+  for (let i = 0; i < times; i++) {
+    for (const commands of lists) {
+      for (const command of commands) {
+        if (command.kind === "dispatch") {
+          encodeDispatch(pass ??= encoder.beginComputePass(), command);
+        } else {
+          pass?.end();
+          pass = undefined;
+          encodeCopy(encoder, command);
+        }
+      }
     }
   }
   pass?.end();

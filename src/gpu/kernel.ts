@@ -111,7 +111,8 @@ export class KernelCache {
   #compile(name: string, key: string, source: string, variant: Omit<Launch, "grid" | "bindings">): Compiled {
     const { gpu, guard, features } = this.#device;
     checkVariant(name, source, variant);
-    this.onCompile?.(key, ++this.counters.pipelines);
+    this.counters.pipelines++;
+    this.onCompile?.(key, this.counters.pipelines);
     const header = features.subgroups === "enable" && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
     const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, header });
     const slots = bindingSlots(assembled.code);
