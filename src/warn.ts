@@ -4,10 +4,12 @@
  * @module
  */
 
-/** Told of each warning: its category ("UserWarning", "FutureWarning", …) and its text. */
+/** Told of each warning: its category ("UserWarning", "FutureWarning", "log" for mere notes, …) and its text. */
 export type WarningHook = (category: string, message: string) => void;
 
-const toStderr: WarningHook = (category, message) => console.warn(`${category}: ${message}`);
+const toStderr: WarningHook = (category, message) => {
+  if (category !== "log") console.warn(`${category}: ${message}`);
+};
 
 let hook = toStderr;
 const given = new Set<string>();
@@ -15,7 +17,7 @@ const given = new Set<string>();
 /**
  * Sends warnings to `to` from now on; warnings that come once may come once more.
  *
- * @param to who is told; without it warnings go to standard error, as at the start
+ * @param to who is told; without it warnings go to standard error, as at the start, and notes nowhere
  * @returns who was told before
  *
  * @example

@@ -38,13 +38,13 @@ export class Chooser implements Disposable {
       const penalty = own(tensor(device, [o.repetitionPenalty], [1]));
       this.#processors.push((scores) => repetitionPenalty(scores, counts, penalty));
     }
-    if (o.minNewTokens > 0 && o.eosTokenIds.length) {
+    if (o.minNewTokens !== null && o.minNewTokens > 0 && o.eosTokenIds.length) {
       const ids = put(o.eosTokenIds), limits = put([vocabSize, o.minNewTokens]);
       this.#processors.push((scores) => suppressTokens(scores, ids, limits, step));
     }
     if (o.doSample) {
-      const { temperature, topK, topP, minP, seed } = o;
-      const params = samplingParams(device, { temperature, topK, topP, minP, seed });
+      const { temperature, topK, topP, seed } = o;
+      const params = samplingParams(device, { temperature, topK, topP, minP: o.minP ?? 0, seed });
       this.#owned.push(params);
       this.#choose = (scores) => sampleLogits(scores, params, step);
     } else this.#choose = argmax;

@@ -8,7 +8,8 @@ import { ShapeError, ValueError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import { Decoder } from "./decoder.ts";
 import { decode, type Step } from "./loop.ts";
-import { type GenerationOptions, type ResolvedOptions, resolveOptions, type StoppingCriterion } from "./options.ts";
+import type { GenerationOptions, ResolvedOptions, StoppingCriterion } from "./options.ts";
+import { resolveOptions } from "./resolve.ts";
 import { criteriaOf } from "./stopping.ts";
 
 /** What {@linkcode generate} gives. */
