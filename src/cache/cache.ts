@@ -64,6 +64,8 @@ export interface Cache extends Disposable {
   crop(lengths: readonly number[]): void;
   /** Makes sequence b what sequence `rows[b]` was. */
   reorder(rows: readonly number[]): void;
+  /** The same, but there may be fewer sequences than before, or more. */
+  batchSelectIndices(rows: readonly number[]): void;
   /** An independent copy. */
   fork(): Cache;
   /** Forgets all tokens, keeps the memory. */

@@ -37,6 +37,8 @@ export class NoCache implements Cache {
   crop(): void {}
   /** Has nothing to reorder. */
   reorder(): void {}
+  /** Has nothing to select. */
+  batchSelectIndices(): void {}
 
   /** Another of the same. */
   fork(): Cache {

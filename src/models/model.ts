@@ -189,6 +189,11 @@ export class Model implements Disposable {
       }));
   }
 
+  /** The output layer over rows of hidden states: [N, D] to [N, V]. */
+  applyHead(hidden: Tensor, batch: Batch): Tensor {
+    return this.#head()(hidden, batch);
+  }
+
   /**
    * Whether one recorded step serves every length from `from` to `to`; if so, makes what the step must find ready.
    */
