@@ -1,4 +1,6 @@
+import { ValueError } from "../errors.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
+import type { LegacyCache } from "./legacy.ts";
 
 /** What a {@linkcode DynamicCache} takes. */
 export interface DynamicCacheOptions {
@@ -23,6 +25,37 @@ export class DynamicCache extends KvCache {
   /** An empty cache. */
   constructor({ dtype = "float32" }: DynamicCacheOptions = {}) {
     super(dtype);
+  }
+
+  /**
+   * A cache of what {@linkcode KvCache.toLegacyCache} gave; empty without. The tensors are copied.
+   *
+   * @param past keys and values of each layer, [B, Hkv, S, Dh], float32 or float16
+   * @param lengths tokens of each sequence, where some are shorter than S. Default: S for all
+   */
+  static fromLegacyCache(past?: LegacyCache | null, lengths?: readonly number[]): DynamicCache {
+    const first = past?.[0]?.[0];
+    if (!past || !first) return new DynamicCache();
+    const cache = new DynamicCache({ dtype: first.dtype === "float16" ? "float16" : "float32" });
+    cache.adopt(past, lengths ?? Array<number>(first.shape[0]!).fill(first.shape[2]!));
+    return cache;
+  }
+
+  /**
+   * The sequences of several caches in one: what {@linkcode KvCache.batchSplit} took apart. The parts stay.
+   *
+   * @throws {ValueError} without parts, or if they have not the same layers
+   */
+  static fromBatchSplits(splits: readonly DynamicCache[]): DynamicCache {
+    const [first] = splits;
+    if (!first || splits.some(({ layers }) => layers !== first.layers)) {
+      throw new ValueError(
+        `Cannot join caches as there must be some, of the same layers: theirs are ${splits.map((c) => c.layers)}`,
+      );
+    }
+    const cache = new DynamicCache({ dtype: first.dtype });
+    cache.join(splits);
+    return cache;
   }
 
   /** How much room the buffers get. */

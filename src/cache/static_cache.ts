@@ -38,6 +38,11 @@ export class StaticCache extends KvCache {
     this.maxCacheLen = maxCacheLen;
   }
 
+  /** Most tokens that a sequence can have. */
+  override getMaxCacheShape(): number {
+    return this.maxCacheLen;
+  }
+
   /** How much room the buffers get. */
   protected override room(): number {
     return this.maxCacheLen;

@@ -1,0 +1,99 @@
+/**
+ * How one layer's keys and values lie: what the kinds of caches differ in.
+ *
+ * @module
+ */
+import { attention, attentionWeights, type KeyValues } from "../ops/attention.ts";
+import type { Device } from "../gpu/mod.ts";
+import type { Tensor } from "../tensor/mod.ts";
+import type { Batch } from "./batch.ts";
+import type { AttentionOptions } from "./cache.ts";
+
+/** Dtypes that keys and values can be kept in. */
+export type CacheDtype = "float32" | "float16";
+
+/** What a store is made for. */
+export interface StoreSpec {
+  /** Where it lies. */
+  readonly device: Device;
+  /** B: sequences. */
+  readonly size: number;
+  /** Tokens that a sequence can have. */
+  readonly capacity: number;
+  /** Key and value heads. */
+  readonly kvHeads: number;
+  /** Length of a head. */
+  readonly headDim: number;
+  /** What it keeps. */
+  readonly dtype: CacheDtype;
+}
+
+/** One forward pass, as the stores of a cache see it. */
+export interface CachePass {
+  /** The batch; its `cuSeqlens` and `lengths` are read. */
+  readonly batch: Pick<Batch, "cuSeqlens" | "lengths" | "size">;
+  /** [B] uint32: tokens that each sequence has in the cache, on the GPU. */
+  readonly past: Tensor;
+  /** The same on the host, as far as it is known there. */
+  readonly lengths: readonly number[];
+}
+
+/** Keys and values [T, Hkv, Dh] of sequences end to end. */
+export interface PackedKv {
+  /** Keys. */
+  k: Tensor;
+  /** Values. */
+  v: Tensor;
+}
+
+/** Keys and values of one layer. */
+export interface LayerStore extends Disposable {
+  /** What it was made for. */
+  readonly spec: StoreSpec;
+  /** Bytes on the GPU. */
+  readonly byteLength: number;
+  /** Stores k and v [T, Hkv, Dh] float32, and attends with q [T, H, Dh]. */
+  attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
+  /** Stores k and v [T, Hkv, Dh] float32 behind the tokens that are there. */
+  append(k: Tensor, v: Tensor, pass: CachePass): void;
+  /** Its own buffers for the kernel that makes keys and values, where they lie as [B, Hkv, capacity, Dh]. */
+  place?(pass: CachePass): { k: Tensor; v: Tensor; past: Tensor };
+  /** Attends over what `place` was given. */
+  attendPlaced?(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
+  /** What is there of sequences of these lengths, in the store's dtype. */
+  contents(lengths: readonly number[]): PackedKv;
+  /** A store of `capacity` whose sequences are `rows` of this one. */
+  copy(rows: readonly number[], lengths: readonly number[], capacity: number): LayerStore;
+  /** Forgets all but the first `lengths[b]` of the `from[b]` tokens of each sequence; throws before it changes anything. */
+  crop?(lengths: readonly number[], from: readonly number[]): void;
+}
+
+/** Attends, and gives the probabilities where they are asked for. `keys` of the longest sequence, this batch's included. */
+export function attendOver(
+  q: Tensor,
+  kv: KeyValues,
+  { batch, lengths }: Pick<CachePass, "batch" | "lengths">,
+  { weights }: AttentionOptions,
+): Tensor {
+  if (weights) {
+    const longest = Math.max(...batch.lengths.map((n, b) => n + (lengths[b] ?? 0)));
+    weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest));
+  }
+  return attention(q, kv, batch.cuSeqlens);
+}
+
+/** Rows of `[B, Hkv, slots, Dh]`, in the order of packed tokens: `slot(b, i)` is where token i of sequence b lies. */
+export function packedRows(
+  { kvHeads, capacity }: Pick<StoreSpec, "kvHeads" | "capacity">,
+  lengths: readonly number[],
+  slot: (sequence: number, token: number) => number = (_, i) => i,
+): Uint32Array {
+  const rows = new Uint32Array(kvHeads * lengths.reduce((sum, n) => sum + n, 0));
+  let at = 0;
+  for (const [b, n] of lengths.entries()) {
+    for (let i = 0; i < n; i++) {
+      for (let h = 0; h < kvHeads; h++) rows[at++] = (b * kvHeads + h) * capacity + slot(b, i);
+    }
+  }
+  return rows;
+}
