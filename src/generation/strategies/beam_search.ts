@@ -1,0 +1,96 @@
+/**
+ * Beam search, and beam sampling: the loop over the model. What becomes of the candidates is up to
+ * {@linkcode BeamScorer}.
+ *
+ * @module
+ */
+import { throwIfAborted } from "../../errors.ts";
+import type { Hypothesis } from "./beam_hypotheses.ts";
+import { type BeamOptions, BeamScorer, type Candidate } from "./beam_scorer.ts";
+import { drawDistinct, logSoftmax, type Random, topK } from "./math.ts";
+import { pickRows, record, requestOf, type SearchContext, type SearchOptions, type StepRecord } from "./search.ts";
+
+/** Settings of beam searches. */
+export type BeamSearchOptions = SearchOptions & BeamOptions;
+
+/** What a beam search gives. */
+export interface BeamResult {
+  /** The best sequences of each row, best first. */
+  rows: Hypothesis[][];
+  /** What each step was made of; [B · numBeams] rows. */
+  steps: StepRecord[];
+}
+
+/** What a way of choosing gives: one candidate of each beam, and the scores [V] of each beam to show. */
+export interface Choice {
+  /** What each beam becomes. */
+  chosen: Candidate[];
+  /** Log probabilities after the processors. */
+  scores: Float32Array[];
+}
+
+/** Chooses the next beams, given the log probabilities [V] of each beam. */
+export type ChooseBeams = (scorer: BeamScorer, logProbs: Float32Array[]) => Promise<Choice>;
+
+/**
+ * Keeps the `numBeams` likeliest sequences of each row; with `doSample`, draws them.
+ *
+ * Source: Transformers' beam search and beam sampling (semantics: G-46 … G-52).
+ */
+export function beamSearch(ctx: SearchContext<BeamSearchOptions>): Promise<BeamResult> {
+  const { o, process, random } = ctx;
+  return searchBeams(ctx, new BeamScorer(ctx.prompts, o), async (scorer, logProbs) => {
+    const scores = await process(scorer.beams.map(({ ids }) => ids), logProbs);
+    const totals = scores.map((row, beam) => addTo(row, scorer.beams[beam]!.score));
+    const chosen = ctx.prompts.flatMap((_, row) =>
+      scorer.sort(
+        row,
+        0,
+        rank(totals, scorer.start(row), o.numBeams, scorer.candidates, o.doSample ? random : undefined),
+      )
+    );
+    return { chosen, scores };
+  });
+}
+
+/** The loop of every beam search. */
+export async function searchBeams(
+  { model, prompts, o, stops }: SearchContext<BeamSearchOptions>,
+  scorer: BeamScorer,
+  choose: ChooseBeams,
+): Promise<BeamResult> {
+  const steps: StepRecord[] = [];
+  const rowOf = prompts.flatMap((_, row) => Array<number>(o.numBeams).fill(row));
+  for (let step = 0; step < o.newTokens; step++) {
+    throwIfAborted(o.signal, "generating");
+    const ids = step === 0 ? prompts : scorer.beams.map((beam) => beam.ids);
+    const given = await model.forward(ids, requestOf(o));
+    const output = step === 0 ? pickRows(given, rowOf) : given;
+    const { chosen, scores } = await choose(scorer, output.logits.map(logSoftmax));
+    steps.push(record(o, output, scores));
+    const from = scorer.advance(chosen);
+    const ended = (row: number, beam: number) => scorer.done(row) || stops(row, scorer.beams[beam]!.ids);
+    if (step + 1 === o.newTokens || rowOf.every(ended)) break;
+    await model.select(step === 0 ? from.map((beam) => rowOf[beam]!) : from);
+  }
+  return { rows: prompts.map((_, row) => scorer.finish(row)), steps };
+}
+
+/** `scores + sum`, rounded to float32. */
+export function addTo(scores: Float32Array, sum: number): Float32Array {
+  return scores.map((score) => score + sum);
+}
+
+/** The best `k` of the scores of `count` beams from `start` on, best first; with `random`, drawn. */
+export function rank(
+  scores: readonly Float32Array[],
+  start: number,
+  count: number,
+  k: number,
+  random?: Random,
+): Candidate[] {
+  const V = scores[start]!.length, flat = new Float32Array(count * V);
+  for (let i = 0; i < count; i++) flat.set(scores[start + i]!, i * V);
+  const best = random ? drawDistinct(flat, k, random).sort((a, b) => flat[b]! - flat[a]!) : topK(flat, k);
+  return best.map((at) => ({ token: at % V, score: flat[at]!, beam: start + Math.floor(at / V) }));
+}
