@@ -137,6 +137,9 @@ export class NotSupportedError extends TensaurError {
   override readonly code = "NOT_SUPPORTED";
 }
 
+/** {@linkcode NotSupportedError} by the name that the Hugging Face documents give it (Python's NotImplementedError). */
+export class NotImplementedError extends NotSupportedError {}
+
 /** Throws {@linkcode AbortError} if `signal` has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
   if (signal?.aborted) {
