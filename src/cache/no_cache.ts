@@ -1,10 +1,20 @@
 import { attention, attentionWeights, kvLayout } from "../ops/attention.ts";
+import { cast } from "../ops/cast.ts";
+import { enabledBackends } from "../ops/sdpa_kernel.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions, Cache } from "./cache.ts";
+import type { CacheDtype } from "./kv_cache.ts";
 
 /** Attends over the batch itself and keeps nothing: for encoders, and for decoders run once. */
 export class NoCache implements Cache {
+  readonly #dtype: CacheDtype;
+
+  /** @param options `dtype`: what keys and values may be rounded to where only the flash kernel may run */
+  constructor({ dtype = "float32" }: { dtype?: CacheDtype } = {}) {
+    this.#dtype = dtype;
+  }
+
   /** Nothing is kept. */
   readonly byteLength = 0;
   /** Nothing ever moves. */
@@ -24,7 +34,9 @@ export class NoCache implements Cache {
     const [, kvHeads = 0, dim = 0] = k.shape;
     const strides = { sequenceStride: 0, headStride: dim, keyStride: kvHeads * dim };
     const geometry = kvLayout(q.device, { heads, kvHeads, ...strides, ...options });
-    const kv = { k, v, geometry };
+    const onlyFlash = enabledBackends().every((name) => name === "flash");
+    const stored = (x: Tensor) => onlyFlash && this.#dtype !== x.dtype ? cast(x, this.#dtype) : x;
+    const kv = { k: stored(k), v: stored(v), geometry };
     options.weights?.push(attentionWeights(q, kv, batch.cuSeqlens, Math.max(...batch.lengths)));
     return attention(q, kv, batch.cuSeqlens);
   }
@@ -42,7 +54,7 @@ export class NoCache implements Cache {
 
   /** Another of the same. */
   fork(): Cache {
-    return new NoCache();
+    return new NoCache({ dtype: this.#dtype });
   }
 
   /** Has nothing to forget. */

@@ -50,6 +50,8 @@ export interface Pass {
   hiddenStates?: Tensor[];
   /** If given, each layer's attention probabilities [H, T, S] are pushed here. */
   attentions?: Tensor[];
+  /** If given, what the result of each layer's attention [T, H·Dh] is multiplied by: [H·Dh] a layer. */
+  headMask?: readonly Tensor[];
 }
 
 /** What stands on a model's last hidden state. */

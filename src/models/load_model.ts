@@ -12,6 +12,7 @@ import { resolveModel } from "../weights/hub.ts";
 import { WeightLoader } from "../weights/loader.ts";
 import type { SafetensorsDtype } from "../weights/safetensors.ts";
 import { type PlannedWeight, type WeightDtype, WeightPlan } from "../weights/source.ts";
+import { type AttentionRequest, resolveAttention, warnAboutFlash } from "./attention_implementation.ts";
 import type { ConfigJson } from "./config.ts";
 import type { Family, FamilyConfig, Head, Task } from "./family.ts";
 import { Model } from "./model.ts";
@@ -32,7 +33,7 @@ export interface PlanOptions {
 }
 
 /** What {@linkcode loadModel} takes. */
-export interface LoadOptions extends PlanOptions {
+export interface LoadOptions extends PlanOptions, AttentionRequest {
   /** Where to load it. Default: a device of its own, closed with the model. */
   device?: Device;
 }
@@ -93,6 +94,8 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
   const opened = await open(pathOrHubId, options);
   using checkpoint = opened.checkpoint;
   const { plan, family, head, readBytes } = opened;
+  const attnImplementation = resolveAttention(plan.json, options);
+  if (attnImplementation === "flash_attention_2") warnAboutFlash(plan.json, plan.dtype, options.dtype !== undefined);
   const device = options.device ?? await openDevice();
   const { onProgress, signal } = options;
   try {
@@ -113,6 +116,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
       perToken: head?.perToken ?? false,
       head: apply,
       dtype: plan.dtype,
+      attnImplementation,
       owned: loader.take(),
       ownsDevice: options.device === undefined,
       path: plan.path,

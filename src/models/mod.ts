@@ -3,8 +3,15 @@
  *
  * @module
  */
+export {
+  type AttentionRequest,
+  type AttnImplementation,
+  supportsFlashAttn2,
+  supportsSdpa,
+} from "./attention_implementation.ts";
 export type { ConfigJson } from "./config.ts";
 export type { ApplyHead, Family, FamilyConfig, Head, Pass, Task } from "./family.ts";
+export type { HeadMask } from "./head_mask.ts";
 export * from "./load_model.ts";
 export * from "./model.ts";
 export { MODEL_TYPES } from "./registry.ts";

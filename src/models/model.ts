@@ -9,36 +9,15 @@ import type { Device } from "../gpu/mod.ts";
 import { poolRows, scatterRows } from "../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
+import { attending, type AttnImplementation, checkSupported, warnOfFallback } from "./attention_implementation.ts";
 import type { ConfigJson } from "./config.ts";
 import type { ApplyHead, Family, FamilyConfig, Pass, Task } from "./family.ts";
+import { headMaskRows, headMaskTensors } from "./head_mask.ts";
+import type { ForwardOptions, ModelOutput } from "./model_output.ts";
 import { padAttentions } from "./pad_attentions.ts";
 import { RopeTable } from "./rope.ts";
 
-/** What {@linkcode Model.forward} gives beside the logits. */
-export interface ForwardOptions {
-  /** Keys and values of earlier calls; the inputs follow them, and are added. */
-  cache?: Cache;
-  /** Give the embeddings, each layer's output and the final state. */
-  outputHiddenStates?: boolean;
-  /** Give each layer's attention probabilities. */
-  outputAttentions?: boolean;
-}
-
-/** What a forward pass gives; every tensor is float32, and values at padded places are zero. */
-export interface ModelOutput extends Disposable {
-  /** [B, S, V] of a language model, [B, S, labels] over tokens, [B, labels] over sequences. */
-  logits?: Tensor;
-  /** [B, S, D]. */
-  lastHiddenState?: Tensor;
-  /** [B, D] of a base model that has a pooler. */
-  poolerOutput?: Tensor;
-  /** Embeddings, then each layer's output, the last one after the final norm: [B, S, D] each. */
-  hiddenStates?: Tensor[];
-  /** Attention probabilities of each layer: [B, H, S, S]; after a cache with a past, [B, H, S, keys]. */
-  attentions?: Tensor[];
-  /** The cache that was passed in. */
-  cache?: Cache;
-}
+export type { ForwardOptions, ModelOutput };
 
 /** What {@linkcode loadModel} hands to a {@linkcode Model}. */
 export interface ModelParts {
@@ -62,6 +41,8 @@ export interface ModelParts {
   head?: ApplyHead;
   /** What matrices are kept as. */
   dtype: WeightDtype;
+  /** How it attends. */
+  attnImplementation: AttnImplementation;
   /** Everything that holds GPU memory. */
   owned: Disposable[];
   /** Whether the device is closed with the model. */
@@ -74,11 +55,13 @@ export interface ModelParts {
 export class Model implements Disposable {
   readonly #parts: ModelParts;
   readonly #rope: RopeTable | undefined;
+  #attention: AttnImplementation;
   #disposed = false;
 
   /** Use {@linkcode loadModel}. */
   constructor(parts: ModelParts) {
     this.#parts = parts;
+    this.#attention = parts.attnImplementation;
     const rope = parts.family.rope?.(parts.config);
     this.#rope = rope && new RopeTable(parts.device, rope);
   }
@@ -118,6 +101,21 @@ export class Model implements Disposable {
     return this.#parts.path;
   }
 
+  /** How it attends: "eager", "sdpa" or "flash_attention_2". */
+  get attnImplementation(): AttnImplementation {
+    return this.#attention;
+  }
+
+  /**
+   * Attends otherwise from now on.
+   *
+   * @throws {ValueError} if the architecture does not support it
+   */
+  setAttnImplementation(implementation: AttnImplementation): void {
+    checkSupported(this.config, implementation);
+    this.#attention = implementation;
+  }
+
   /** A new cache that fits the model: float16 keys for 16-bit weights, else float32. */
   newCache(): DynamicCache {
     return new DynamicCache({ dtype: this.cacheDtype });
@@ -144,7 +142,7 @@ export class Model implements Disposable {
    */
   async forward(inputs: ModelInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
     const { device, sizes } = this;
-    const cache = options.cache ?? new NoCache();
+    const cache = options.cache ?? new NoCache({ dtype: this.cacheDtype });
     using packed = disposable(unpad(device, inputs, cache.lengths, sizes));
     const { batch } = packed;
     if (batch.lengths.some((n) => n === 0)) {
@@ -154,14 +152,22 @@ export class Model implements Disposable {
     }
     const past = [...cache.lengths];
     cache.reserve(batch.size, batch.lengths);
-    const output = orRewind(cache, () => tidy(device, () => this.#outputs(packed, cache, options)));
+    const { attention, heads, headDim } = sizes;
+    const factors = options.headMask && headMaskRows(options.headMask, attention.length, heads);
+    const output = orRewind(cache, () =>
+      tidy(device, () => {
+        const headMask = factors && headMaskTensors(device, factors, headDim);
+        return this.#outputs(packed, cache, options, headMask);
+      }));
     cache.advanced(batch.lengths);
     const tensors = () => Object.values(output).flat();
     for (const t of tensors()) keep(device, t);
     const dispose = () => tensors().forEach((t) => t.dispose());
     try {
       const packedAttentions = output.attentions ?? [];
-      output.attentions &&= await Promise.all(packedAttentions.map((p) => padAttentions(p, packed, past)));
+      output.attentions &&= await Promise.all(
+        packedAttentions.map((p, layer) => padAttentions(p, packed, past, factors?.[layer])),
+      );
       for (const p of packedAttentions) p.dispose();
     } catch (error) {
       dispose();
@@ -171,12 +177,14 @@ export class Model implements Disposable {
   }
 
   /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */
-  hidden(batch: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions"> = {}): Tensor {
+  hidden(batch: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions" | "headMask"> = {}): Tensor {
     const { family, config, weights } = this.#parts;
     this.#checkLength(batch);
+    const implementation = this.#implementationFor(collect);
     return orRewind(cache, () => {
       const table = this.#rope?.table(batch.maxPosition);
-      return family.forward(config, weights, { batch, cache, table, ...collect });
+      const pass = { batch, cache, table, ...collect };
+      return attending(implementation, this.dtype, () => family.forward(config, weights, pass));
     });
   }
 
@@ -230,11 +238,12 @@ export class Model implements Disposable {
     { batch, places, width }: Unpadded,
     cache: Cache,
     { outputHiddenStates, outputAttentions }: ForwardOptions,
+    headMask?: Tensor[],
   ): Omit<ModelOutput, "cache" | typeof Symbol.dispose> {
     const hiddenStates: Tensor[] | undefined = outputHiddenStates ? [] : undefined;
     const attentions: Tensor[] | undefined = outputAttentions ? [] : undefined;
     const { head, perToken } = this.#parts;
-    const hidden = this.hidden(batch, cache, { hiddenStates, attentions });
+    const hidden = this.hidden(batch, cache, { hiddenStates, attentions, headMask });
     const index = tensor(this.device, places, [places.length], "uint32");
     const rows = batch.size * width;
     const pad = (x: Tensor) => scatterRows(x, index, rows).reshape([batch.size, width, x.shape[1]!]);
@@ -246,6 +255,13 @@ export class Model implements Disposable {
       ...hiddenStates && { hiddenStates: hiddenStates.map(pad) },
       ...attentions && { attentions },
     };
+  }
+
+  /** What attends in a pass that collects this: only the eager kernels give probabilities or take a head mask. */
+  #implementationFor({ attentions, headMask }: Pick<Pass, "attentions" | "headMask">): AttnImplementation {
+    if (this.#attention === "eager" || !(attentions || headMask)) return this.#attention;
+    warnOfFallback(this.config, this.#attention, attentions ? "outputAttentions=true" : "headMask");
+    return "eager";
   }
 
   #checkLength({ maxPosition }: Batch): void {

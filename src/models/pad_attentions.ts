@@ -6,12 +6,14 @@ import { keep, type Tensor, tensor } from "../tensor/mod.ts";
  *
  * @param packed [H, T, keys] float32
  * @param past tokens that each sequence had before; where there are none, keys stand where their tokens do in the rows
+ * @param factors a factor a head, which a head mask sets
  * @returns [B, H, S, S] float32, or [B, H, S, keys] after a past; zero at padded places
  */
 export async function padAttentions(
   packed: Tensor,
   { batch, places, width }: Unpadded,
   past: readonly number[],
+  factors?: readonly number[],
 ): Promise<Tensor> {
   const [H = 0, T = 0, keys = 0] = packed.shape;
   const from = await packed.read();
@@ -25,7 +27,7 @@ export async function padAttentions(
       const seen = (past[b] ?? 0) + batch.lengths[b]!;
       for (let j = 0; j < seen; j++) {
         const column = cached ? j : places[starts[b]! + j]! % width;
-        to[target + column] = from[source + j]!;
+        to[target + column] = from[source + j]! * (factors?.[h] ?? 1);
       }
     }
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { AttentionOptions } from "../cache/mod.ts";
-import { qkvRope, type QkvRopeOptions } from "../ops/mod.ts";
+import { mul, qkvRope, type QkvRopeOptions } from "../ops/mod.ts";
 import { canStoreKv, qkvRopeStore } from "../ops/qkv_rope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Pass } from "./family.ts";
@@ -16,6 +16,18 @@ import type { Pass } from "./family.ts";
  * @returns [T, H·Dh]
  */
 export function selfAttention(
+  pass: Pass,
+  layer: number,
+  qkv: Tensor,
+  heads: QkvRopeOptions,
+  options: AttentionOptions,
+): Tensor {
+  const o = attend(pass, layer, qkv, heads, options);
+  const mask = pass.headMask?.[layer]; // a factor of a head's probabilities is one of its result
+  return mask ? mul(o, mask) : o;
+}
+
+function attend(
   { batch, cache, table }: Pass,
   layer: number,
   qkv: Tensor,

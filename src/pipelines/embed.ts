@@ -61,7 +61,7 @@ export async function embed(
     const empty = batch.lengths.indexOf(0);
     if (empty !== -1) throw new ValueError(`Cannot embed text ${rows[empty]} as it must have a token: it has none`);
     using pooled = tidy(model.device, () => {
-      const mean = poolRows(model.hidden(batch, new NoCache()), batch.cuSeqlens, pooling); // [B, D]
+      const mean = poolRows(model.hidden(batch, new NoCache({ dtype: model.cacheDtype })), batch.cuSeqlens, pooling); // [B, D]
       return normalize ? normalizeRows(mean) : mean;
     });
     const flat = await pooled.read(), D = pooled.shape[1]!;

@@ -1,0 +1,36 @@
+/**
+ * What a forward pass takes beside the inputs, and gives.
+ *
+ * @module
+ */
+import type { Cache } from "../cache/mod.ts";
+import type { Tensor } from "../tensor/mod.ts";
+import type { HeadMask } from "./head_mask.ts";
+
+/** What `Model.forward` gives beside the logits. */
+export interface ForwardOptions {
+  /** Keys and values of earlier calls; the inputs follow them, and are added. */
+  cache?: Cache;
+  /** Give the embeddings, each layer's output and the final state. */
+  outputHiddenStates?: boolean;
+  /** Give each layer's attention probabilities; other implementations than "eager" warn once, and compute as it does. */
+  outputAttentions?: boolean;
+  /** [layers][heads] or [heads]: each head's probabilities are multiplied by its factor; computed as for the above. */
+  headMask?: HeadMask;
+}
+
+/** What a forward pass gives; every tensor is float32, and values at padded places are zero. */
+export interface ModelOutput extends Disposable {
+  /** [B, S, V] of a language model, [B, S, labels] over tokens, [B, labels] over sequences. */
+  logits?: Tensor;
+  /** [B, S, D]. */
+  lastHiddenState?: Tensor;
+  /** [B, D] of a base model that has a pooler. */
+  poolerOutput?: Tensor;
+  /** Embeddings, then each layer's output, the last one after the final norm: [B, S, D] each. */
+  hiddenStates?: Tensor[];
+  /** Attention probabilities of each layer: [B, H, S, S]; after a cache with a past, [B, H, S, keys]. */
+  attentions?: Tensor[];
+  /** The cache that was passed in. */
+  cache?: Cache;
+}
