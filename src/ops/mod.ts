@@ -49,3 +49,15 @@ export { samplingParams, type SamplingSettings, samplingWords } from "./sampling
 export { warpLogits } from "./warp_logits.ts";
 export { countTokens } from "./count_tokens.ts";
 export { repetitionPenalty } from "./repetition_penalty.ts";
+export { occurrencePenalty } from "./occurrence_penalty.ts";
+export { biasTable, biasTokens, type TokenBias } from "./bias_tokens.ts";
+export { banNgrams } from "./ban_ngrams.ts";
+export { forceTokens } from "./force_tokens.ts";
+export { lengthDecay } from "./length_decay.ts";
+export { finiteLogits } from "./finite_logits.ts";
+export { guideLogits } from "./guide_logits.ts";
+export { cutoffLogits } from "./cutoff_logits.ts";
+export { typicalLogits } from "./typical_logits.ts";
+export { topHLogits } from "./top_h_logits.ts";
+export { type Watermark, watermarkLogits, watermarkWords } from "./watermark_logits.ts";
+export type { TokenHistory } from "./logits.ts";

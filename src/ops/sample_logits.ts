@@ -78,7 +78,7 @@ export function gumbelNoise(seed: number | bigint, step: number, stream: number)
 type Words = [number, number, number, number];
 
 /** A hash of four words, https://jcgt.org/published/0009/03/02/ */
-function pcg4d(words: Words): Words {
+export function pcg4d(words: Words): Words {
   const v = words.map((word) => (Math.imul(word, 1664525) + 1013904223) | 0) as Words;
   const mix = () => {
     v[0] = (v[0] + Math.imul(v[1], v[3])) | 0;

@@ -4,28 +4,42 @@
  * @module
  */
 import activation from "./activation.wgsl" with { type: "text" };
+import codebook from "./codebook.wgsl" with { type: "text" };
+import distribution from "./distribution.wgsl" with { type: "text" };
 import elem from "./elem.wgsl" with { type: "text" };
+import floatAt from "./float_at.wgsl" with { type: "text" };
 import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
+import integerGroups from "./integer_groups.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
 import kvQuads from "./kv_quads.wgsl" with { type: "text" };
+import packCodes from "./pack_codes.wgsl" with { type: "text" };
+import quantized from "./quantized.wgsl" with { type: "text" };
 import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
 import sampling from "./sampling.wgsl" with { type: "text" };
 import score from "./score.wgsl" with { type: "text" };
+import search from "./search.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
   "activation.wgsl": activation,
+  "codebook.wgsl": codebook,
+  "distribution.wgsl": distribution,
   "elem.wgsl": elem,
+  "float_at.wgsl": floatAt,
   "floats.wgsl": floats,
   "grid.wgsl": grid,
+  "integer_groups.wgsl": integerGroups,
   "kv.wgsl": kv,
   "kv_quads.wgsl": kvQuads,
+  "pack_codes.wgsl": packCodes,
+  "quantized.wgsl": quantized,
   "random.wgsl": random,
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,
   "sampling.wgsl": sampling,
   "score.wgsl": score,
+  "search.wgsl": search,
 };
