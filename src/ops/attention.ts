@@ -1,12 +1,22 @@
 import { ShapeError } from "../errors.ts";
-import { kernel } from "../gpu/mod.ts";
+import { type Device, kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/attention.wgsl" with { type: "text" };
+import mergeWgsl from "../shaders/attention_merge.wgsl" with { type: "text" };
+import flashWgsl from "../shaders/flash_attention.wgsl" with { type: "text" };
 import storeWgsl from "../shaders/kv_store.wgsl" with { type: "text" };
 import weightsWgsl from "../shaders/attention_weights.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
-import type { CachedKeyValues, KeyValues } from "./attention_layout.ts";
+import { type AttentionBackend, type AttentionChoice, chooseAttention, powerOfTwo } from "./attention_choice.ts";
+import { type CachedKeyValues, type KeyValues, layoutOf } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 
+export {
+  type AttentionBackend,
+  type AttentionCase,
+  type AttentionChoice,
+  attentionRefusal,
+  chooseAttention,
+} from "./attention_choice.ts";
 export {
   type CachedKeyValues,
   type KeyValues,
@@ -17,6 +27,8 @@ export {
 } from "./attention_layout.ts";
 
 const attend = kernel("attention", wgsl);
+const tiled = kernel("flash_attention", flashWgsl);
+const merge = kernel("attention_merge", mergeWgsl);
 const store = kernel("kv_store", storeWgsl);
 const weigh = kernel("attention_weights", weightsWgsl);
 
@@ -34,9 +46,6 @@ export interface AttentionCall {
   backend?: AttentionBackend;
 }
 
-/** The kernels of attention, as PyTorch names them. */
-export type AttentionBackend = "flash" | "efficient" | "math";
-
 /**
  * Attention of packed queries over keys of any layout: `softmax(scale · q kᵀ) v` per token and head, with causal mask,
  * window, lengths, ALiBi, soft cap, sinks and grouped heads as index tests. No pad token exists, and no matrix of tokens by
@@ -49,26 +58,98 @@ export type AttentionBackend = "flash" | "efficient" | "math";
  * @throws {ShapeError} if a head is longer than 256
  * @throws {NotSupportedError} if `backend` cannot do what is asked
  */
-export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias }: AttentionCall = {}): Tensor {
+export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, backend }: AttentionCall = {}): Tensor {
   const [T = 0, H = 0, Dh = 0] = expectShape("attention", "q", q, ["T", "H", "Dh"]);
-  const { k, v, geometry } = kv;
+  const { k, v } = kv;
   expectDtype("attention", "q", q, "float32");
   expectDtype("attention", "k", k, "float32", "float16", "bfloat16");
   expectDtype("attention", "v", v, k.dtype);
-  const Ev = v.shape.at(-1) ?? 0;
+  const Ev = v.shape.at(-1) ?? 0, kvHeads = k.shape[1] ?? 1, B = cuSeqlens.size - 1;
   if (Math.max(Dh, Ev) > 256) {
     throw new ShapeError(
       `Cannot run attention as the head's length must be at most 256: current value is ${Math.max(Dh, Ev)}`,
     );
   }
+  const choice = chooseAttention({
+    dtype: k.dtype,
+    headDim: Dh,
+    valueDim: Ev,
+    tokens: T,
+    sequences: B,
+    heads: H,
+    kvHeads,
+    keys: k.size / Math.max(1, Dh * kvHeads) / (k.shape.length > 3 ? Math.max(1, B) : 1),
+    bias: bias !== undefined,
+    subgroup: subgroupSize(q.device),
+    cpu: q.device.isCpu,
+    backend,
+  });
   const o = empty(q.device, [T, H, Ev]);
+  const flags = { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: !!bias, MAPPED: !!kv.paged };
+  const call = { q, kv, cuSeqlens, counts: countsOf(kv, cuSeqlens), bias, o, flags };
+  if (choice.body === "subgroup") launchTiled(call, choice);
+  else launchRows(call);
+  return o;
+}
+
+/** What the kernels of one call share. */
+interface Prepared {
+  q: Tensor;
+  kv: KeyValues;
+  cuSeqlens: Tensor;
+  counts: Tensor;
+  bias?: Tensor;
+  o: Tensor;
+  flags: Record<string, boolean>;
+}
+
+/** A workgroup a query. */
+function launchRows({ q, kv, cuSeqlens, counts, bias, o, flags }: Prepared): void {
+  const { k, v, geometry } = kv;
+  const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!;
   attend(q.device, {
-    flags: { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: bias !== undefined, MAPPED: !!kv.paged },
-    consts: { DH: Dh, DV: Ev, QUADS: Math.max(1, 2 ** Math.ceil(Math.log2(Ev / 4))) },
-    bindings: { q, k, v, cuSeqlens, geometry, counts: countsOf(kv, cuSeqlens), o, bias },
+    flags,
+    consts: { DH: Dh, DV: Ev, QUADS: powerOfTwo(Ev / 4) },
+    bindings: { q, k, v, cuSeqlens, geometry, counts, o, bias },
     grid: [T * H],
   });
-  return o;
+}
+
+/** A subgroup a tile of queries; where keys are split, a second kernel puts the parts together. */
+function launchTiled(call: Prepared, { rows, pack, keysPerLane, splits }: AttentionChoice): void {
+  const { q, kv: { k, v, geometry }, cuSeqlens, counts, bias, o } = call;
+  const { device } = q;
+  const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!, kvHeads = k.shape[1]!;
+  const lanes = subgroupSize(device), quads = Math.ceil(Ev / 4), tokens = Math.floor(rows / pack);
+  const tiles = tokens === 1 ? T : Math.floor(T / tokens) + cuSeqlens.size - 1;
+  const softcap = layoutOf(geometry)?.softcap;
+  using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
+  tiled(device, {
+    flags: { ...call.flags, CAP: softcap !== 0, SPLIT: splits > 1, SUBGROUPS: true },
+    consts: {
+      DH: Dh,
+      DV: Ev,
+      ROWS: rows,
+      PACK: pack,
+      KEYS: keysPerLane,
+      LANES: lanes,
+      SPAN: Math.min(lanes, powerOfTwo(quads)),
+    },
+    bindings: { q, k, v, cuSeqlens, geometry, counts, o: parts ?? o, bias },
+    grid: [splits, tiles, kvHeads * Math.ceil(H / kvHeads / pack)],
+  });
+  if (!parts) return;
+  merge(device, {
+    consts: { DV: Ev },
+    bindings: { parts, cuSeqlens, geometry, counts, o },
+    grid: [Math.ceil((T * H * quads) / 64)],
+  });
+}
+
+/** Threads of every subgroup; 0 where there are none, or their number varies. */
+function subgroupSize({ features, info }: Device): number {
+  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info as GPUAdapterInfo & Record<string, number>;
+  return features.subgroups && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0;
 }
 
 /** What the shader's `counts` is bound to. */
