@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { GpuError, LimitError } from "../errors.ts";
+import { setImmediate } from "node:timers/promises";
+import { GpuError, LimitError, throwIfAborted } from "../errors.ts";
 import { INCLUDES } from "../shaders/include/mod.ts";
 import { assemble, type BindingSlot, bindingSlots } from "./assemble.ts";
 import type { Device } from "./device.ts";
@@ -44,6 +45,16 @@ export interface Kernel {
   readonly source: string;
 }
 
+/** What a pipeline is compiled from. */
+export interface KernelVariant extends Pick<Launch, "flags" | "consts" | "overrides"> {
+  /** The kernel. */
+  readonly name: string;
+  /** The kernel with its flags and constants. */
+  readonly key: string;
+  /** Its WGSL as it lies in the file. */
+  readonly source: string;
+}
+
 interface Compiled {
   pipeline: GPUComputePipeline;
   layout: GPUBindGroupLayout;
@@ -52,6 +63,7 @@ interface Compiled {
 }
 
 const MAX_BIND_GROUPS = 4096; // of each generation
+const DUMMY_BYTES = 4096; // no shader declares a longer array of fixed size
 const registry = new Map<string, Kernel>();
 
 /** All kernels that have been declared, by name: what the variants test walks. */
@@ -77,6 +89,7 @@ export class KernelCache {
   readonly #pipelines = new Map<string, Compiled>();
   #groups = new Map<string, GPUBindGroup>();
   #olderGroups = new Map<string, GPUBindGroup>();
+  #collected: Map<string, KernelVariant> | undefined;
 
   /** The cache of `device`. */
   constructor(device: Device) {
@@ -93,28 +106,79 @@ export class KernelCache {
         `Cannot run ${name} as a grid must be at most ${limit} workgroups a side: current grid is ${x} × ${y} × ${z}`,
       );
     }
-    const compiled = this.#compiled(name, source, launch);
+    const { flags, consts, overrides } = launch;
+    const variant: KernelVariant = { name, key: keyOf(name, launch), source, flags, consts, overrides };
+    if (this.#collected) return void this.#collected.set(variant.key, variant);
+    const compiled = this.#compiled(variant);
     const group = this.#group(compiled, launch.bindings);
     this.#device.stream.record({ kind: "dispatch", name: compiled.name, pipeline: compiled.pipeline, group, x, y, z });
   }
 
-  #compiled(name: string, source: string, { flags, consts, overrides }: Launch): Compiled {
-    let key = name;
-    for (const flag in flags) if (flags[flag]) key += ` ${flag}`;
-    for (const word in consts) key += ` ${word}=${consts[word]}`;
-    for (const word in overrides) key += ` ${word}=${overrides[word]}`;
-    let compiled = this.#pipelines.get(key);
-    if (!compiled) this.#pipelines.set(key, compiled = this.#compile(name, key, source, { flags, consts, overrides }));
+  /**
+   * Runs `fn` without its kernels, and returns what they are, in order of first use, but for those that are compiled
+   * already. Buffers are made and written, so `fn` must be one that may run without results.
+   */
+  collect(fn: () => void): KernelVariant[] {
+    const outer = this.#collected;
+    const found = this.#collected = new Map<string, KernelVariant>();
+    try {
+      fn();
+    } finally {
+      this.#collected = outer;
+    }
+    return [...found.values()].filter(({ key }) => !this.#pipelines.has(key));
+  }
+
+  /**
+   * Compiles `variants` ahead of their first launch: side by side where WebGPU does so, else one after the other, letting
+   * the event loop turn in between.
+   *
+   * @throws {AbortError} if `signal` fires
+   */
+  async compile(variants: readonly KernelVariant[], signal?: AbortSignal): Promise<void> {
+    if (this.#device.provider === "dawn") return void await Promise.all(variants.map((v) => this.#compileAside(v)));
+    for (const variant of variants) {
+      throwIfAborted(signal, "compiling kernels");
+      this.#compiled(variant);
+      await setImmediate();
+    }
+    if (!this.#device.isCpu) return;
+    for (const variant of variants) this.#runNothing(this.#compiled(variant));
+    this.#device.stream.flush();
+  }
+
+  #compiled(variant: KernelVariant): Compiled {
+    const known = this.#pipelines.get(variant.key);
+    if (known) return known;
+    const { gpu, guard } = this.#device, { key } = variant;
+    const compiled = this.#build(variant, (descriptor) => {
+      return guard.call(`compile the kernel ${key}`, () => gpu.createComputePipeline(descriptor));
+    });
+    this.#pipelines.set(key, compiled);
     return compiled;
   }
 
-  #compile(name: string, key: string, source: string, variant: Omit<Launch, "grid" | "bindings">): Compiled {
+  async #compileAside(variant: KernelVariant): Promise<void> {
+    const { gpu, guard } = this.#device, { key } = variant;
+    const { pipeline, ...rest } = this.#build(variant, (descriptor) => {
+      return guard.call(`compile the kernel ${key}`, () => gpu.createComputePipelineAsync(descriptor));
+    });
+    try {
+      const done = await guard.race(pipeline, `the kernel ${key}`);
+      if (!this.#pipelines.has(key)) this.#pipelines.set(key, { ...rest, pipeline: done });
+    } finally {
+      await guard.check(); // a shader that does not compile is told with its line
+    }
+  }
+
+  /** Everything of a variant but its pipeline, which `create` makes of the descriptor. */
+  #build<T>({ name, key, source, ...launch }: KernelVariant, create: (descriptor: GPUComputePipelineDescriptor) => T) {
     const { gpu, guard, features } = this.#device;
-    checkVariant(name, source, variant);
+    checkVariant(name, source, launch);
     this.counters.pipelines++;
     this.onCompile?.(key, this.counters.pipelines);
-    const header = features.subgroups === "enable" && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
-    const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, header });
+    const header = features.subgroups === "enable" && launch.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
+    const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...launch, header });
     const slots = bindingSlots(assembled.code);
     const most = this.#device.limits.maxStorageBuffersPerShaderStage;
     const storage = slots.filter(({ type }) => type !== "uniform").length;
@@ -130,10 +194,10 @@ export class KernelCache {
       try {
         module = gpu.createShaderModule({ code: assembled.code, label: key });
         const layout = gpu.createBindGroupLayout({ entries });
-        const pipeline = gpu.createComputePipeline({
+        const pipeline = create({
           label: key,
           layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-          compute: { module, entryPoint: "main", constants: { ...variant.overrides } },
+          compute: { module, entryPoint: "main", constants: { ...launch.overrides } },
         });
         return { pipeline, layout, slots, name: key };
       } finally {
@@ -144,6 +208,16 @@ export class KernelCache {
         );
       }
     });
+  }
+
+  /** Launches no workgroup: a driver on the CPU compiles at the first launch, not before. */
+  #runNothing({ pipeline, layout, slots, name }: Compiled): void {
+    const { pool, gpu, guard, stream } = this.#device;
+    const buffers = slots.map(() => pool.acquire(DUMMY_BYTES, "a kernel's first launch"));
+    const entries = slots.map(({ index }, i) => ({ binding: index, resource: { buffer: buffers[i]!.gpu } }));
+    const group = guard.call(`bind the buffers of ${name}`, () => gpu.createBindGroup({ layout, entries }));
+    stream.record({ kind: "dispatch", name, pipeline, group, x: 0, y: 1, z: 1 });
+    for (const buffer of buffers) pool.release(buffer);
   }
 
   #group({ layout, slots, name }: Compiled, bindings: Launch["bindings"]): GPUBindGroup {
@@ -186,6 +260,14 @@ export class KernelCache {
     this.#groups.set(key, group);
     return group;
   }
+}
+
+function keyOf(name: string, { flags, consts, overrides }: Omit<Launch, "grid" | "bindings">): string {
+  let key = name;
+  for (const flag in flags) if (flags[flag]) key += ` ${flag}`;
+  for (const word in consts) key += ` ${word}=${consts[word]}`;
+  for (const word in overrides) key += ` ${word}=${overrides[word]}`;
+  return key;
 }
 
 /** `n` workgroups as x and y within `limit` a side; the shader's `flatGroup` undoes it and skips what is over. */

@@ -17,6 +17,7 @@ import type { ConfigJson } from "./config.ts";
 import type { Family, FamilyConfig, Head, Task } from "./family.ts";
 import { Model } from "./model.ts";
 import { familyOf } from "./registry.ts";
+import { warmUp } from "./warm_up.ts";
 
 /** What {@linkcode planModel} takes. */
 export interface PlanOptions {
@@ -36,6 +37,11 @@ export interface PlanOptions {
 export interface LoadOptions extends PlanOptions, AttentionRequest {
   /** Where to load it. Default: a device of its own, closed with the model. */
   device?: Device;
+  /**
+   * Lengths of prompts whose kernels are compiled while the weights load, in order of first use; of a causal language
+   * model those of a decode step too. Default: none, kernels are compiled when they are first used.
+   */
+  warmUp?: readonly number[];
 }
 
 /** What is known of a model before its weights are read. */
@@ -104,23 +110,29 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
     using loader = new WeightLoader(device, checkpoint, settings);
     const weights = await family.weights(loader, plan.sizes);
     const apply = await head?.load(loader, plan.sizes, weights);
+    using made = new DisposableStack();
+    const model = made.use(
+      new Model({
+        device,
+        json: plan.json,
+        generationConfig: await generationConfigOf(plan.path),
+        family,
+        config: plan.sizes,
+        weights,
+        task: plan.task,
+        perToken: head?.perToken ?? false,
+        head: apply,
+        dtype: plan.dtype,
+        attnImplementation,
+        owned: loader.take(),
+        ownsDevice: options.device === undefined,
+        path: plan.path,
+      }),
+    );
+    await allDone([loader.load(), warmUp(model, options.warmUp ?? [], signal)]);
     await device.synchronize();
-    return new Model({
-      device,
-      json: plan.json,
-      generationConfig: await generationConfigOf(plan.path),
-      family,
-      config: plan.sizes,
-      weights,
-      task: plan.task,
-      perToken: head?.perToken ?? false,
-      head: apply,
-      dtype: plan.dtype,
-      attnImplementation,
-      owned: loader.take(),
-      ownsDevice: options.device === undefined,
-      path: plan.path,
-    });
+    made.move(); // nothing failed: it is the caller's
+    return model;
   } catch (error) {
     if (!options.device) device.close();
     throw error;
@@ -239,6 +251,11 @@ function checkFits({ plan: { path, weights, byteLength }, peakBytes }: Opened, d
       `${formatBytes(peakBytes)} while they are loaded, and ${formatBytes(Math.max(0, room))} are free`,
     { hint: "Raise memoryBudget, or use a smaller dtype or model." },
   );
+}
+
+/** Waits for all, then throws the first error. */
+async function allDone(promises: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) if (result.status === "rejected") throw result.reason;
 }
 
 async function generationConfigOf(dir: string): Promise<ConfigJson> {

@@ -56,6 +56,7 @@ export class Model implements Disposable {
   readonly #parts: ModelParts;
   readonly #rope: RopeTable | undefined;
   #attention: AttnImplementation;
+  readonly #kept: Disposable[] = [];
   #disposed = false;
 
   /** Use {@linkcode loadModel}. */
@@ -212,10 +213,16 @@ export class Model implements Disposable {
     return true;
   }
 
+  /** Disposes of `resource` with the model. */
+  keepWith(resource: Disposable): void {
+    this.#kept.push(resource);
+  }
+
   /** Returns the memory. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    for (const resource of this.#kept.splice(0)) resource[Symbol.dispose]();
     this.#rope?.dispose();
     for (const value of this.#parts.owned) value[Symbol.dispose]();
     if (this.#parts.ownsDevice) this.device.close();

@@ -8,7 +8,7 @@ import type { Device } from "../gpu/mod.ts";
 import { emptyPacked, packWeight } from "../ops/pack_weight.ts";
 import type { Progress } from "../progress.ts";
 import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../quantization/mod.ts";
-import { decode, type Dtype, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import { decode, type Dtype, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
 import { CHUNK, type LinearOptions, pieceOf, resolveName, type WeightDtype, type WeightSource } from "./source.ts";
@@ -31,13 +31,17 @@ export interface LoaderOptions {
 const IN_FLIGHT = 64 * 2 ** 20, IN_FLIGHT_CPU = 8 * 2 ** 20;
 const DTYPES: Readonly<Record<string, Dtype>> = { F32: "float32", F64: "float32", F16: "float16", BF16: "bfloat16" };
 
-/** Loads the weights that a family asks for. It owns them until {@linkcode WeightLoader.take}. */
+/**
+ * Loads the weights that a family asks for: each gets its place on the GPU at once, and {@linkcode WeightLoader.load}
+ * fills them in order. The loader owns them until {@linkcode WeightLoader.take}.
+ */
 export class WeightLoader implements WeightSource, Disposable {
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
   readonly #options: LoaderOptions;
   readonly #buffer = new Uint8Array(CHUNK);
   #owned: Disposable[] = [];
+  readonly #jobs: (() => Promise<void>)[] = [];
   #loaded = 0;
   #waiting = 0;
 
@@ -53,13 +57,18 @@ export class WeightLoader implements WeightSource, Disposable {
     return this.#checkpoint.tensors.has(resolveName(this.#checkpoint, this.#options.prefix, name));
   }
 
-  /** Loads a vector as float32. */
-  async vector(name: string, length: number): Promise<Tensor> {
-    return this.#vector(await this.#numbers(name), length);
+  /** Reads everything that was asked for. */
+  async load(): Promise<void> {
+    for (const job of this.#jobs.splice(0)) await job();
   }
 
-  /** Loads a linear layer. */
-  async linear(
+  /** A vector as float32. */
+  vector(name: string, length: number): Promise<Tensor> {
+    return Promise.resolve(this.#vector([name], length));
+  }
+
+  /** A linear layer. */
+  linear(
     names: string | readonly string[],
     inputs: number,
     outputs: number | readonly number[],
@@ -71,19 +80,20 @@ export class WeightLoader implements WeightSource, Disposable {
     let column = 0;
     for (const [i, name] of list.entries()) {
       const at = column;
-      await this.#pieces(`${name}.weight`, (piece, row) => {
+      this.#pieces(`${name}.weight`, (piece, row) => {
         packWeight(piece, w, conv1d ? { row, column: at } : { transpose: true, column: at + row });
       });
       column += outs[i]!;
     }
-    return this.#own(new DenseLinear(w, inputs, total, bias ? await this.#bias(list, outs) : undefined));
+    const b = bias ? this.#vector(list.map((name) => `${name}.bias`), total) : undefined;
+    return Promise.resolve(this.#own(new DenseLinear(w, inputs, total, b)));
   }
 
-  /** Loads an embedding table. */
-  async embedding(name: string, rows: number, width: number): Promise<Embedding> {
+  /** An embedding table. */
+  embedding(name: string, rows: number, width: number): Promise<Embedding> {
     const w = this.#own(this.#matrix(rows, width, name));
-    await this.#pieces(`${name}.weight`, (piece, row) => packWeight(piece, w, { row }));
-    return this.#own(new DenseEmbedding(w, rows, width));
+    this.#pieces(`${name}.weight`, (piece, row) => packWeight(piece, w, { row }));
+    return Promise.resolve(this.#own(new DenseEmbedding(w, rows, width)));
   }
 
   /** Hands over what was loaded: the caller disposes of it. */
@@ -102,18 +112,20 @@ export class WeightLoader implements WeightSource, Disposable {
     return keep(this.#device, emptyPacked(this.#device, rows, columns, this.#options.dtype, label));
   }
 
-  async #bias(names: readonly string[], outs: readonly number[]): Promise<Tensor> {
-    const bias = new Float32Array(outs.reduce((sum, n) => sum + n, 0));
-    let at = 0;
-    for (const [i, name] of names.entries()) {
-      bias.set(await this.#numbers(`${name}.bias`), at);
-      at += outs[i]!;
-    }
-    return this.#vector(bias, bias.length);
-  }
-
-  #vector(data: Float32Array, length: number): Tensor {
-    return this.#own(keep(this.#device, tensor(this.#device, data, [length])));
+  /** The vectors `names`, one after the other. */
+  #vector(names: readonly string[], length: number): Tensor {
+    const t = this.#own(keep(this.#device, empty(this.#device, [length])));
+    this.#jobs.push(async () => {
+      const data = new Float32Array(length);
+      let at = 0;
+      for (const name of names) {
+        const part = await this.#numbers(name);
+        data.set(part, at);
+        at += part.length;
+      }
+      t.write(data);
+    });
+    return t;
   }
 
   /** A small tensor as float32 numbers on the host. */
@@ -125,18 +137,20 @@ export class WeightLoader implements WeightSource, Disposable {
     return Float32Array.from(decode(bytes.buffer, DTYPES[info.dtype]!));
   }
 
-  /** Reads a matrix in pieces of whole rows and gives each to `pack`, with its first row. */
-  async #pieces(name: string, pack: (piece: Tensor, row: number) => void): Promise<void> {
-    const info = this.#info(name);
-    const [rows = 0, cols = 0] = info.shape;
-    const { rows: step, line } = pieceOf(info);
-    const buffer = line > CHUNK ? new Uint8Array(line) : this.#buffer;
-    for (let row = 0; row < rows; row += step) {
-      const n = Math.min(step, rows - row);
-      const bytes = await this.#bytes(info, row * line, (row + n) * line, buffer);
-      tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
-      await this.#count(info, bytes.byteLength);
-    }
+  /** Will read a matrix in pieces of whole rows and give each to `pack`, with its first row. */
+  #pieces(name: string, pack: (piece: Tensor, row: number) => void): void {
+    this.#jobs.push(async () => {
+      const info = this.#info(name);
+      const [rows = 0, cols = 0] = info.shape;
+      const { rows: step, line } = pieceOf(info);
+      const buffer = line > CHUNK ? new Uint8Array(line) : this.#buffer;
+      for (let row = 0; row < rows; row += step) {
+        const n = Math.min(step, rows - row);
+        const bytes = await this.#bytes(info, row * line, (row + n) * line, buffer);
+        tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
+        await this.#count(info, bytes.byteLength);
+      }
+    });
   }
 
   async #bytes(info: TensorInfo, start: number, end: number, buffer: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {

@@ -125,6 +125,7 @@ for (const stored of STORED) {
             outs,
             options,
           ) as DenseLinear;
+          await loader.load();
           const rows = outs.flatMap((n, i) =>
             Array.from({ length: n * inputs }, (_, at) => {
               const [o, k] = [Math.floor(at / inputs), at % inputs];
@@ -141,6 +142,7 @@ for (const stored of STORED) {
       const table = { "t.weight": { shape: [rows, width], data: numbers(rows * width), dtype: stored } };
       await withLoader(table, dtype, async (loader) => {
         const embedding = await loader.embedding("t", rows, width);
+        await loader.load();
         assertRounded(await allRows(rows, (ids) => embedding.forward(ids)), table["t.weight"].data, stored, dtype);
       });
     });
@@ -156,12 +158,14 @@ for (const [dtype, stored] of [["float16", "F32"], ["bfloat16", "F64"], ["float3
     await withLoader(tensors, dtype, async (loader) => {
       device.pool.resetPeak();
       const layer = await loader.linear("w", width, rows);
+      await loader.load();
       const { peakBytes } = device.pool.stats;
       assert(peakBytes - before - layer.byteLength < 2.6e6, `${peakBytes - before} bytes for ${layer.byteLength}`);
       assertRounded(await allRows(rows, (ids) => layer.embed(ids)), data, stored, dtype);
     });
     await withLoader(tensors, dtype, async (loader) => {
       const embedding = await loader.embedding("w", rows, width);
+      await loader.load();
       assertRounded(await allRows(rows, (ids) => embedding.forward(ids)), data, stored, dtype);
     });
     assertEquals(device.pool.stats.bytesInUse, before);
