@@ -9,12 +9,12 @@ import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
 import { type AttentionBackend, type AttentionChoice, chooseAttention, powerOfTwo } from "./attention_choice.ts";
 import { type CachedKeyValues, type KeyValues, layoutOf } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
+import { enabledBackends } from "./sdpa_kernel.ts";
 
 export {
   type AttentionBackend,
   type AttentionCase,
   type AttentionChoice,
-  attentionRefusal,
   chooseAttention,
 } from "./attention_choice.ts";
 export {
@@ -56,7 +56,7 @@ export interface AttentionCall {
  * @param cuSeqlens [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`
  * @returns [T, H, Ev] float32, or as the layout's `results` says; a query that sees no key gives zeros
  * @throws {ShapeError} if a head is longer than 256
- * @throws {NotSupportedError} if `backend` cannot do what is asked
+ * @throws {RuntimeError} if `backend`, or nothing that `sdpaKernel` leaves, can do what is asked: it says why
  */
 export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, backend }: AttentionCall = {}): Tensor {
   const [T = 0, H = 0, Dh = 0] = expectShape("attention", "q", q, ["T", "H", "Dh"]);
@@ -82,7 +82,7 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, b
     bias: bias !== undefined,
     subgroup: subgroupSize(q.device),
     cpu: q.device.isCpu,
-    backend,
+    enabled: backend ? [backend] : enabledBackends(),
   });
   const o = empty(q.device, [T, H, Ev]);
   const flags = { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: !!bias, MAPPED: !!kv.paged };

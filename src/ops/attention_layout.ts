@@ -86,6 +86,13 @@ export interface KvLayout extends Strides {
   ring?: { staying: number; length: number };
 }
 
+const layouts = new WeakMap<Tensor, KvLayout>();
+
+/** What {@linkcode kvLayout} was given for `geometry`; undefined if another made it, which may then say anything. */
+export function layoutOf(geometry: Tensor): KvLayout | undefined {
+  return layouts.get(geometry);
+}
+
 const HEADER = 32, FIRST_STRIDE = 2, ALL_KEYS = 2 ** 30, NO_SINK = -1e30;
 
 /**
@@ -117,6 +124,7 @@ export function kvLayout(device: Device, l: KvLayout): Tensor {
     const at = geometry.byteOffset + 4 * (HEADER + i * l.heads);
     if (!isList(x)) device.stream.copy(x.buffer.gpu, x.byteOffset, geometry.buffer.gpu, at, 4 * l.heads);
   }
+  layouts.set(geometry, l);
   return geometry;
 }
 

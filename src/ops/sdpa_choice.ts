@@ -1,69 +1,57 @@
 /**
- * Which attention kernel runs, and why the others do not.
+ * Which of PyTorch's attention kernels runs, and why the others do not.
  *
  * @module
  */
 import type { Dtype } from "../tensor/mod.ts";
-import type { AttentionBackend } from "./attention.ts";
-import { enabledBackends, noKernel } from "./sdpa_kernel.ts";
+import { type AttentionBackend, BACKENDS, noKernel } from "./sdpa_kernel.ts";
 
 /** What the choice depends on. */
 export interface AttentionTraits {
-  /** What keys and values are stored in. */
+  /** Dtype of keys and values. */
   dtype: Dtype;
-  /** Whether a mask or bias is given. */
-  bias: boolean;
-  /** Length of a query's and a key's head. */
+  /** Length of a query and key. */
   headDim: number;
-  /** Length of a value's head. Default `headDim`. */
+  /** Length of a value. Default: as of a key. */
   valueDim?: number;
-}
-
-/** The kernel that runs, and the reasons. */
-export interface AttentionChoice {
-  /** Its name. */
-  backend: AttentionBackend;
-  /** Why it runs, in a few words. */
-  why: string;
-  /** Why those that come before it do not; empty for the others. */
-  refusals: Readonly<Record<AttentionBackend, readonly string[]>>;
+  /** Whether something is added to the scores. */
+  bias?: boolean;
 }
 
 /** The longest head that the fused kernels take. */
 export const MAX_HEAD_DIM = 256;
 
 /**
- * The first kernel that may run here and can. A pure function of its arguments.
+ * The first kernel that may run and can, and why those before it do not.
  *
- * @param enabled the kernels that may run, the first choice first; default: what `sdpaKernel` leaves
+ * @param enabled the kernels that may run, the first choice first
  * @throws {RuntimeError} "No available kernel. Aborting execution.", and beneath it why each kernel was refused
  */
-export function chooseAttention(
+export function chooseBackend(
   traits: AttentionTraits,
-  enabled: readonly AttentionBackend[] = enabledBackends(),
-): AttentionChoice {
-  const reasons = { flash: flashRefuses(traits), efficient: fusedRefuses(traits), math: [] as string[] };
-  const refusals = Object.fromEntries(
-    Object.entries(reasons).map(([name, why]) =>
-      enabled.includes(name as AttentionBackend) ? [name, why] : [name, [`it has been runtime disabled.`, ...why]]
-    ),
-  ) as Record<AttentionBackend, string[]>;
-  const backend = enabled.find((name) => refusals[name].length === 0);
+  enabled: readonly AttentionBackend[] = BACKENDS,
+): { backend: AttentionBackend; why: string } {
+  const refusals = {
+    flash: [...disabled("flash", enabled), ...fusedRefuses(traits), ...flashRefuses(traits)],
+    efficient: [...disabled("efficient", enabled), ...fusedRefuses(traits)],
+    math: disabled("math", enabled),
+  };
+  const backend = BACKENDS.find((name) => refusals[name].length === 0);
   if (!backend) throw noKernel(refusals);
-  const tried = enabled.slice(0, enabled.indexOf(backend)).flatMap((name) =>
-    refusals[name].map((why) => `${name}: ${why}`)
-  );
-  const only = enabled.length < 3 ? `of ${enabled.join(", ")} ` : "";
-  return { backend, refusals, why: `the first ${only}that can${tried.length ? `; ${tried.join("; ")}` : ""}` };
+  const before = BACKENDS.slice(0, BACKENDS.indexOf(backend));
+  const why = before.map((name) => `not ${name}: ${refusals[name].join(" ")}`).join("; ");
+  return { backend, why: why || `keys are ${traits.dtype}` };
 }
 
-function flashRefuses({ dtype, bias, ...rest }: AttentionTraits): string[] {
-  const why = fusedRefuses({ dtype, bias, ...rest });
-  if (dtype !== "float16" && dtype !== "bfloat16") {
-    why.push(`Expected query, key and value to all be of dtype: {Half, BFloat16}. Got ${dtype}.`);
-  }
-  if (bias) why.push("Flash Attention does not support non-null attn_mask.");
-  return why;
+function disabled(name: AttentionBackend, enabled: readonly AttentionBackend[]): string[] {
+  return enabled.includes(name) ? [] : ["It has been runtime disabled."];
+}
+
+function flashRefuses({ dtype, bias }: AttentionTraits): string[] {
+  const why = dtype === "float16" || dtype === "bfloat16"
+    ? []
+    : [`Expected query, key and value to all be of dtype: {Half, BFloat16}. Got ${dtype}.`];
+  return bias ? [...why, "Flash Attention does not support non-null attn_mask."] : why;
 }
 
 function fusedRefuses({ headDim, valueDim = headDim }: AttentionTraits): string[] {

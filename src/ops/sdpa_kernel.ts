@@ -6,9 +6,14 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { RuntimeError, ValueError } from "../errors.ts";
 import { warnOnce } from "../warn.ts";
-import type { AttentionBackend } from "./attention.ts";
 
-/** The kernels by the names that PyTorch gives them. */
+/** The kernels of attention, as PyTorch names them. */
+export type AttentionBackend = "flash" | "efficient" | "math";
+
+/** All of them, the first choice first. */
+export const BACKENDS: readonly AttentionBackend[] = ["flash", "efficient", "math"];
+
+/** The kernels by PyTorch's longer names. */
 export const SDPBackend = {
   /** Unfused; the reference. */
   MATH: "math",
@@ -44,12 +49,11 @@ interface Frame {
   left: boolean;
 }
 
-const IN_ORDER: readonly AttentionBackend[] = ["flash", "efficient", "math"];
 const current = new AsyncLocalStorage<Frame | undefined>();
 
 /** The kernels that may run here, the first choice first. */
 export function enabledBackends(): readonly AttentionBackend[] {
-  return frame()?.backends ?? IN_ORDER;
+  return frame()?.backends ?? BACKENDS;
 }
 
 /**
@@ -98,7 +102,7 @@ export function sdpKernel<T>(options: SdpKernelOptions = {}, fn?: () => T): T | 
   return fn ? sdpaKernel(options, fn) : sdpaKernel(options);
 }
 
-/** Why each kernel was refused; undefined for the one that was not. */
+/** Why each kernel was refused. */
 export type Refusals = Readonly<Record<AttentionBackend, readonly string[]>>;
 
 const TITLES: Readonly<Record<AttentionBackend, string>> = {
@@ -109,7 +113,7 @@ const TITLES: Readonly<Record<AttentionBackend, string>> = {
 
 /** The error where no kernel is left: each, and why it was refused. */
 export function noKernel(refusals: Refusals): RuntimeError {
-  const lines = IN_ORDER.map((name) => `  ${TITLES[name]} kernel not used because: ${refusals[name].join("; ")}`);
+  const lines = BACKENDS.map((name) => `  ${TITLES[name]} kernel not used because: ${refusals[name].join(" ")}`);
   return new RuntimeError(`No available kernel. Aborting execution.\n${lines.join("\n")}`, {
     hint: "Allow another kernel: the math kernel takes everything.",
   });
@@ -135,7 +139,7 @@ function parse(backends: SdpBackends): AttentionBackend[] {
     );
   }
   const switches = { flash: enableFlash, efficient: enableMemEfficient, math: enableMath };
-  return IN_ORDER.filter((name) => switches[name] ?? true);
+  return BACKENDS.filter((name) => switches[name] ?? true);
 }
 
 function named(names: readonly SdpBackendName[]): AttentionBackend[] {
@@ -148,5 +152,5 @@ function named(names: readonly SdpBackendName[]): AttentionBackend[] {
       }: current value is ${JSON.stringify(name)}`,
     );
   });
-  return IN_ORDER.filter((name) => wanted.includes(name));
+  return BACKENDS.filter((name) => wanted.includes(name));
 }
