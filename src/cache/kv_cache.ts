@@ -97,7 +97,7 @@ export abstract class KvCache extends LayeredCache implements Cache {
    */
   at(layer: number): [key: Tensor, value: Tensor] {
     const store = this.stores[layer];
-    if (store) return paddedKv(store, this.shown);
+    if (store) return paddedKv(store, this.lengths);
     throw new ValueError(
       `Cannot read layer ${layer} as the layer must exist: the cache only has ${this.layers} layers`,
     );
@@ -118,10 +118,13 @@ export abstract class KvCache extends LayeredCache implements Cache {
     this.reserve(lengths.length, lengths);
     for (const [i, [k, v]] of layers.entries()) {
       const [, kvHeads = 0, , headDim = 0] = k.shape;
-      appendPadded(this.stores[i] ??= this.newStore(this.spec(k.device, kvHeads, headDim), i), k, v, {
-        past: this.pastOn(k.device),
-        lengths: this.lengths,
-      }, lengths);
+      appendPadded(
+        this.stores[i] ??= this.newStore(this.spec(k.device, kvHeads, headDim), i),
+        k,
+        v,
+        (batch) => this.passFor(batch),
+        lengths,
+      );
     }
     const all = this.lengths.map((n, b) => n + lengths[b]!);
     this.setPast(all);
@@ -140,7 +143,7 @@ export abstract class KvCache extends LayeredCache implements Cache {
         if (!from) continue;
         const { device, kvHeads, headDim } = from.spec;
         const into = this.stores[layer] ??= this.newStore(this.spec(device, kvHeads, headDim), layer);
-        appendPacked(into, from.contents(part.lengths), { past: this.pastOn(device), lengths: this.lengths }, mine);
+        appendPacked(into, from.contents(part.lengths), (batch) => this.passFor(batch), mine);
       }
     }
     this.setPast(lengths);

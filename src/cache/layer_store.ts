@@ -8,6 +8,7 @@ import type { Device } from "../gpu/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions } from "./cache.ts";
+import type { RingShape } from "./rings.ts";
 
 /** Dtypes that keys and values can be kept in. */
 export type CacheDtype = "float32" | "float16";
@@ -34,8 +35,10 @@ export interface CachePass {
   readonly batch: Pick<Batch, "cuSeqlens" | "lengths" | "size">;
   /** [B] uint32: tokens that each sequence has in the cache, on the GPU. */
   readonly past: Tensor;
-  /** The same on the host, as far as it is known there. */
+  /** The same on the host. */
   readonly lengths: readonly number[];
+  /** What a ring shows to the batch: [(2 + pages) · B] uint32. */
+  ring(shape: RingShape): Tensor;
 }
 
 /** Keys and values [T, Hkv, Dh] of sequences end to end. */
@@ -60,12 +63,17 @@ export interface LayerStore extends Disposable {
   place?(pass: CachePass): { k: Tensor; v: Tensor; past: Tensor };
   /** Attends over what `place` was given. */
   attendPlaced?(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
+  /** Tokens that can be read of sequences of these lengths, where that is not all. */
+  held?(lengths: readonly number[]): readonly number[];
   /** What is there of sequences of these lengths, in the store's dtype. */
   contents(lengths: readonly number[]): PackedKv;
   /** A store of `capacity` whose sequences are `rows` of this one. */
   copy(rows: readonly number[], lengths: readonly number[], capacity: number): LayerStore;
-  /** Forgets all but the first `lengths[b]` of the `from[b]` tokens of each sequence; throws before it changes anything. */
-  crop?(lengths: readonly number[], from: readonly number[]): void;
+  /**
+   * Forgets all but the first `lengths[b]` tokens of each sequence, which had up to `reach[b]` since it began; throws
+   * before it changes anything.
+   */
+  crop?(lengths: readonly number[], reach: readonly number[]): void;
 }
 
 /** Attends, and gives the probabilities where they are asked for. `keys` of the longest sequence, this batch's included. */

@@ -12,6 +12,7 @@ import type { Batch } from "./batch.ts";
 import type { AttentionOptions, HeadShape, KvPlace } from "./cache.ts";
 import { ContiguousStore } from "./contiguous_store.ts";
 import type { CacheDtype, CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
+import { Rings } from "./rings.ts";
 
 const launchAdvance = kernel("advance", advanceWgsl);
 
@@ -23,6 +24,8 @@ export abstract class LayeredCache implements Disposable {
   #past: Tensor | undefined;
   #capacity = 0;
   #generation = 0;
+  #reach: number[] = [];
+  readonly #rings = new Rings();
   readonly #kept: Disposable[] = [];
   #pass: CachePass | undefined;
   readonly #dtype: CacheDtype;
@@ -99,13 +102,13 @@ export abstract class LayeredCache implements Disposable {
     const [, heads = 0] = q.shape;
     const [, kvHeads = 0, headDim = 0] = k.shape;
     const store = this.#store(layer, { heads, kvHeads, headDim }, batch, options);
-    return store.attend(q, k, v, this.#passOf(batch), options);
+    return store.attend(q, k, v, this.passFor(batch), options);
   }
 
   /** Where keys and values of `layer` go, if they lie in the cache as they are made. */
   place(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined {
     const store = this.#store(layer, shape, batch, options);
-    const pass = this.#passOf(batch), into = store.place?.(pass);
+    const pass = this.passFor(batch), into = store.place?.(pass);
     return into && { into, attend: (q) => store.attendPlaced!(q, pass, options) };
   }
 
@@ -136,7 +139,7 @@ export abstract class LayeredCache implements Disposable {
         `Cannot crop the cache as each length must be from 0 to what is there (${now}): current value is ${lengths}`,
       );
     }
-    for (const store of this.stores) store?.crop?.(each, now);
+    for (const store of this.stores) store?.crop?.(each, this.#reach);
     this.setPast(each);
   }
 
@@ -150,23 +153,11 @@ export abstract class LayeredCache implements Disposable {
     if (this.#lengths.length) this.crop(this.#lengths.map(() => 0));
   }
 
-  /** Tokens of each sequence that can still be read. */
-  protected get shown(): readonly number[] {
-    return this.#lengths;
-  }
-
-  /** Disposes of `resource` with the cache. */
-  keepWith(resource: Disposable): void {
-    this.#kept.push(resource);
-  }
-
   /** Returns the memory. */
   dispose(): void {
     for (const resource of this.#kept.splice(0)) resource[Symbol.dispose]();
     this.#replace([]);
-    this.#past?.dispose();
-    this.#past = undefined;
-    this.setLengths([]);
+    this.setPast([]);
     this.#capacity = 0;
     this.#generation++;
   }
@@ -182,6 +173,7 @@ export abstract class LayeredCache implements Disposable {
     else {
       this.#past?.dispose();
       this.#past = undefined;
+      this.#rings[Symbol.dispose]();
     }
     this.setLengths(lengths);
   }
@@ -189,6 +181,7 @@ export abstract class LayeredCache implements Disposable {
   /** Sets the tokens of each sequence on the host. */
   protected setLengths(lengths: readonly number[]): void {
     this.#lengths = [...lengths];
+    this.#reach = lengths.map((n, b) => n === 0 ? 0 : Math.max(n, this.#reach[b] ?? 0));
     this.#pass = undefined;
   }
 
@@ -212,6 +205,7 @@ export abstract class LayeredCache implements Disposable {
     const lengths = rows.map((row) => this.#lengths[row]!);
     this.#replace(this.#copies(this.#capacity, rows));
     this.#generation++;
+    this.#reach = rows.map((row) => this.#reach[row]!);
     this.setPast(lengths);
   }
 
@@ -221,12 +215,17 @@ export abstract class LayeredCache implements Disposable {
     const all = rows.length === this.#lengths.length && rows.every((row, b) => row === b);
     copy.stores = all ? this.stores.map((store) => store && share(store)) : this.#copies(this.#capacity, rows);
     copy.#lengths = rows.map((row) => this.#lengths[row]!);
+    copy.#reach = rows.map((row) => this.#reach[row]!);
     copy.#capacity = this.#capacity;
     return copy;
   }
 
-  #passOf(batch: Batch): CachePass {
-    return this.#pass ??= { batch, past: this.pastOn(batch.tokens.device), lengths: this.#lengths };
+  /** What the stores are told of a batch; the same object within a pass. */
+  protected passFor(batch: CachePass["batch"]): CachePass {
+    if (this.#pass?.batch === batch) return this.#pass;
+    const past = this.pastOn(batch.cuSeqlens.device), lengths = this.#lengths;
+    const pass: CachePass = { batch, past, lengths, ring: (shape) => this.#rings.of(pass, shape) };
+    return this.#pass = pass;
   }
 
   #store(layer: number, { kvHeads, headDim }: HeadShape, batch: Batch, options: AttentionOptions): LayerStore {

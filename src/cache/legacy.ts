@@ -16,7 +16,8 @@ export type LegacyCache = readonly (readonly [key: Tensor, value: Tensor])[];
 /** What `store` holds of sequences of these lengths, padded with zeros at the end. */
 export function paddedKv(store: LayerStore, lengths: readonly number[]): [Tensor, Tensor] {
   const { device, kvHeads, headDim } = store.spec;
-  const S = Math.max(0, ...lengths), rows = packedRows({ kvHeads, capacity: S }, lengths);
+  const held = store.held?.(lengths) ?? lengths, S = Math.max(0, ...held);
+  const rows = packedRows({ kvHeads, capacity: S }, held);
   return tidy(device, () => {
     const { k, v } = store.contents(lengths);
     const index = tensor(device, rows, [rows.length], "uint32");
@@ -33,7 +34,7 @@ export function appendPadded(
   store: LayerStore,
   k: Tensor,
   v: Tensor,
-  past: Pick<CachePass, "past" | "lengths">,
+  passOf: (batch: CachePass["batch"]) => CachePass,
   lengths: readonly number[],
 ): void {
   const { device, kvHeads, headDim } = store.spec;
@@ -52,7 +53,7 @@ export function appendPadded(
       const taken = gatherRows(cast(t, "float32").reshape([-1, headDim]), index);
       return taken.reshape([rows.length / kvHeads, kvHeads, headDim]);
     };
-    appendPacked(store, { k: packed(k), v: packed(v) }, past, lengths);
+    appendPacked(store, { k: packed(k), v: packed(v) }, passOf, lengths);
   });
 }
 
@@ -60,7 +61,7 @@ export function appendPadded(
 export function appendPacked(
   store: LayerStore,
   { k, v }: PackedKv,
-  past: Pick<CachePass, "past" | "lengths">,
+  passOf: (batch: CachePass["batch"]) => CachePass,
   lengths: readonly number[],
 ): void {
   const { device } = store.spec, size = lengths.length;
@@ -68,6 +69,6 @@ export function appendPacked(
   tidy(device, () => {
     const cuSeqlens = tensor(device, starts, [size + 1], "uint32");
     const wide = (t: Tensor) => t.dtype === "float32" ? t : cast(t, "float32");
-    store.append(wide(k), wide(v), { ...past, batch: { cuSeqlens, lengths, size } });
+    store.append(wide(k), wide(v), passOf({ cuSeqlens, lengths, size }));
   });
 }

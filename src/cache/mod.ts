@@ -6,10 +6,12 @@
 export * from "./batch.ts";
 export * from "./cache.ts";
 export * from "./dynamic_cache.ts";
+export * from "./hybrid_cache.ts";
 export { KvCache } from "./kv_cache.ts";
 export { LayeredCache } from "./layered_cache.ts";
 export type { CacheDtype, CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
 export type { LegacyCache } from "./legacy.ts";
 export * from "./no_cache.ts";
+export { SlidingWindowCache, type SlidingWindowCacheOptions } from "./sliding_window_cache.ts";
 export * from "./static_cache.ts";
 export type { KvTarget } from "../ops/qkv_rope.ts";

@@ -1,5 +1,5 @@
-import { ValueError } from "../errors.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
+import { expectCount } from "./sliding_window_cache.ts";
 
 /** What a {@linkcode StaticCache} takes. */
 export interface StaticCacheOptions {
@@ -30,11 +30,7 @@ export class StaticCache extends KvCache {
   /** An empty cache. */
   constructor({ maxCacheLen, dtype = "float32" }: StaticCacheOptions) {
     super(dtype);
-    if (!Number.isSafeInteger(maxCacheLen) || maxCacheLen < 1) {
-      throw new ValueError(
-        `Cannot make a StaticCache as maxCacheLen must be a whole number from 1: current value is ${maxCacheLen}`,
-      );
-    }
+    expectCount("StaticCache", "maxCacheLen", maxCacheLen);
     this.maxCacheLen = maxCacheLen;
   }
 

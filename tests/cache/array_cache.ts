@@ -61,8 +61,15 @@ export class ArrayCache {
   }
 
   /** Stores k and v [T, Hkv, Dh] and attends with q [T, H, Dh]. */
-  attend(layer: number, q: Float32Array, k: Float32Array, v: Float32Array, lengths: readonly number[]): Float32Array {
-    const { heads, kvHeads, dim, scale, window = Infinity } = this.geometry;
+  attend(
+    layer: number,
+    q: Float32Array,
+    k: Float32Array,
+    v: Float32Array,
+    lengths: readonly number[],
+    window = this.geometry.window ?? Infinity,
+  ): Float32Array {
+    const { heads, kvHeads, dim, scale } = this.geometry;
     const o = new Float32Array(q.length), width = kvHeads * dim;
     let start = 0;
     for (const [b, n] of lengths.entries()) {
@@ -94,8 +101,9 @@ export function step(
   model: ArrayCache,
   lengths: number[],
   seed: number,
+  windowOf: (layer: number) => number | undefined = () => model.geometry.window,
 ): Attended {
-  const { layers, heads, kvHeads, dim, scale, window } = model.geometry;
+  const { layers, heads, kvHeads, dim, scale } = model.geometry;
   const total = lengths.reduce((sum, n) => sum + n, 0);
   cache.reserve(lengths.length, lengths); // throws before anything happens
   const positions = lengths.flatMap((n, b) => Array.from({ length: n }, (_, i) => model.lengths[b]! + i));
@@ -105,10 +113,10 @@ export function step(
     for (let layer = 0; layer < layers; layer++) {
       const [q, k, v] = [heads, kvHeads, kvHeads].map((h, i) => randn(total * h * dim, seed + 10 * layer + i));
       const put = (data: Float32Array, h: number) => tensor(device, data, [total, h, dim]);
-      const options = { scale, causal: true, window };
+      const window = windowOf(layer), options = { scale, causal: true, window };
       const o = cache.attend(layer, put(q!, heads), put(k!, kvHeads), put(v!, kvHeads), batch, options);
       result.got.push(keep(device, o).read().finally(() => o.dispose()));
-      result.want.push(model.attend(layer, q!, k!, v!, lengths));
+      result.want.push(model.attend(layer, q!, k!, v!, lengths, window));
     }
   });
   cache.advance(batch);
