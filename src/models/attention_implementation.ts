@@ -141,3 +141,11 @@ export function warnOfFallback(json: ConfigJson, implementation: AttnImplementat
       'implementation, which stores the scores. Load the model with attnImplementation: "eager" to be rid of this warning.',
   );
 }
+
+/** The error where a BetterTransformer should use flash attention. */
+export function flashAfterConversion(): ValueError {
+  return new ValueError(
+    "Cannot use Flash Attention 2.0 as the model must not be a BetterTransformer: toBetterTransformer() was called on it",
+    { hint: "Call reverseBetterTransformer() first." },
+  );
+}

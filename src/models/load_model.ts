@@ -124,6 +124,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
         head: apply,
         dtype: plan.dtype,
         attnImplementation,
+        attnImplementationGiven: options.attnImplementation !== undefined,
         owned: loader.take(),
         ownsDevice: options.device === undefined,
         path: plan.path,

@@ -9,6 +9,7 @@ export {
   supportsFlashAttn2,
   supportsSdpa,
 } from "./attention_implementation.ts";
+export { isBetterTransformer, reverseBetterTransformer, toBetterTransformer } from "./better_transformer.ts";
 export type { ConfigJson } from "./config.ts";
 export type { ApplyHead, Family, FamilyConfig, Head, Pass, Task } from "./family.ts";
 export type { HeadMask } from "./head_mask.ts";

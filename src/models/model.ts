@@ -9,47 +9,23 @@ import type { Device } from "../gpu/mod.ts";
 import { poolRows, scatterRows } from "../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
-import { attending, type AttnImplementation, checkSupported, warnOfFallback } from "./attention_implementation.ts";
+import {
+  attending,
+  type AttnImplementation,
+  checkSupported,
+  flashAfterConversion,
+  warnOfFallback,
+} from "./attention_implementation.ts";
+import { isBetterTransformer } from "./better_transformer.ts";
 import type { ConfigJson } from "./config.ts";
 import type { ApplyHead, Family, FamilyConfig, Pass, Task } from "./family.ts";
 import { headMaskRows, headMaskTensors } from "./head_mask.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
+import type { ModelParts } from "./model_parts.ts";
 import { padAttentions } from "./pad_attentions.ts";
 import { RopeTable } from "./rope.ts";
 
-export type { ForwardOptions, ModelOutput };
-
-/** What {@linkcode loadModel} hands to a {@linkcode Model}. */
-export interface ModelParts {
-  /** Where the weights lie. */
-  device: Device;
-  /** The parsed config.json. */
-  json: ConfigJson;
-  /** The parsed generation_config.json; empty where there is none. */
-  generationConfig: ConfigJson;
-  /** The family. */
-  family: Family;
-  /** Its config. */
-  config: FamilyConfig;
-  /** Its weights. */
-  weights: unknown;
-  /** What it is loaded for. */
-  task: Task;
-  /** Whether the head gives one row a token. */
-  perToken: boolean;
-  /** The head, where there is one. */
-  head?: ApplyHead;
-  /** What matrices are kept as. */
-  dtype: WeightDtype;
-  /** How it attends. */
-  attnImplementation: AttnImplementation;
-  /** Everything that holds GPU memory. */
-  owned: Disposable[];
-  /** Whether the device is closed with the model. */
-  ownsDevice: boolean;
-  /** The model's folder. */
-  path: string;
-}
+export type { ForwardOptions, ModelOutput, ModelParts };
 
 /** A model on a device. Make one with {@linkcode loadModel}. */
 export class Model implements Disposable {
@@ -107,13 +83,19 @@ export class Model implements Disposable {
     return this.#attention;
   }
 
+  /** Whether the caller of `loadModel` chose how it attends. */
+  get attnImplementationGiven(): boolean {
+    return this.#parts.attnImplementationGiven;
+  }
+
   /**
    * Attends otherwise from now on.
    *
-   * @throws {ValueError} if the architecture does not support it
+   * @throws {ValueError} if the architecture does not support it, or flash attention is wanted of a BetterTransformer
    */
   setAttnImplementation(implementation: AttnImplementation): void {
     checkSupported(this.config, implementation);
+    if (implementation === "flash_attention_2" && isBetterTransformer(this)) throw flashAfterConversion();
     this.#attention = implementation;
   }
 
