@@ -18,7 +18,7 @@ import {
 } from "./attention_implementation.ts";
 import { isBetterTransformer } from "./better_transformer.ts";
 import type { ConfigJson } from "./config.ts";
-import type { ApplyHead, Family, FamilyConfig, Pass, Task } from "./family.ts";
+import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
 import { headMaskRows, headMaskTensors } from "./head_mask.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
 import type { ModelParts } from "./model_parts.ts";
