@@ -101,6 +101,12 @@ export class OverloadedError extends TensaurError {
   override readonly code = "OVERLOADED";
 }
 
+/** Something that is waited for did not come in the time that was set for it. */
+export class TimeoutError extends TensaurError {
+  /** See {@linkcode TensaurError.code}. */
+  override readonly code = "TIMEOUT";
+}
+
 /** The caller's AbortSignal fired. */
 export class AbortError extends TensaurError {
   /** See {@linkcode TensaurError.code}. */

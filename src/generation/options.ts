@@ -17,9 +17,9 @@ export interface TextCodec {
 
 /** Takes tokens as they come; `TextStreamer` is one. */
 export interface Streamer {
-  /** The prompt's ids first, then those of each step. */
-  put(ids: readonly number[]): void;
-  /** Nothing more comes. */
+  /** The prompts' ids first, then those of each step; one list a row. */
+  put(rows: readonly (readonly number[])[]): void;
+  /** Nothing more comes. Also called where a run fails. */
   end(): void;
 }
 
@@ -60,6 +60,8 @@ export interface CallOptions {
   assistantTokenizer?: TextCodec;
   /** Takes the tokens as they come. */
   streamer?: Streamer;
+  /** Where the releases of Transformers differ: "hf4" as 4.46, which the documents describe, "hf5" as 5.x. Default "hf4". */
+  profile?: "hf4" | "hf5";
   /** Stops generation within a step. */
   signal?: AbortSignal;
 }
@@ -96,6 +98,7 @@ export const CALL_OPTIONS = Object.keys(
     assistantModel: 1,
     assistantTokenizer: 1,
     streamer: 1,
+    profile: 1,
     signal: 1,
   } satisfies Record<keyof CallOptions, 1>,
 ) as readonly (keyof CallOptions)[];

@@ -15,6 +15,8 @@ export interface Hypothesis {
   score: number;
   /** For each new token: the beam whose scores it was chosen from. */
   beamIndices: number[];
+  /** The token that ended it; an open one was cut off. */
+  eos?: number;
 }
 
 /** Settings of {@linkcode BeamHypotheses}. */
@@ -43,10 +45,10 @@ export class BeamHypotheses {
   }
 
   /** Takes a sequence of `length` new tokens if there is room, or one that is worse. */
-  add(tokens: readonly number[], sum: number, beamIndices: readonly number[], length: number): void {
+  add({ sum, ...sequence }: Omit<Hypothesis, "score"> & { sum: number }, length: number): void {
     const score = sum / length ** this.#o.lengthPenalty;
     if (this.beams.length >= this.#o.size && !(score > this.worst)) return;
-    this.beams.push({ tokens: [...tokens], score, beamIndices: [...beamIndices] });
+    this.beams.push({ ...sequence, score });
     if (this.beams.length <= this.#o.size) return;
     this.beams.splice(this.beams.findIndex((beam) => beam.score === this.worst), 1);
   }

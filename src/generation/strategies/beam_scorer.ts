@@ -24,8 +24,6 @@ export interface BeamOptions {
   padToken: number;
   /** Most new tokens. */
   newTokens: number;
-  /** Whether the end of sequence counts in the length of a finished one; releases up to 4.44 leave it out. */
-  eosCounts: boolean;
 }
 
 /** An open sequence. */
@@ -111,7 +109,7 @@ export class BeamScorer {
 
   /** Sorts the `ranked` candidates of a group into finished sequences and the beams to go on with. */
   sort(row: number, group: number, ranked: readonly Candidate[]): readonly Candidate[] {
-    const { eosTokenIds, padToken, eosCounts, numBeamGroups } = this.#o, size = this.#groupSize;
+    const { eosTokenIds, padToken, numBeamGroups } = this.#o, size = this.#groupSize;
     const list = this.#lists[row * numBeamGroups + group]!, start = this.start(row, group);
     if (list.done) return Array.from({ length: size }, () => ({ token: padToken, score: 0, beam: start }));
     const length = this.beams[start]!.tokens.length + 1;
@@ -121,7 +119,7 @@ export class BeamScorer {
       if (!eosTokenIds.includes(c.token)) best.push(c);
       else if (rank < size && this.#rules.fulfilled(this.beams[c.beam]!.ids)) {
         const { tokens, beamIndices } = this.beams[c.beam]!;
-        list.add(tokens, c.score, [...beamIndices, c.beam], eosCounts ? length : length - 1);
+        list.add({ tokens, sum: c.score, beamIndices: [...beamIndices, c.beam], eos: c.token }, length);
       }
     }
     const next = this.#rules.regroup(row, best);
@@ -157,7 +155,7 @@ export class BeamScorer {
     const enough = good.length >= this.#o.numReturnSequences;
     const spare = enough ? [] : open.filter((beam) => !good.includes(beam));
     for (const { tokens, score, beamIndices } of [...good, ...spare]) {
-      list.add(tokens, score, beamIndices, tokens.length);
+      list.add({ tokens, sum: score, beamIndices }, tokens.length);
     }
   }
 }

@@ -4,8 +4,8 @@
  * @module
  */
 import { throwIfAborted, ValueError } from "../../errors.ts";
-import { argmax, draw, logSoftmax, softmax } from "./math.ts";
-import { record, requestOf, type SearchContext, type SearchOptions, type SearchStep } from "./search.ts";
+import { argmax, logSoftmax } from "./math.ts";
+import { record, requestOf, type SearchContext, type SearchOptions, type SearchStep, tokenOf } from "./search.ts";
 
 /** Layers that the last one is contrasted with: the lower or the upper half, or a list. */
 export type DolaLayers = "low" | "high" | readonly number[];
@@ -40,14 +40,14 @@ export function dolaLayersOf(which: DolaLayers, layers: number, tied: boolean): 
  * Source: Chuang et al. 2023, https://arxiv.org/abs/2309.03883 (semantics: G-58)
  */
 export async function* dola(ctx: SearchContext<DolaOptions>): AsyncGenerator<SearchStep> {
-  const { model, o, process, random } = ctx;
+  const { model, o, process } = ctx;
   const layers = dolaLayersOf(o.dolaLayers, model.layers, model.tied);
   const ids = ctx.prompts.map((row) => [...row]);
   for (let step = 0; step < o.newTokens; step++) {
     throwIfAborted(o.signal, "generating");
     const output = await model.forward(ids, requestOf(o, { layers }));
     const scores = await process(ids, contrast(output.logits, output.layers!));
-    const tokens = scores.map((row) => o.doSample ? draw(softmax(row), random) : argmax(row));
+    const tokens = scores.map((row, b) => tokenOf(row, o, step, b));
     yield { tokens, ...record(o, output, scores) };
     tokens.forEach((token, b) => ids[b]!.push(token));
   }

@@ -8,6 +8,7 @@ import type { DraftSource } from "./assisted_decoding.ts";
 import { argmax, draw, type Random, softmax } from "./math.ts";
 import type { Process } from "./search.ts";
 import type { Draft } from "./speculative.ts";
+import { FollowingModel } from "./following_model.ts";
 import type { StepModel } from "./step_model.ts";
 
 /** How the number of drafted tokens changes: not at all, by success for ever, or by success within one call. */
@@ -35,16 +36,15 @@ export interface DraftLength {
 
 /** Drafts with a model of its own, with its own cache. */
 export class DraftModel implements DraftSource {
-  readonly #model: StepModel;
+  readonly #model: FollowingModel;
   readonly #process: Process;
   readonly #o: DraftOptions;
   readonly #length: DraftLength;
   readonly #random: Random;
-  #seen: number[] = [];
 
   /** A drafter whose cache is empty. */
   constructor(model: StepModel, process: Process, o: DraftOptions, length: DraftLength, random: Random) {
-    this.#model = model;
+    this.#model = new FollowingModel(model);
     this.#process = process;
     this.#o = o;
     this.#length = length;
@@ -55,13 +55,11 @@ export class DraftModel implements DraftSource {
   async propose(ids: readonly number[], most: number): Promise<Draft> {
     const { doSample, confidenceThreshold, eosTokenIds, signal } = this.#o;
     const tokens: number[] = [], probabilities: Float32Array[] = [];
-    this.#rewind(ids);
     while (tokens.length < Math.min(most, Math.floor(this.#length.tokens))) {
       throwIfAborted(signal, "drafting");
       const prefix = [...ids, ...tokens];
-      const { logits } = await this.#model.forward([prefix]);
-      this.#seen = prefix;
-      const [scores] = await this.#process([prefix], [logits[0]!.slice()]);
+      const [logits] = await this.#model.logits([prefix]);
+      const [scores] = await this.#process([prefix], [logits!.slice()]);
       const p = softmax(scores!), token = doSample ? draw(p, this.#random) : argmax(p);
       tokens.push(token);
       probabilities.push(p);
@@ -75,13 +73,5 @@ export class DraftModel implements DraftSource {
     if (this.#o.schedule === "constant") return;
     const { tokens } = this.#length;
     this.#length.tokens = accepted === drafted ? tokens + 2 : Math.max(1, tokens - 1);
-  }
-
-  /** Keeps of the cache what `ids` begin with; their last token is run anew. */
-  #rewind(ids: readonly number[]): void {
-    const differ = this.#seen.findIndex((token, i) => token !== ids[i]);
-    const common = Math.min(differ === -1 ? this.#seen.length : differ, ids.length - 1);
-    if (common < this.#seen.length) this.#model.crop([common]);
-    this.#seen = this.#seen.slice(0, common);
   }
 }

@@ -17,6 +17,8 @@ export interface GpuStepOptions {
   prefillChunkSize: number;
   /** Stops a prefill between its chunks. */
   signal?: AbortSignal;
+  /** Whether the cache is kept from step to step; if not, all is run anew. Default true. */
+  useCache?: boolean;
 }
 
 /** Tensors of one pass, to be read and returned. */
@@ -58,6 +60,7 @@ export class GpuStepModel implements StepModel {
 
   /** See {@linkcode StepModel.forward}. */
   async forward(ids: readonly (readonly number[])[], request: StepRequest = {}): Promise<StepOutput> {
+    if (this.#o.useCache === false) this.#cache.reset();
     const { last = 1 } = request, past = [...this.#past(ids.length)];
     this.#cache.reserve(ids.length, ids.map((row, b) => row.length - past[b]!));
     const whole = request.hidden || request.hiddenStates || request.attentions;

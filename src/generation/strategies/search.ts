@@ -4,7 +4,9 @@
  * @module
  */
 import type { HostTensor, StepModel, StepOutput, StepRequest } from "./step_model.ts";
-import type { Random } from "./math.ts";
+import { NumericError } from "../../errors.ts";
+import { gumbelNoise } from "../../ops/sample_logits.ts";
+import { argmax, type Random } from "./math.ts";
 
 /** What diverse beam search tells the processors. */
 export interface GroupContext {
@@ -43,6 +45,8 @@ export interface SearchOptions extends OutputOptions {
   newTokens: number;
   /** Draw tokens instead of taking the likeliest. */
   doSample: boolean;
+  /** Of the draws. */
+  seed: number;
   /** Stops the search within a step. */
   signal?: AbortSignal;
 }
@@ -120,4 +124,14 @@ function joined(rows: readonly Float32Array[]): Float32Array {
   const V = rows[0]?.length ?? 0, all = new Float32Array(rows.length * V);
   rows.forEach((row, b) => all.set(row, b * V));
   return all;
+}
+
+/** The likeliest token of `row`, or one drawn as the GPU draws it. */
+export function tokenOf(scores: Float32Array, { doSample, seed }: SearchOptions, step: number, row: number): number {
+  const noise = doSample ? gumbelNoise(seed, step, row) : () => 0;
+  const token = argmax(scores.map((score, i) => score + noise(i)));
+  if (Number.isFinite(scores[token])) return token;
+  throw new NumericError(`Cannot choose token ${step + 1} of row ${row} as its scores must be finite: none is`, {
+    hint: "Look at what your processors do, or allow more tokens.",
+  });
 }

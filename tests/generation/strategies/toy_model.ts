@@ -38,10 +38,14 @@ export class ToyModel implements StepModel {
     this.onForward();
     this.forwards++;
     if (this.cached.length === 0) this.cached = ids.map(() => []);
-    if (this.cached.length !== ids.length) throw new AssertionError({ message: `${ids.length} rows, not ${this.cached.length}` });
+    if (this.cached.length !== ids.length) {
+      throw new AssertionError({ message: `${ids.length} rows, not ${this.cached.length}` });
+    }
     const fresh = ids.map((row, b) => {
       const held = this.cached[b]!;
-      if (held.some((token, i) => token !== row[i])) throw new AssertionError({ message: `cached ${held}, not ${row}` });
+      if (held.some((token, i) => token !== row[i])) {
+        throw new AssertionError({ message: `cached ${held}, not ${row}` });
+      }
       if (row.length - held.length < last) throw new AssertionError({ message: `fewer than ${last} new tokens` });
       return row.length - held.length;
     });

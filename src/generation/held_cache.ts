@@ -1,0 +1,73 @@
+/**
+ * The cache of a run: the caller's, or one of its own.
+ *
+ * @module
+ */
+import type { Cache } from "../cache/mod.ts";
+import type { Model } from "../models/mod.ts";
+import type { ResolvedOptions } from "./options.ts";
+import type { Rows } from "./rows.ts";
+import type { Strategy } from "./strategies/choose_strategy.ts";
+import type { Start } from "./strategies/start.ts";
+
+/**
+ * Makes a cache ready for a run, and leaves it as promised however the run ends: one sequence a row, holding each row
+ * but its last token; after a beam search, the prompts.
+ */
+export class HeldCache implements AsyncDisposable {
+  /** What the strategy gets. */
+  readonly start: Start;
+  /** How many tokens of each row the cache shall hold at the end. */
+  keeps: number[];
+  /** Whether the run came to its end. */
+  finished = false;
+
+  /** Of a run of `strategy`, each prompt coming `copies` times. */
+  constructor(
+    { model, strategy, rows, o, copies }: {
+      model: Model;
+      strategy: Strategy;
+      rows: Rows;
+      o: ResolvedOptions;
+      copies: number;
+    },
+  ) {
+    const cache = o.cache ?? model.newCache();
+    this.start = { model, rows, o, cache, owned: new DisposableStack() };
+    this.keeps = rows.prompts.map((row) => row.length);
+    if (!cache.lengths.length) return;
+    if (strategy === "contrastive") cache.reset(); // it looks at the hidden states of all tokens
+    if (copies > 1 && cache.lengths.length * copies === rows.prompts.length) {
+      cache.batchSelectIndices(rows.prompts.map((_, r) => Math.floor(r / copies)));
+    }
+    // a cache that holds whole prompts gives back their last tokens: something must run
+    if (cache.lengths.length === rows.prompts.length) this.#crop(rows.prompts.map((row) => row.length - 1));
+  }
+
+  /** The cache, where the caller gets it. */
+  get given(): { cache?: Cache } {
+    const { o, cache } = this.start;
+    return o.useCache && (o.cache || o.returnDictInGenerate) ? { cache } : {};
+  }
+
+  /** Ends the run. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { model, rows, cache, o, owned } = this.start;
+    owned.dispose();
+    const own = !o.cache && !(this.finished && this.given.cache);
+    try {
+      if (own || model.device.guard.error) return;
+      const each = cache.lengths.length / rows.prompts.length;
+      if (each > 1) cache.batchSelectIndices(rows.prompts.map((_, b) => b * each));
+      this.#crop(this.keeps);
+      await model.device.stream.settled();
+    } finally {
+      if (own) cache[Symbol.dispose]();
+    }
+  }
+
+  #crop(lengths: readonly number[]): void {
+    const { cache } = this.start;
+    if (cache.lengths.length) cache.crop(cache.lengths.map((n, b) => Math.min(n, lengths[b]!)));
+  }
+}

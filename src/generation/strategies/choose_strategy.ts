@@ -1,0 +1,122 @@
+/**
+ * Which strategy the options ask for (semantics: §4.2).
+ *
+ * @module
+ */
+import { StaticCache } from "../../cache/mod.ts";
+import { ValueError } from "../../errors.ts";
+import type { Model } from "../../models/mod.ts";
+import type { ResolvedOptions } from "../options.ts";
+
+/** Ways of choosing tokens. */
+export type Strategy =
+  | "greedy"
+  | "sample"
+  | "beam"
+  | "beamSample"
+  | "groupBeam"
+  | "constrainedBeam"
+  | "contrastive"
+  | "dola"
+  | "assisted"
+  | "promptLookup";
+
+/** What the choice looks at. */
+export type StrategyOptions = Pick<
+  ResolvedOptions,
+  | "constraints"
+  | "forceWordsIds"
+  | "numBeams"
+  | "numBeamGroups"
+  | "doSample"
+  | "topK"
+  | "penaltyAlpha"
+  | "assistantModel"
+  | "promptLookupNumTokens"
+  | "dolaLayers"
+>;
+
+const BEAMS: readonly Strategy[] = ["beam", "beamSample", "groupBeam", "constrainedBeam"];
+
+/** Whether sequences are given only at the end. */
+export function isBeamSearch(strategy: Strategy): boolean {
+  return BEAMS.includes(strategy);
+}
+
+/**
+ * The strategy that `o` asks for.
+ *
+ * @throws {ValueError} if it asks for two that do not go together
+ */
+export function chooseStrategy(o: StrategyOptions): Strategy {
+  const base = baseOf(o), plain = base === "greedy" || base === "sample";
+  if (o.assistantModel ?? o.promptLookupNumTokens ?? undefined) {
+    if (plain) return o.promptLookupNumTokens ? "promptLookup" : "assisted";
+    throw new ValueError(
+      "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported " +
+        "with Greedy Search and Sample.",
+    );
+  }
+  if (o.dolaLayers === null) return base;
+  if (plain) return "dola";
+  throw new ValueError(
+    "You've set `dolaLayers`, which triggers DoLa generate. Currently, DoLa generate is only supported with Greedy " +
+      "Search and Sample.",
+  );
+}
+
+function baseOf(o: StrategyOptions): Strategy {
+  if (o.constraints ?? o.forceWordsIds) return "constrainedBeam";
+  if (o.numBeams === 1) {
+    if (!o.doSample && o.topK > 1 && (o.penaltyAlpha ?? 0) > 0) return "contrastive";
+    return o.doSample ? "sample" : "greedy";
+  }
+  if (o.numBeamGroups > 1) return "groupBeam";
+  return o.doSample ? "beamSample" : "beam";
+}
+
+/**
+ * Checks what the strategy needs of the model, the batch and the cache.
+ *
+ * @throws {ValueError} if it cannot be had
+ */
+export function checkStrategy(strategy: Strategy, o: ResolvedOptions, model: Model, rows: number): void {
+  if (strategy === "contrastive" && !o.useCache) throw new ValueError("Contrastive search requires `useCache=True`");
+  if (strategy !== "assisted" && strategy !== "promptLookup") return;
+  const isStatic = o.cache instanceof StaticCache || (o.cacheImplementation ?? "").includes("static");
+  const refusals: readonly [boolean, string][] = [
+    [
+      o.numReturnSequences > 1,
+      `numReturnSequences has to be 1 when doing assisted generate, but is ${o.numReturnSequences}.`,
+    ],
+    [rows > 1, "assisted generate is only supported for batchSize = 1"],
+    [!o.useCache, "assisted generate requires `useCache=True`"],
+    [isStatic, "assisted generate is not supported with Static cache classes`"],
+  ];
+  const refusal = refusals.find(([refused]) => refused);
+  if (refusal) throw new ValueError(refusal[1]);
+  if (strategy === "assisted") checkTokenizers(o, model);
+}
+
+const DOCS = "(see https://huggingface.co/docs/transformers/en/generation_strategies#universal-assisted-decoding)";
+
+function checkTokenizers({ assistantModel, tokenizer, assistantTokenizer }: ResolvedOptions, model: Model): void {
+  if (assistantModel!.task !== "causal-lm") {
+    throw new ValueError(
+      `Cannot draft as assistantModel must be a causal language model: its task is "${assistantModel!.task}"`,
+    );
+  }
+  const same = assistantModel!.sizes.vocabSize === model.sizes.vocabSize;
+  if (same && assistantTokenizer) {
+    throw new ValueError(
+      "`assistantTokenizer` is not required when the main and assistant models use the same tokenizer. Please omit " +
+        `\`assistantTokenizer\` from \`generate()\` ${DOCS}.`,
+    );
+  }
+  if (!same && !(tokenizer && assistantTokenizer)) {
+    throw new ValueError(
+      "The main and assistant models have different tokenizers. Please provide `tokenizer` and `assistantTokenizer` " +
+        `to \`generate()\` ${DOCS}.`,
+    );
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Strategies on a loaded model: what each needs is made, run, and returned.
+ *
+ * @module
+ */
+import type { Cache } from "../../cache/mod.ts";
+import type { Model } from "../../models/mod.ts";
+import { Decoder } from "../decoder.ts";
+import { decode } from "../loop.ts";
+import type { ResolvedOptions } from "../options.ts";
+import { hostPipe } from "../processors/mod.ts";
+import type { Rows } from "../rows.ts";
+import { assistedDecoding, type DraftSource } from "./assisted_decoding.ts";
+import { type BeamResult, beamSearch } from "./beam_search.ts";
+import type { Strategy } from "./choose_strategy.ts";
+import { constrainedBeamSearch } from "./constrained_beam_search.ts";
+import { type Constraint, constraintsOf } from "./constraints.ts";
+import { contrastiveSearch } from "./contrastive_search.ts";
+import { dola } from "./dola.ts";
+import { type DraftLength, DraftModel } from "./draft_model.ts";
+import { FollowingModel } from "./following_model.ts";
+import { GpuStepModel } from "./gpu_step_model.ts";
+import { groupBeamSearch } from "./group_beam_search.ts";
+import { seededRandom } from "./math.ts";
+import { plainSearch } from "./plain_search.ts";
+import { promptLookup } from "./prompt_lookup.ts";
+import type { Process, SearchContext, SearchStep } from "./search.ts";
+import { type Codec, translatedDraft } from "./translated_draft.ts";
+
+/** A run that is about to start. */
+export interface Start {
+  /** The model. */
+  model: Model;
+  /** Prompts and what comes after them. */
+  rows: Rows;
+  /** The options. */
+  o: ResolvedOptions;
+  /** The cache to run with. */
+  cache: Cache;
+  /** What must be disposed of at the end. */
+  owned: DisposableStack;
+}
+
+/** Runs a strategy that gives all tokens at the end. */
+export function searchBeams(strategy: Strategy, start: Start): Promise<BeamResult> {
+  const { o } = start, { lengthPenalty, earlyStopping, numReturnSequences } = o;
+  const beams = { lengthPenalty, earlyStopping, numReturnSequences, numBeams: o.numBeams };
+  const context = contextOf(start);
+  const groups = { ...context, o: { ...context.o, ...beams, numBeamGroups: 1 } };
+  if (strategy === "groupBeam") groups.o.numBeamGroups = o.numBeamGroups;
+  if (strategy === "groupBeam") return groupBeamSearch(groups);
+  if (strategy !== "constrainedBeam") return beamSearch(groups);
+  const constraints = o.constraints as readonly Constraint[] | null ?? constraintsOf(o.forceWordsIds ?? []);
+  return constrainedBeamSearch(groups, constraints);
+}
+
+/** Runs a strategy that gives tokens as it goes. */
+export async function* searchSteps(strategy: Strategy, start: Start): AsyncGenerator<SearchStep> {
+  const { o, rows } = start;
+  switch (strategy) {
+    case "contrastive": {
+      const { penaltyAlpha, topK, lowMemory } = o, context = contextOf(start);
+      yield* contrastiveSearch({ ...context, o: { ...context.o, penaltyAlpha: penaltyAlpha!, topK, lowMemory } });
+      break;
+    }
+    case "dola": {
+      const context = contextOf(start);
+      yield* dola({ ...context, o: { ...context.o, dolaLayers: o.dolaLayers! } });
+      break;
+    }
+    case "assisted":
+      yield* assistedDecoding(contextOf(start), draftSource(start));
+      break;
+    case "promptLookup": {
+      const { promptLookupNumTokens: numTokens, maxMatchingNgramSize, eosTokenIds } = o;
+      const source = promptLookup({ numTokens: numTokens!, maxNgram: maxMatchingNgramSize ?? 2, eosTokenIds });
+      yield* assistedDecoding(contextOf(start), source);
+      break;
+    }
+    default:
+      if (o.outputAttentions || o.outputHiddenStates || !o.useCache) {
+        yield* plainSearch(contextOf(start), (row) => rows.done[row]!);
+      } else yield* decodeOnGpu(start);
+  }
+}
+
+async function* decodeOnGpu({ model, rows, o, cache }: Start): AsyncGenerator<SearchStep> {
+  using decoder = new Decoder(model, rows.prompts, cache, o);
+  try {
+    for await (const step of decode(decoder, o)) {
+      const before = rows.fresh.map(({ length }) => length);
+      yield step;
+      rows.fresh.forEach((tokens, b) => decoder.ids[b]!.push(...tokens.slice(before[b])));
+    }
+  } finally {
+    await decoder.settled();
+  }
+}
+
+function contextOf(start: Start): SearchContext {
+  const { model, rows, o, cache } = start;
+  const { prefillChunkSize, signal, useCache } = o;
+  return {
+    model: new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache }),
+    prompts: rows.prompts,
+    o,
+    process: processOf(start),
+    stops: (row, ids) => rows.stops(row, ids),
+    random: seededRandom(o.seed),
+  };
+}
+
+/** The processors on the host, with the logits after the negative prompt where guidance wants them. */
+function processOf({ model, rows, o, owned }: Start): Process {
+  const { prompts } = rows, V = model.sizes.vocabSize;
+  const pipe = hostPipe(o, { vocabSize: V, prompts });
+  const guided = o.guidanceScale !== null && o.guidanceScale !== 1;
+  const away = guided ? new FollowingModel(new GpuStepModel(model, owned.use(model.newCache()), o)) : undefined;
+  const negative = prompts.map((row, b) => negativePrompt(o, b) ?? row.slice(-1));
+  return async (ids, scores, context) => {
+    const each = ids.length / prompts.length, flat = joined(scores, V);
+    const after = ids.map((row, r) => {
+      const b = Math.floor(r / each);
+      return [...negative[b]!, ...row.slice(prompts[b]!.length)];
+    });
+    const unconditional = away && joined(await away.logits(after), V);
+    pipe(ids, flat, { ...context, unconditional });
+    return ids.map((_, r) => flat.subarray(r * V, (r + 1) * V));
+  };
+}
+
+function negativePrompt({ negativePromptIds, negativePromptAttentionMask }: ResolvedOptions, row: number) {
+  return negativePromptIds?.[row]?.filter((_, i) => negativePromptAttentionMask?.[row]?.[i] ?? 1);
+}
+
+function joined(rows: readonly Float32Array[], V: number): Float32Array {
+  const flat = new Float32Array(rows.length * V);
+  rows.forEach((row, b) => flat.set(row, b * V));
+  return flat;
+}
+
+const draftLengths = new WeakMap<Model, DraftLength>();
+
+/** How many tokens `assistant` drafts in its next round, where the schedule "heuristic" has changed it. */
+export function learntDraftLength(assistant: Model): number | undefined {
+  return draftLengths.get(assistant)?.tokens;
+}
+
+function draftSource(start: Start): DraftSource {
+  const { o, owned, model } = start, assistant = o.assistantModel!;
+  const schedule = o.numAssistantTokensSchedule;
+  const length = schedule === "heuristic" && draftLengths.get(assistant) || { tokens: o.numAssistantTokens };
+  if (schedule === "heuristic") draftLengths.set(assistant, length);
+  const { prefillChunkSize, signal, doSample, eosTokenIds, assistantConfidenceThreshold } = o;
+  const step = new GpuStepModel(assistant, owned.use(assistant.newCache()), { prefillChunkSize, signal });
+  const other = assistant.sizes.vocabSize !== model.sizes.vocabSize;
+  const options = {
+    doSample,
+    eosTokenIds: other ? [] : eosTokenIds,
+    schedule,
+    signal,
+    confidenceThreshold: assistantConfidenceThreshold,
+  };
+  const plain: Process = (_ids, scores) => scores;
+  const inner = new DraftModel(step, other ? plain : processOf(start), options, length, seededRandom(~o.seed >>> 0));
+  if (!other) return inner;
+  const { tokenizer, assistantTokenizer, targetLookbehind, assistantLookbehind } = o;
+  return translatedDraft(inner, {
+    target: tokenizer as unknown as Codec,
+    assistant: assistantTokenizer as unknown as Codec,
+    targetLookbehind,
+    assistantLookbehind,
+  });
+}
