@@ -6,6 +6,8 @@
 import { DtypeError, NotSupportedError, RuntimeError, ShapeError, ValueError } from "../errors.ts";
 import { type Dtype, elements, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
 import type { SdpaOptions } from "./scaled_dot_product_attention.ts";
+import { chooseBackend } from "./sdpa_choice.ts";
+import { enabledBackends } from "./sdpa_kernel.ts";
 
 /** The sizes that the shapes say. */
 export interface SdpaSizes {
@@ -57,6 +59,7 @@ export function checkSdpa(q: Tensor, k: Tensor, v: Tensor, options: SdpaOptions)
     }
     t.buffer; // throws where the tensor was disposed of
   }
+  chooseBackend({ dtype: k.dtype, headDim: sizes.E, valueDim: sizes.Ev, bias: !!options.attnMask }, enabledBackends());
   return sizes;
 }
 
