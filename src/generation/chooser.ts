@@ -4,55 +4,83 @@
  * @module
  */
 import type { Device } from "../gpu/mod.ts";
-import { suppressTokens } from "../ops/decode_state.ts";
-import { argmax, countTokens, repetitionPenalty, sampleLogits, samplingParams, zeros } from "../ops/mod.ts";
-import { keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { argmax, sampleLogits, samplingParams, type SamplingSettings, warpLogits } from "../ops/mod.ts";
+import { type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { ResolvedOptions } from "./options.ts";
+import { RunState } from "./processors/gpu_state.ts";
+import { entropyWarpersOf, type HostProcessor, processorsOf } from "./processors/mod.ts";
+import { NEG, type Processor } from "./processors/processor.ts";
+
+type OnGpu = (scores: Tensor) => Tensor;
 
 /** The processors and the choice of one generation, composed in the documented order (semantics: G-25). */
 export class Chooser implements Disposable {
-  readonly #owned: Disposable[] = [];
-  readonly #processors: ((scores: Tensor) => Tensor)[] = [];
-  readonly #choose: (scores: Tensor) => Tensor;
-  readonly #counts: Tensor | undefined;
+  /** Whether a processor is the caller's code, so that each step waits for the host. */
+  readonly needsHost: boolean;
+  readonly #host: HostProcessor;
+  readonly #processors: readonly OnGpu[];
+  readonly #warpers: readonly OnGpu[];
+  readonly #choose: OnGpu;
+  readonly #state: RunState;
+  readonly #owned: DisposableStack = new DisposableStack();
 
-  /** @param step [1] uint32: steps so far */
+  /**
+   * @param rows ids of the prompts
+   * @param step [1] uint32: steps so far
+   * @param unconditional logits after the negative prompts, in the present step
+   */
   constructor(
     device: Device,
     o: ResolvedOptions,
     vocabSize: number,
     rows: readonly (readonly number[])[],
     step: Tensor,
+    unconditional: () => Tensor,
   ) {
-    const own = (t: Tensor) => {
-      this.#owned.push(t);
-      return keep(device, t);
+    const state = this.#state = this.#owned.use(
+      new RunState(device, rows, vocabSize, o.newTokens, step, unconditional),
+    );
+    const context = { vocabSize, prompts: rows }, processors = processorsOf(o, context);
+    this.needsHost = processors.some(({ gpu }) => !gpu);
+    this.#host = (ids, scores, now) => processors.forEach(({ host }) => host(ids, scores, now));
+    const onGpu = (each: readonly Processor[]) => each.flatMap(({ gpu }) => gpu?.(state) ?? []);
+    this.#processors = this.needsHost ? [] : onGpu(processors);
+
+    const { temperature, topK, topP, seed } = o, minP = o.minP ?? 0;
+    const params = (settings: SamplingSettings) => this.#owned.use(samplingParams(device, settings));
+    const warp = (settings: SamplingSettings): OnGpu => {
+      const by = params(settings);
+      return (scores) => warpLogits(scores, by);
     };
-    const put = (data: readonly number[]) => own(tensor(device, data, [data.length], "uint32"));
-    if (o.repetitionPenalty !== 1) {
-      const counts = this.#counts = own(zeros(device, [rows.length, vocabSize], "uint32"));
-      const starts = rows.reduce((sums, row) => [...sums, sums.at(-1)! + row.length], [0]);
-      using prompt = tensor(device, rows.flat(), [starts.at(-1)!], "uint32");
-      using cuSeqlens = tensor(device, starts, [starts.length], "uint32");
-      countTokens(counts, prompt, cuSeqlens);
-      const penalty = own(tensor(device, [o.repetitionPenalty], [1]));
-      this.#processors.push((scores) => repetitionPenalty(scores, counts, penalty));
-    }
-    if (o.minNewTokens !== null && o.minNewTokens > 0 && o.eosTokenIds.length) {
-      const ids = put(o.eosTokenIds), limits = put([vocabSize, o.minNewTokens]);
-      this.#processors.push((scores) => suppressTokens(scores, ids, limits, step));
-    }
-    if (o.doSample) {
-      const { temperature, topK, topP, seed } = o;
-      const params = samplingParams(device, { temperature, topK, topP, minP: o.minP ?? 0, seed });
-      this.#owned.push(params);
-      this.#choose = (scores) => sampleLogits(scores, params, step);
-    } else this.#choose = argmax;
+    const entropy = entropyWarpersOf(o, context);
+    const separate = o.doSample && (o.outputScores || entropy.some(({ name }) => name !== "renormalizeLogits"));
+    this.#warpers = !separate ? o.outputScores ? onGpu(entropy) : [] : [
+      ...o.topH === null ? [] : [warp({ temperature }), ...onGpu(entropy.filter(({ name }) => name === "topH"))],
+      warp({ temperature: o.topH === null ? temperature : 1, topK, topP, minP }),
+      ...onGpu(entropy.filter(({ name }) => name !== "topH")),
+    ];
+    const draw = o.doSample && params(separate ? { seed } : { temperature, topK, topP, minP, seed });
+    this.#choose = draw ? (scores) => sampleLogits(scores, draw, step) : argmax;
   }
 
-  /** Scores [B, V] after the processors. */
+  /** Scores [B, V] that tokens are chosen from: after the processors, and after the warpers that are not in the draw. */
   process(logits: Tensor): Tensor {
-    return this.#processors.reduce((scores, process) => process(scores), logits);
+    return through([...this.#processors, ...this.#warpers], logits);
+  }
+
+  /**
+   * The same, with the processors in their plain form on the host.
+   *
+   * @param ids of each row so far
+   * @param unconditional logits after the negative prompts, if they guide
+   */
+  async processOnHost(logits: Tensor, ids: readonly number[][], unconditional?: Tensor): Promise<Tensor> {
+    const all = await logits.read() as Float32Array<ArrayBuffer>;
+    this.#host(ids, all, { unconditional: await unconditional?.read() as Float32Array | undefined });
+    const scores = tensor(logits.device, all.map((x) => x === -Infinity ? NEG : x), logits.shape);
+    if (this.#warpers.length === 0) return scores;
+    using processed = scores;
+    return through(this.#warpers, processed);
   }
 
   /** A token of each row: [B] uint32. */
@@ -60,13 +88,17 @@ export class Chooser implements Disposable {
     return this.#choose(scores);
   }
 
-  /** Counts tokens that were chosen, for the penalties. */
+  /** Counts tokens that were chosen, for the processors that look back. */
   count(tokens: Tensor, cuSeqlens: Tensor): void {
-    if (this.#counts) countTokens(this.#counts, tokens, cuSeqlens);
+    this.#state.took(tokens, cuSeqlens);
   }
 
   /** Returns the memory. */
   [Symbol.dispose](): void {
-    for (const t of this.#owned) t[Symbol.dispose]();
+    this.#owned.dispose();
   }
+}
+
+function through(stages: readonly OnGpu[], logits: Tensor): Tensor {
+  return tidy(logits.device, () => stages.reduce((scores, process) => process(scores), logits));
 }

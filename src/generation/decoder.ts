@@ -12,6 +12,7 @@ import type { Model } from "../models/mod.ts";
 import { type DecodeBuffers, emitTokens } from "../ops/decode_state.ts";
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import { Chooser } from "./chooser.ts";
+import { DEFAULTS } from "./config_fields.ts";
 import { DecodeStep } from "./decode_step.ts";
 import type { ResolvedOptions } from "./options.ts";
 
@@ -30,7 +31,12 @@ export class Decoder implements Disposable {
   readonly #step: DecodeStep;
   readonly #owned: DisposableStack;
   readonly #ones: readonly number[];
-  #choice: { recording: Recording; logits: Tensor } | undefined;
+  /** Runs the negative prompts beside the prompts, for guidance. */
+  readonly #guide: Decoder | undefined;
+  readonly #behind: number = 0;
+  #unconditional: Tensor | undefined;
+  #guideLogits: Tensor | undefined;
+  #choice: { recording: Recording; logits: Tensor; unconditional: Tensor | undefined } | undefined;
 
   /** @param rows ids of the prompts, without padding; `cache` may hold a prefix of them */
   constructor(model: Model, rows: readonly (readonly number[])[], cache: Cache, options: ResolvedOptions) {
@@ -53,7 +59,12 @@ export class Decoder implements Disposable {
       step: put([0]),
       settings: put([padToken, RING, ...eosTokenIds]),
     };
-    this.#chooser = made.use(new Chooser(device, options, model.sizes.vocabSize, rows, this.#state.step));
+    if ((options.guidanceScale ?? 1) !== 1) {
+      this.#guide = made.use(guideOf(model, rows, options, made.use(model.newCache())));
+      this.#behind = longest(rows) - longest(this.#guide.ids);
+    }
+    const { step } = this.#state, unconditional = () => this.#unconditional!;
+    this.#chooser = made.use(new Chooser(device, options, model.sizes.vocabSize, rows, step, unconditional));
     this.#owned = made.move(); // nothing failed: they are the decoder's
   }
 
@@ -68,6 +79,7 @@ export class Decoder implements Disposable {
 
   /** Runs the prompts in chunks and returns the logits [B, V] of their last tokens. */
   async prefill(): Promise<Tensor> {
+    this.#guideBy(await this.#guide?.prefill());
     const { prefillChunkSize: size, signal } = this.#options;
     const rows = this.ids, past = rows.map((_, b) => this.#cache.lengths[b] ?? 0);
     const fresh = rows.map((row, b) => row.length - past[b]!);
@@ -96,17 +108,20 @@ export class Decoder implements Disposable {
 
   /** Logits [B, V] after the tokens of the step before. */
   logits(maxPosition: number): Tensor {
+    this.#guideBy(this.#guide?.logits(maxPosition - this.#behind));
     return this.#step.run(maxPosition);
   }
 
   /** Makes room for `steps` more tokens of each row. */
   reserve(steps: number): void {
     this.#cache.reserve(this.ids.length, this.#ones.map(() => steps));
+    this.#guide?.reserve(steps);
   }
 
   /** Counts a step in the cache. */
   advanced(): void {
     this.#cache.advanced(this.#ones);
+    this.#guide?.advanced();
   }
 
   /** Scores after the processors: what tokens are chosen from. */
@@ -114,11 +129,22 @@ export class Decoder implements Disposable {
     return this.#chooser.process(logits);
   }
 
+  /** Whether a processor is the caller's code: then {@linkcode Decoder.processOnHost} takes the place of `process`. */
+  get needsHost(): boolean {
+    return this.#chooser.needsHost;
+  }
+
+  /** As {@linkcode Decoder.process}, on the host. */
+  processOnHost(logits: Tensor): Promise<Tensor> {
+    return this.#chooser.processOnHost(logits, this.ids, this.#unconditional);
+  }
+
   /** Chooses a token of each row from `scores` and makes it the next input. */
   choose(scores: Tensor): void {
     tidy(this.#device, () => {
       emitTokens(this.#chooser.choose(scores), scores, this.#state);
       this.#chooser.count(this.#state.tokens, this.#step.cuSeqlens);
+      if (this.#guide) emitTokens(this.#state.tokens, scores, this.#guide.#state);
     });
   }
 
@@ -135,8 +161,11 @@ export class Decoder implements Disposable {
   step(length: number, until: number, steps = 1): void {
     this.reserve(steps);
     const recorded = this.#step.recorded(length + 1, until);
-    if (recorded) this.#device.stream.replay([recorded.recording, this.#chooses(recorded.logits)], steps);
-    else for (let i = 1; i <= steps; i++) this.#run(length + i);
+    const guided = this.#guide && this.#guide.#step.recorded(length + 1 - this.#behind, until - this.#behind);
+    if (recorded && (guided || !this.#guide)) {
+      const models = guided ? [guided.recording, recorded.recording] : [recorded.recording];
+      this.#device.stream.replay([...models, this.#chooses(recorded.logits, guided?.logits)], steps);
+    } else for (let i = 1; i <= steps; i++) this.#run(length + i);
     for (let i = 0; i < steps; i++) this.advanced();
   }
 
@@ -148,7 +177,14 @@ export class Decoder implements Disposable {
   /** Returns the memory; the cache stays. */
   [Symbol.dispose](): void {
     this.#choice?.recording.dispose();
+    this.#guideLogits?.dispose();
     this.#owned.dispose();
+  }
+
+  /** Takes the guide's logits, which outlive the scope they were made in. */
+  #guideBy(logits: Tensor | undefined): void {
+    this.#guideLogits?.dispose();
+    this.#unconditional = this.#guideLogits = logits && keep(this.#device, logits);
   }
 
   #run(maxPosition: number): void {
@@ -156,11 +192,25 @@ export class Decoder implements Disposable {
   }
 
   /** The choice from `logits`, recorded. */
-  #chooses(logits: Tensor): Recording {
-    if (this.#choice?.logits === logits) return this.#choice.recording;
+  #chooses(logits: Tensor, unconditional: Tensor | undefined): Recording {
+    if (this.#choice?.logits === logits && this.#choice.unconditional === unconditional) return this.#choice.recording;
     this.#choice?.recording.dispose();
+    this.#unconditional = unconditional;
     const recording = this.#device.stream.capture(() => tidy(this.#device, () => this.choose(this.process(logits))));
-    this.#choice = { recording, logits };
+    this.#choice = { recording, logits, unconditional };
     return recording;
   }
+}
+
+function longest(rows: readonly (readonly number[])[]): number {
+  return Math.max(...rows.map((row) => row.length));
+}
+
+/** Runs what guidance goes away from: the negative prompts, or the last token of each prompt. */
+function guideOf(model: Model, rows: readonly (readonly number[])[], o: ResolvedOptions, cache: Cache): Decoder {
+  const mask = o.negativePromptAttentionMask;
+  const negative = o.negativePromptIds?.map((row, b) => row.filter((_, i) => mask?.[b]?.[i] ?? 1));
+  const { seed, prefillChunkSize, newTokens, signal } = o;
+  const plain = { ...DEFAULTS, seed, prefillChunkSize, newTokens, signal, eosTokenIds: [], padToken: 0, stops: [] };
+  return new Decoder(model, negative ?? rows.map((row) => row.slice(-1)), cache, plain);
 }

@@ -6,7 +6,7 @@
 import { setImmediate } from "node:timers/promises";
 import { NumericError, throwIfAborted } from "../errors.ts";
 import { INVALID_TOKEN } from "../ops/decode_state.ts";
-import { type Tensor, tensor } from "../tensor/mod.ts";
+import type { Tensor } from "../tensor/mod.ts";
 import { type Decoder, RING } from "./decoder.ts";
 import type { ResolvedOptions } from "./options.ts";
 
@@ -24,8 +24,7 @@ const CHUNK_MS = 8; // work between two reads
 
 /** Steps of `decoder` until `o.newTokens`, or until the caller stops asking. */
 export function decode(decoder: Decoder, o: ResolvedOptions): AsyncGenerator<Step> {
-  const onHost = o.logitsProcessor?.length || o.outputScores || o.outputLogits;
-  return onHost ? stepByStep(decoder, o) : ahead(decoder, o);
+  return decoder.needsHost || o.outputScores || o.outputLogits ? stepByStep(decoder, o) : ahead(decoder, o);
 }
 
 /** Several steps a read, several reads in flight. */
@@ -74,10 +73,10 @@ async function* stepByStep(decoder: Decoder, o: ResolvedOptions): AsyncGenerator
     using raw = i === 0 ? await decoder.prefill() : decoder.logits(start + i);
     if (i > 0) decoder.advanced();
     const logits = o.outputLogits ? await raw.read() as Float32Array : undefined;
-    using processed = processedCopy(decoder, raw);
-    using scores = o.logitsProcessor?.length ? await onHost(processed ?? raw, decoder.ids, o) : undefined;
-    decoder.choose(scores ?? processed ?? raw);
-    const given = o.outputScores ? await (scores ?? processed ?? raw).read() as Float32Array : undefined;
+    using processed = decoder.needsHost ? await decoder.processOnHost(raw) : processedCopy(decoder, raw);
+    const scores = processed ?? raw;
+    decoder.choose(scores);
+    const given = o.outputScores ? await scores.read() as Float32Array : undefined;
     yield { tokens: slot(await decoder.read(), i, decoder), scores: given, logits };
   }
 }
@@ -87,22 +86,10 @@ function chooseFrom(decoder: Decoder, logits: Tensor): void {
   decoder.choose(processed ?? logits);
 }
 
-/** The scores of the GPU's processors, or undefined if there are none. */
+/** The scores after the processors on the GPU, or undefined if there are none. */
 function processedCopy(decoder: Decoder, logits: Tensor): Tensor | undefined {
   const scores = decoder.process(logits);
   return scores === logits ? undefined : scores;
-}
-
-/** Runs the caller's processors over each row. */
-async function onHost(scores: Tensor, ids: readonly number[][], o: ResolvedOptions): Promise<Tensor> {
-  const [rows = 0, V = 0] = scores.shape;
-  const all = await scores.read() as Float32Array;
-  for (let b = 0; b < rows; b++) {
-    let row = all.subarray(b * V, (b + 1) * V);
-    for (const process of o.logitsProcessor ?? []) row = process(ids[b]!, row) as typeof row | undefined ?? row;
-    all.set(row, b * V);
-  }
-  return tensor(scores.device, all.map((x) => x === -Infinity ? -1e30 : x), [rows, V]);
 }
 
 function slot(ring: Uint32Array, step: number, { ids }: Decoder): Uint32Array {

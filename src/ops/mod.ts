@@ -61,3 +61,4 @@ export { typicalLogits } from "./typical_logits.ts";
 export { topHLogits } from "./top_h_logits.ts";
 export { type Watermark, watermarkLogits, watermarkWords } from "./watermark_logits.ts";
 export type { TokenHistory } from "./logits.ts";
+export { appendTokens } from "./append_tokens.ts";

@@ -39,14 +39,14 @@ fn main(
   let past = min(lengths[row], N);
   let sources = arrayLength(&source_lengths);
   let M = arrayLength(&source) / sources;
-  let from = row / (rows / sources);
-  let length = min(source_lengths[from], M);
+  let s = row / (rows / sources);
+  let length = min(source_lengths[s], M);
   if (past < before || length < before) {
     return;
   }
   let tail = row * N + past - before;
   for (var i = thread; i < length - before; i += WG) {
-    let at = from * M + i;
+    let at = s * M + i;
     var same = true;
     for (var j = 0u; same && j < before; j++) {
       same = source[at + j] == ids[tail + j];

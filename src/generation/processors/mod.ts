@@ -57,6 +57,11 @@ export function warpersOf(o: ResolvedOptions, c: ProcessorContext): Processor[] 
   return [...o.doSample ? WARPERS : [], renormalize].flatMap((build) => build(o, c) ?? []);
 }
 
+/** Those of {@linkcode warpersOf} that are kernels of their own; temperature, top-k, top-p and min-p are part of the draw. */
+export function entropyWarpersOf(o: ResolvedOptions, c: ProcessorContext): Processor[] {
+  return warpersOf(o, c).filter(({ gpu }) => gpu);
+}
+
 /**
  * All processors and warpers in their plain form as one function, for strategies that choose on the host: it changes the
  * scores [R · V] of R rows in place, given their ids so far. What is forbidden becomes -Infinity.

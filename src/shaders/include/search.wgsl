@@ -43,8 +43,7 @@ fn crossing(goal: f32, first: u32, n: u32, thread: u32) -> u32 {
       while (j < 7u && weights[j] < goal) {
         j++;
       }
-      let from = low + min(span, j * size);
-      bounds = vec2<u32>(from, low + min(span, (j + 1u) * size - 1u));
+      bounds = vec2<u32>(low + min(span, j * size), low + min(span, (j + 1u) * size - 1u));
     }
     let found = workgroupUniformLoad(&bounds);
     low = found.x;
