@@ -17,6 +17,16 @@ export interface AttentionOptions {
   window?: number;
   /** If given, the layer's attention probabilities [H, T, S] are pushed here. */
   weights?: Tensor[];
+  /** How the keys were rotated, for caches that turn them further. */
+  rotary?: Rotary;
+}
+
+/** How keys were rotated. */
+export interface Rotary {
+  /** [P, 2, rotaryDim / 2] float32: cosines, then sines; it reaches every position of the batch. */
+  table: Tensor;
+  /** Pairs are (2i, 2i + 1) instead of (i, i + rotaryDim / 2). */
+  interleaved?: boolean;
 }
 
 /** Sizes of a layer's heads. */
@@ -56,6 +66,11 @@ export interface Cache extends Disposable {
    * its `attend` and the cache's is called.
    */
   place?(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined;
+  /**
+   * Optional: the batch as the model must see it, with positions of the cache's own; called at the start of a pass.
+   * `rotary`: the model rotates its keys by their positions.
+   */
+  prepare?(batch: Batch, rotary: boolean): Batch;
   /** Records that every layer has stored the batch: on the GPU its tokens count from then on. */
   advance(batch: Batch): void;
   /** The same on the host, each time the pass is submitted: a recording may be replayed. */

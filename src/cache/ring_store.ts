@@ -43,7 +43,7 @@ export class RingStore implements LayerStore {
 
   /** Stores, then attends; a batch that does not fit beside the window attends first. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    if (Math.max(...pass.batch.lengths) > roomOf(this.ring)) {
+    if (!this.fits(pass)) {
       const o = this.#attendLong(q, k, v, pass, options);
       this.append(k, v, pass);
       return o;
@@ -53,6 +53,11 @@ export class RingStore implements LayerStore {
     storeKv(k, v, kv, pass.batch.cuSeqlens);
     this.stored(pass, options);
     return attendOver(q, kv, { ...pass, lengths: this.held(pass.lengths) }, options);
+  }
+
+  /** Whether the batch's keys fit beside those that they see. */
+  protected fits({ batch }: CachePass): boolean {
+    return Math.max(...batch.lengths) <= roomOf(this.ring);
   }
 
   /** Called when the keys and values of a pass are in their slots. */

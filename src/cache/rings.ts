@@ -26,12 +26,14 @@ export interface RingShape {
   readonly length: number;
   /** Pages of {@linkcode PAGE} slots. */
   readonly pages: number;
+  /** The tokens of a batch are together within one window; else each token has a window of its own. */
+  readonly shared: boolean;
 }
 
-/** The ring for a window, `staying` of whose tokens are the first of the sequence. */
-export function ringShape(window: number, staying = 0): RingShape {
-  const pages = Math.ceil((window + SLACK) / PAGE);
-  return { window, staying, length: pages * PAGE - staying, pages };
+/** The ring for a window; with `staying`, so many of its tokens are the first of the sequence. */
+export function ringShape(window: number, staying?: number): RingShape {
+  const pages = Math.ceil((window + SLACK) / PAGE), front = staying ?? 0;
+  return { window, staying: front, length: pages * PAGE - front, pages, shared: staying !== undefined };
 }
 
 /** Most new tokens that find room beside what they see. */
@@ -56,7 +58,7 @@ export class Rings implements Disposable {
 
   /** [(2 + P) · B] uint32: keys shown, how far turned, pages; of the batch of `pass`. */
   of(pass: CachePass, shape: RingShape): Tensor {
-    const key = `${shape.window} ${shape.staying}`;
+    const key = `${shape.window} ${shape.staying} ${shape.shared}`;
     const planned = this.#plans.get(key) ?? this.#make(pass, shape);
     this.#plans.set(key, planned);
     if (planned.pass === pass) return planned.counts;
@@ -74,10 +76,13 @@ export class Rings implements Disposable {
     this.#plans.clear();
   }
 
-  #make({ batch: { size }, past: { device } }: CachePass, { window, staying, length, pages }: RingShape): Planned {
+  #make(
+    { batch: { size }, past: { device } }: CachePass,
+    { window, staying, length, pages, shared }: RingShape,
+  ): Planned {
     using made = new DisposableStack();
     const counts = made.use(keep(device, tensor(device, ringCounts(size, pages), [(2 + pages) * size], "uint32")));
-    const words = [window, staying, length, staying > 0 ? 1 : 0];
+    const words = [window, staying, length, shared ? 1 : 0];
     const shape = made.use(keep(device, tensor(device, words, [4], "uint32")));
     made.move(); // nothing failed: they are the plan's
     return { counts, shape, pass: undefined };

@@ -160,11 +160,12 @@ export class Model implements Disposable {
   }
 
   /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */
-  hidden(batch: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions" | "headMask"> = {}): Tensor {
+  hidden(given: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions" | "headMask"> = {}): Tensor {
     const { family, config, weights } = this.#parts;
-    this.#checkLength(batch);
     const implementation = this.#implementationFor(collect);
     return orRewind(cache, () => {
+      const batch = cache.prepare?.(given, this.#rope !== undefined) ?? given;
+      this.#checkLength(batch);
       const table = this.#rope?.table(batch.maxPosition);
       const pass = { batch, cache, table, ...collect };
       return attending(implementation, this.dtype, () => family.forward(config, weights, pass));

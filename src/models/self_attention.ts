@@ -40,5 +40,6 @@ function attend(
     return place.attend(q).reshape([batch.total, -1]);
   }
   const { q, k, v } = qkvRope(qkv, table, batch.positions, heads); // [T, H | Hkv | Hkv, Dh]
-  return cache.attend(layer, q, k, v, batch, options).reshape([batch.total, -1]);
+  const rotary = table && { table, interleaved: heads.interleaved };
+  return cache.attend(layer, q, k, v, batch, { ...options, rotary }).reshape([batch.total, -1]);
 }
