@@ -153,6 +153,11 @@ export abstract class LayeredCache implements Disposable {
     if (this.#lengths.length) this.crop(this.#lengths.map(() => 0));
   }
 
+  /** Disposes of `resource` with the cache. */
+  keepWith(resource: Disposable): void {
+    this.#kept.push(resource);
+  }
+
   /** Returns the memory. */
   dispose(): void {
     for (const resource of this.#kept.splice(0)) resource[Symbol.dispose]();

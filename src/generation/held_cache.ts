@@ -5,6 +5,7 @@
  */
 import type { Cache } from "../cache/mod.ts";
 import type { Model } from "../models/mod.ts";
+import { lendCache, type LentCache } from "./compile.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { Rows } from "./rows.ts";
 import type { Strategy } from "./strategies/choose_strategy.ts";
@@ -21,6 +22,7 @@ export class HeldCache implements AsyncDisposable {
   keeps: number[];
   /** Whether the run came to its end. */
   finished = false;
+  readonly #lent: LentCache | undefined;
 
   /** Of a run of `strategy`, each prompt coming `copies` times. */
   constructor(
@@ -32,7 +34,11 @@ export class HeldCache implements AsyncDisposable {
       copies: number;
     },
   ) {
-    const cache = o.cache ?? model.newCache();
+    const plain = strategy === "greedy" || strategy === "sample";
+    const longest = Math.max(...rows.prompts.map((row) => row.length));
+    const lends = plain && !o.cache && !o.returnDictInGenerate;
+    this.#lent = lends ? lendCache(model, rows.prompts.length, longest + o.newTokens) : undefined;
+    const cache = o.cache ?? this.#lent?.cache ?? model.newCache();
     this.start = { model, rows, o, cache, owned: new DisposableStack() };
     this.keeps = rows.prompts.map((row) => row.length);
     if (!cache.lengths.length) return;
@@ -62,7 +68,7 @@ export class HeldCache implements AsyncDisposable {
       this.#crop(this.keeps);
       await model.device.stream.settled();
     } finally {
-      if (own) cache[Symbol.dispose]();
+      if (own) (this.#lent ?? cache)[Symbol.dispose]();
     }
   }
 

@@ -21,3 +21,4 @@ export type {
 } from "./options.ts";
 export { setSeed } from "./seed.ts";
 export { WatermarkingConfig, type WatermarkingSettings } from "./watermarking_config.ts";
+export { compile, type CompileOptions } from "./compile.ts";
