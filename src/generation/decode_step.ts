@@ -1,6 +1,7 @@
 import type { Batch, Cache } from "../cache/mod.ts";
 import type { Recording } from "../gpu/stream.ts";
 import type { Model } from "../models/mod.ts";
+import { enabledBackends } from "../ops/sdpa_kernel.ts";
 import { keep, type Tensor, tensor } from "../tensor/mod.ts";
 
 /** Steps of each cache that are recorded, or will be. */
@@ -22,7 +23,7 @@ export class DecodeStep implements Disposable {
   readonly #size: number;
   readonly #tokenTypes: Tensor;
   readonly #lengths: readonly number[];
-  #recorded: { recording: Recording; logits: Tensor; until: number; generation: number } | undefined;
+  #recorded: { recording: Recording; logits: Tensor; until: number; generation: number; kernels: string } | undefined;
   #users = 0;
   #kept = false;
 
@@ -71,9 +72,9 @@ export class DecodeStep implements Disposable {
    */
   recorded(from: number, until: number): { recording: Recording; logits: Tensor } | undefined {
     const { generation } = this.#cache, known = this.#recorded;
-    if (known?.generation === generation && known.until >= until && this.#model.prepareReplay(from, known.until)) {
-      return known;
-    }
+    const kernels = `${this.#model.attnImplementation} ${enabledBackends()}`; // what was recorded attends as it did then
+    const holds = known?.generation === generation && known.kernels === kernels && known.until >= until;
+    if (holds && this.#model.prepareReplay(from, known.until)) return known;
     const reach = this.#reach(from, until);
     if (!reach) return undefined;
     this.#discard();
@@ -81,7 +82,7 @@ export class DecodeStep implements Disposable {
     const recording = this.#model.device.stream.capture(() => {
       logits = keep(this.#model.device, this.run(reach));
     });
-    this.#recorded = { recording, logits: logits!, until: reach, generation };
+    this.#recorded = { recording, logits: logits!, until: reach, generation, kernels };
     return this.#recorded;
   }
 

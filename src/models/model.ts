@@ -166,9 +166,10 @@ export class Model implements Disposable {
     return orRewind(cache, () => {
       const batch = cache.prepare?.(given, this.#rope !== undefined) ?? given;
       this.#checkLength(batch);
-      const table = this.#rope?.table(batch.maxPosition);
-      const pass = { batch, cache, table, ...collect };
-      return attending(implementation, this.dtype, () => family.forward(config, weights, pass));
+      return attending(implementation, this.dtype, () => {
+        const table = this.#rope?.table(batch.maxPosition);
+        return family.forward(config, weights, { batch, cache, table, ...collect });
+      });
     });
   }
 
