@@ -5,6 +5,7 @@
  */
 import { openDevice } from "../src/gpu/mod.ts";
 import { decodeBench } from "./decode_bench.ts";
+import { replayBench, replayText } from "./replay_bench.ts";
 
 const smoke = Deno.args.includes("--smoke");
 const at = Deno.args.indexOf("--out");
@@ -55,5 +56,8 @@ if (wanted("decode")) {
     } tok/s awaiting each ` +
       `token (ratio ${result.ratio.toFixed(2)}), ${result.dispatchesPerToken.toFixed(1)} dispatches a token`,
   );
+}
+if (wanted("replay")) {
+  say(replayText(await replayBench(new URL("../models/tensaur-tiny", import.meta.url).pathname, smoke ? 2 : 30)));
 }
 if (out) await Deno.writeTextFile(out, report.join("\n") + "\n");

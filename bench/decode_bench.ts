@@ -6,7 +6,7 @@
  */
 import { type GenerationOptions, loadModel, type Model, openDevice, stream } from "../mod.ts";
 import { Decoder } from "../src/generation/decoder.ts";
-import { resolveOptions } from "../src/generation/options.ts";
+import { resolveOptions } from "../src/generation/resolve.ts";
 
 /** One measurement, in tokens a second over the decode steps (prefill left out). */
 export interface DecodeResult {
