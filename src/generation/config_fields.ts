@@ -60,6 +60,8 @@ export interface GenerationConfigFields {
   diversityPenalty: number;
   /** Divides the logits of tokens that were there before (multiplies negative ones). Default 1. */
   repetitionPenalty: number;
+  /** How many of a row's first tokens `repetitionPenalty` does not count; null counts all. */
+  promptIgnoreLength: number | null;
   /** Divides the logits of tokens that are not in the encoder's input, above 1. Default 1. */
   encoderRepetitionPenalty: number;
   /** Subtracted from a token's logit for each time it was generated. Default 0. */
@@ -167,6 +169,7 @@ export const DEFAULTS: Readonly<GenerationConfigFields> = {
   etaCutoff: 0,
   diversityPenalty: 0,
   repetitionPenalty: 1,
+  promptIgnoreLength: null,
   encoderRepetitionPenalty: 1,
   frequencyPenalty: 0,
   presencePenalty: 0,

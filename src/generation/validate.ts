@@ -37,6 +37,7 @@ const RULES: readonly Rule[] = [
   ["epsilonCutoff", within(0, Infinity), "`epsilonCutoff` has to be a float > 0 and < 1, but is $", "sampling"],
   ["etaCutoff", within(0, Infinity), "`etaCutoff` has to be a float > 0 and < 1, but is $", "sampling"],
   ["repetitionPenalty", above(0), "`penalty` has to be a strictly positive float, but is $"],
+  ["promptIgnoreLength", whole(0), "`promptIgnoreLength` has to be a positive integer, but is $"],
   ["encoderRepetitionPenalty", above(0), "`penalty` has to be a strictly positive float, but is $"],
   ["frequencyPenalty", Number.isFinite, "`frequencyPenalty` has to be a finite float, but is $"],
   ["presencePenalty", Number.isFinite, "`presencePenalty` has to be a finite float, but is $"],

@@ -13,7 +13,7 @@ export class RunState implements GpuState, Disposable {
   readonly #rows: readonly (readonly number[])[];
   readonly #vocabSize: number;
   readonly #room: number;
-  readonly #counts = new Map<boolean, Tensor>();
+  readonly #counts = new Map<number, Tensor>();
   #history: TokenHistory | undefined;
 
   /**
@@ -43,18 +43,17 @@ export class RunState implements GpuState, Disposable {
   };
 
   /** See {@linkcode GpuState}. */
-  readonly counts: GpuState["counts"] = (withPrompt) => {
-    const known = this.#counts.get(withPrompt);
+  readonly counts: GpuState["counts"] = (skip) => {
+    const known = this.#counts.get(skip);
     if (known) return known;
-    const { device } = this, rows = this.#rows;
+    const { device } = this, rows = this.#rows.map((row) => row.slice(skip));
     const counts = this.#owned.use(keep(device, zeros(device, [rows.length, this.#vocabSize], "uint32")));
-    this.#counts.set(withPrompt, counts);
-    if (withPrompt) {
-      const starts = rows.reduce((sums, row) => [...sums, sums.at(-1)! + row.length], [0]);
-      using prompt = tensor(device, rows.flat(), [starts.at(-1)!], "uint32");
-      using cuSeqlens = tensor(device, starts, [starts.length], "uint32");
-      countTokens(counts, prompt, cuSeqlens);
-    }
+    this.#counts.set(skip, counts);
+    const starts = rows.reduce((sums, row) => [...sums, sums.at(-1)! + row.length], [0]);
+    if (starts.at(-1) === 0) return counts;
+    using prompt = tensor(device, rows.flat(), [starts.at(-1)!], "uint32");
+    using cuSeqlens = tensor(device, starts, [starts.length], "uint32");
+    countTokens(counts, prompt, cuSeqlens);
     return counts;
   };
 

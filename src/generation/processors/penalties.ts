@@ -4,20 +4,23 @@
  * @module
  */
 import { countTokens, occurrencePenalty, repetitionPenalty } from "../../ops/mod.ts";
-import { tensor } from "../../tensor/mod.ts";
-import { encoderIdsOf, perRow, type ProcessorOf } from "./processor.ts";
+import { type Tensor, tensor } from "../../tensor/mod.ts";
+import { encoderIdsOf, type GpuState, perRow, type ProcessorOf } from "./processor.ts";
 
 /** `repetitionPenalty`: logits of tokens that were there are divided by it, or multiplied where they are negative. */
-export const repetition: ProcessorOf = ({ repetitionPenalty: penalty }, c) => {
+export const repetition: ProcessorOf = ({ repetitionPenalty: penalty, promptIgnoreLength }, c) => {
   if (penalty === 1) return;
+  const skip = promptIgnoreLength ?? 0, reaches = c.prompts.every((row) => skip <= row.length);
   return {
     name: "repetitionPenalty",
-    host: perRow(c, (scores, { ids }) => penalize(scores, ids, penalty)),
-    gpu: (state) => {
-      const counts = state.counts(true), by = state.put([penalty], "float32");
-      return (scores) => repetitionPenalty(scores, counts, by);
-    },
+    host: perRow(c, (scores, { ids }) => penalize(scores, ids.slice(skip), penalty)),
+    gpu: reaches ? onGpu : undefined,
   };
+
+  function onGpu(state: GpuState) {
+    const counts = state.counts(skip), by = state.put([penalty], "float32");
+    return (scores: Tensor) => repetitionPenalty(scores, counts, by);
+  }
 };
 
 /** `encoderRepetitionPenalty`: the same with one over it, for the tokens of the encoder's input. */
@@ -50,7 +53,7 @@ export const occurrence: ProcessorOf = ({ frequencyPenalty, presencePenalty }, c
       for (const id of new Set(fresh)) scores[id]! -= presencePenalty;
     }),
     gpu: (state) => {
-      const counts = state.counts(false), by = state.put([frequencyPenalty, presencePenalty], "float32");
+      const counts = state.counts(Infinity), by = state.put([frequencyPenalty, presencePenalty], "float32");
       return (scores) => occurrencePenalty(scores, counts, by);
     },
   };

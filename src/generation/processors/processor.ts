@@ -37,8 +37,8 @@ export interface GpuState {
   readonly device: Device;
   /** [1] uint32: steps so far. */
   readonly step: Tensor;
-  /** [B, V] uint32: how often each token was there, prompt included or only since. */
-  counts(withPrompt: boolean): Tensor;
+  /** [B, V] uint32: how often each token was there, but for the first `skip` of each prompt. */
+  counts(skip: number): Tensor;
   /** The ids so far, [B, N] uint32, and how many of each row, [B] uint32. */
   history(): { ids: Tensor; lengths: Tensor };
   /** [B, V] float32: logits after the negative prompt in this step. */
@@ -54,7 +54,7 @@ export interface Processor {
   /** The plain form. */
   readonly host: HostProcessor;
   /** The GPU form: records a launch or two, and may be replayed. One that has none makes each step wait for the host. */
-  readonly gpu?: (state: GpuState) => (scores: Tensor) => Tensor;
+  readonly gpu?: ((state: GpuState) => (scores: Tensor) => Tensor) | undefined;
 }
 
 /** Builds a processor where the options ask for it. */
