@@ -74,9 +74,10 @@ export function beamOutput(
   { rows, steps }: BeamResult,
   o: BeamOutputOptions,
 ): Omit<GenerateOutput, "vocabSize"> {
-  const best = rows.flat(), longest = Math.max(...best.map(({ tokens }) => tokens.length));
-  const width = Math.min(longest + 1, o.newTokens);
-  const end = (eos?: number) => o.profile === "hf5" ? eos : o.eosTokenIds[0];
+  const best = rows.flat(), latest = o.profile === "hf5";
+  const lengths = best.map(({ tokens, eos }) => tokens.length + (latest && eos === undefined ? 0 : 1));
+  const width = Math.min(Math.max(...lengths), o.newTokens);
+  const end = (eos?: number) => latest ? eos : o.eosTokenIds[0];
   const fresh = best.map(({ tokens, eos }) => tokens.length < width ? [...tokens, end(eos) ?? o.padToken] : tokens);
   const indices = Math.max(...best.map(({ beamIndices }) => beamIndices.length));
   return {

@@ -62,7 +62,8 @@ const PLAIN: BeamRules = { fulfilled: () => true, regroup: (_, best) => best };
 export class BeamScorer {
   /** All beams: row after row, group after group. */
   beams: Beam[];
-  readonly #o: BeamOptions;
+  /** Settings. */
+  protected readonly o: BeamOptions;
   readonly #groupSize: number;
   readonly #lists: BeamHypotheses[];
   readonly #rules: BeamRules;
@@ -70,7 +71,7 @@ export class BeamScorer {
   /** The beams of `prompts`, all alike; only the first of each group counts. */
   constructor(prompts: readonly (readonly number[])[], o: BeamOptions, rules: BeamRules = PLAIN) {
     const { numBeams, numBeamGroups, lengthPenalty, earlyStopping, newTokens } = o;
-    this.#o = o;
+    this.o = o;
     this.#rules = rules;
     const size = this.#groupSize = numBeams / numBeamGroups;
     this.beams = prompts.flatMap((prompt) =>
@@ -91,26 +92,29 @@ export class BeamScorer {
 
   /** How many candidates of a group must be looked at. */
   get candidates(): number {
-    return Math.max(2, 1 + this.#o.eosTokenIds.length) * this.#groupSize;
+    return Math.max(2, 1 + this.o.eosTokenIds.length) * this.#groupSize;
   }
 
   /** Index of the first beam of a group. */
   start(row: number, group = 0): number {
-    return row * this.#o.numBeams + group * this.#groupSize;
+    return row * this.o.numBeams + group * this.#groupSize;
+  }
+
+  /** Finished sequences of a group. */
+  protected list(row: number, group = 0): BeamHypotheses {
+    return this.#lists[row * this.o.numBeamGroups + group]!;
   }
 
   /** Whether every list of `row` is settled. */
-  done(row: number, group?: number): boolean {
-    const { numBeamGroups: groups } = this.#o, at = row * groups;
-    return group === undefined
-      ? this.#lists.slice(at, at + groups).every((list) => list.done)
-      : this.#lists[at + group]!.done;
+  done(row: number): boolean {
+    const { numBeamGroups: groups } = this.o, at = row * groups;
+    return this.#lists.slice(at, at + groups).every((list) => list.done);
   }
 
   /** Sorts the `ranked` candidates of a group into finished sequences and the beams to go on with. */
   sort(row: number, group: number, ranked: readonly Candidate[]): readonly Candidate[] {
-    const { eosTokenIds, padToken, numBeamGroups } = this.#o, size = this.#groupSize;
-    const list = this.#lists[row * numBeamGroups + group]!, start = this.start(row, group);
+    const { eosTokenIds, padToken } = this.o, size = this.#groupSize;
+    const list = this.list(row, group), start = this.start(row, group);
     if (list.done) return Array.from({ length: size }, () => ({ token: padToken, score: 0, beam: start }));
     const length = this.beams[start]!.tokens.length + 1;
     const best: Candidate[] = [];
@@ -139,9 +143,9 @@ export class BeamScorer {
 
   /** The best sequences of `row`, best first; of equals the one that came later. */
   finish(row: number): Hypothesis[] {
-    const { numBeamGroups: groups, numReturnSequences } = this.#o;
+    const { numBeamGroups: groups, numReturnSequences } = this.o;
     for (let group = 0; group < groups; group++) {
-      const list = this.#lists[row * groups + group]!;
+      const list = this.list(row, group);
       if (!list.done) this.#close(list, this.start(row, group));
     }
     const all = this.#lists.slice(row * groups, (row + 1) * groups).flatMap(({ beams }) => beams);
@@ -152,7 +156,7 @@ export class BeamScorer {
   #close(list: BeamHypotheses, start: number): void {
     const open = this.beams.slice(start, start + this.#groupSize);
     const good = open.filter(({ ids }) => this.#rules.fulfilled(ids));
-    const enough = good.length >= this.#o.numReturnSequences;
+    const enough = good.length >= this.o.numReturnSequences;
     const spare = enough ? [] : open.filter((beam) => !good.includes(beam));
     for (const { tokens, score, beamIndices } of [...good, ...spare]) {
       list.add({ tokens, sum: score, beamIndices }, tokens.length);

@@ -7,11 +7,15 @@
 import { throwIfAborted } from "../../errors.ts";
 import type { Hypothesis } from "./beam_hypotheses.ts";
 import { type BeamOptions, BeamScorer, type Candidate } from "./beam_scorer.ts";
+import { BeamScorerHf5 } from "./beam_scorer_hf5.ts";
 import { drawDistinct, logSoftmax, type Random, topK } from "./math.ts";
 import { pickRows, record, requestOf, type SearchContext, type SearchOptions, type StepRecord } from "./search.ts";
 
 /** Settings of beam searches. */
-export type BeamSearchOptions = SearchOptions & BeamOptions;
+export type BeamSearchOptions = SearchOptions & BeamOptions & {
+  /** Whose rules to follow. Default: those of Transformers 4.46. */
+  profile?: "hf4" | "hf5";
+};
 
 /** What a beam search gives. */
 export interface BeamResult {
@@ -38,8 +42,9 @@ export type ChooseBeams = (scorer: BeamScorer, logProbs: Float32Array[]) => Prom
  * Source: Transformers' beam search and beam sampling (semantics: G-46 … G-52).
  */
 export function beamSearch(ctx: SearchContext<BeamSearchOptions>): Promise<BeamResult> {
-  const { o, process, random } = ctx;
-  return searchBeams(ctx, new BeamScorer(ctx.prompts, o), async (scorer, logProbs) => {
+  const { o, process, random, stops } = ctx;
+  const scorer = o.profile === "hf5" ? new BeamScorerHf5(ctx.prompts, o, stops) : new BeamScorer(ctx.prompts, o);
+  return searchBeams(ctx, scorer, async (scorer, logProbs) => {
     const scores = await process(scorer.beams.map(({ ids }) => ids), logProbs);
     const totals = scores.map((row, beam) => addTo(row, scorer.beams[beam]!.score));
     const chosen = ctx.prompts.flatMap((_, row) =>
