@@ -7,7 +7,7 @@ import { ValueError } from "../errors.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Cache } from "./cache.ts";
 import { LayeredCache } from "./layered_cache.ts";
-import type { CacheDtype } from "./layer_store.ts";
+import type { CacheDtype, LayerStore } from "./layer_store.ts";
 import { appendPacked, appendPadded, type LegacyCache, paddedKv } from "./legacy.ts";
 
 export type { CacheDtype };
@@ -97,7 +97,7 @@ export abstract class KvCache extends LayeredCache implements Cache {
    */
   at(layer: number): [key: Tensor, value: Tensor] {
     const store = this.stores[layer];
-    if (store) return paddedKv(store, this.lengths);
+    if (store) return paddedKv(this.view(store), this.lengths);
     throw new ValueError(
       `Cannot read layer ${layer} as the layer must exist: the cache only has ${this.layers} layers`,
     );
@@ -128,6 +128,11 @@ export abstract class KvCache extends LayeredCache implements Cache {
     }
     const all = this.lengths.map((n, b) => n + lengths[b]!);
     this.setPast(all);
+  }
+
+  /** How the contents of a layer are read. */
+  protected view(store: LayerStore): Pick<LayerStore, "spec" | "contents" | "held"> {
+    return store;
   }
 
   /** Takes the sequences of `parts` one after the other; this cache is empty. */

@@ -39,6 +39,8 @@ export interface CachePass {
   readonly lengths: readonly number[];
   /** What a ring shows to the batch: [(2 + pages) · B] uint32. */
   ring(shape: RingShape): Tensor;
+  /** Where there are pages: the counts and pages of the batch, [(2 + P) · B] uint32. */
+  pages?(): Tensor;
 }
 
 /** Keys and values [T, Hkv, Dh] of sequences end to end. */

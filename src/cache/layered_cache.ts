@@ -90,7 +90,9 @@ export abstract class LayeredCache implements Disposable {
         { hint: "Make the cache with a larger maxCacheLen, or generate fewer tokens." },
       );
     }
-    if (capacity > this.#capacity || this.stores.some(isShared)) this.#grow(Math.max(capacity, this.#capacity));
+    if (capacity > this.#capacity || this.stores.some((store) => this.shares(store))) {
+      this.#grow(Math.max(capacity, this.#capacity));
+    }
     this.setLengths(lengths);
   }
 
@@ -233,6 +235,16 @@ export abstract class LayeredCache implements Disposable {
     return this.#pass = pass;
   }
 
+  /** Whether a store must be copied before it is written to. */
+  protected shares(store: LayerStore | undefined): boolean {
+    return store !== undefined && (sharers.get(store) ?? 0) > 0;
+  }
+
+  /** Says that recordings made against the buffers of before must not be replayed. */
+  protected moved(): void {
+    this.#generation++;
+  }
+
   #store(layer: number, { kvHeads, headDim }: HeadShape, batch: Batch, options: AttentionOptions): LayerStore {
     const store = this.stores[layer] ??= this.newStore(
       this.spec(batch.tokens.device, kvHeads, headDim),
@@ -269,10 +281,6 @@ export abstract class LayeredCache implements Disposable {
 
 /** How many caches beside the first hold a store that forks share. */
 const sharers = new WeakMap<LayerStore, number>();
-
-function isShared(store: LayerStore | undefined): boolean {
-  return store !== undefined && (sharers.get(store) ?? 0) > 0;
-}
 
 function share(store: LayerStore): LayerStore {
   sharers.set(store, (sharers.get(store) ?? 0) + 1);

@@ -14,7 +14,10 @@ import { type CachePass, type LayerStore, type PackedKv, packedRows } from "./la
 export type LegacyCache = readonly (readonly [key: Tensor, value: Tensor])[];
 
 /** What `store` holds of sequences of these lengths, padded with zeros at the end. */
-export function paddedKv(store: LayerStore, lengths: readonly number[]): [Tensor, Tensor] {
+export function paddedKv(
+  store: Pick<LayerStore, "spec" | "contents" | "held">,
+  lengths: readonly number[],
+): [Tensor, Tensor] {
   const { device, kvHeads, headDim } = store.spec;
   const held = store.held?.(lengths) ?? lengths, S = Math.max(0, ...held);
   const rows = packedRows({ kvHeads, capacity: S }, held);
