@@ -22,6 +22,7 @@ const layers = [
   "progress",
   "warn",
   "errors",
+  "version",
 ];
 
 // Side layers, which may import less than their place in the row would let them.

@@ -80,6 +80,7 @@ export async function compile(model: Model, options: CompileOptions = {}): Promi
     [...passKernels(model, batches), ...choiceKernels(model, sizes, options.generation)],
     signal,
   );
+  await model.device.tuning.settle({ signal });
   compiled.get(model)?.[Symbol.dispose]();
   const caches = new CompiledCaches(model, maxBatch, maxLength);
   compiled.set(model, caches);

@@ -10,6 +10,8 @@ import { BufferPool, formatBytes } from "./pool.ts";
 import { type DeviceFeatures, type FeatureOptions, probeSubgroups } from "./probe.ts";
 import { type DeviceReport, report } from "./report.ts";
 import { Stream } from "./stream.ts";
+import { Tuning } from "./tuning.ts";
+import { defaultTuningFile } from "./tuning_store.ts";
 
 export type { DeviceFeatures, DeviceReport, FeatureOptions };
 
@@ -30,6 +32,8 @@ export interface DeviceOptions {
   gpuTimeout?: number;
   /** A name for error messages and tools. */
   label?: string;
+  /** Where tuning choices are kept; null for nowhere. Default: `tensaur/tuning.json` in the user's cache folder. */
+  tuningFile?: string | null;
   /** An existing WebGPU device to use instead of opening one; it is not destroyed at the end. */
   device?: GPUDevice;
 }
@@ -46,6 +50,8 @@ export class Device implements AsyncDisposable {
   readonly stream: Stream;
   /** Compiled kernels. */
   readonly kernels: KernelCache;
+  /** Choices between kernels that were measured. */
+  readonly tuning: Tuning;
   readonly #owned: boolean;
   #closed = false;
 
@@ -66,6 +72,8 @@ export class Device implements AsyncDisposable {
     this.pool = new BufferPool(gpu, this.guard, options.memoryBudget ?? Infinity);
     this.stream = new Stream(gpu, this.guard, this.pool, provider === "deno");
     this.kernels = new KernelCache(this);
+    const { tuningFile = defaultTuningFile() } = options;
+    this.tuning = new Tuning(this, tuningFile ?? undefined);
     this.#owned = options.device === undefined;
   }
 

@@ -9,3 +9,4 @@ export * from "./kernel.ts";
 export * from "./pool.ts";
 export * from "./profile.ts";
 export * from "./stream.ts";
+export * from "./tuning.ts";

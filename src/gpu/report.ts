@@ -21,6 +21,8 @@ export interface DeviceReport {
   limits: Record<string, number>;
   /** The rung of each ladder, and why. */
   rungs: { what: string; chosen: string; why: string }[];
+  /** Choices that were measured on this device, and the file that keeps them for the next run, if any. */
+  tuning: { file?: string; choices: Record<string, string> };
   /** GPU memory, in bytes. */
   memory: PoolStats;
   /** The report as text. */
@@ -38,7 +40,7 @@ const LIMITS = [
 
 /** Describes `device`. */
 export function report(device: Device): DeviceReport {
-  const { info, limits, features, provider, pool } = device;
+  const { info, limits, features, provider, pool, tuning } = device;
   const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
   return {
     provider,
@@ -52,6 +54,7 @@ export function report(device: Device): DeviceReport {
     features,
     limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
     rungs: rungs(features),
+    tuning: { file: tuning.file, choices: Object.fromEntries(tuning.all) },
     memory: pool.stats,
     toString: toText,
   };
@@ -78,7 +81,7 @@ function rungs({ subgroups, shaderF16, timestampQuery }: DeviceFeatures): Device
 }
 
 function toText(this: DeviceReport): string {
-  const { adapter, features, limits, memory, subgroupSizes } = this;
+  const { adapter, features, limits, memory, subgroupSizes, tuning } = this;
   const name = adapter.description || adapter.device || adapter.vendor || "unknown adapter";
   return [
     `${name} (${[adapter.vendor, adapter.architecture, `provider ${this.provider}`].filter(Boolean).join(", ")})`,
@@ -86,6 +89,8 @@ function toText(this: DeviceReport): string {
     `shader-f16 ${features.shaderF16 ? "yes" : "no"}, timestamp-query ${features.timestampQuery ? "yes" : "no"}`,
     ...Object.entries(limits).map(([limit, value]) => `  limit     ${limit} ${value}`),
     ...this.rungs.map(({ what, chosen, why }) => `  rung      ${what}: ${chosen} (${why})`),
+    ...Object.entries(tuning.choices).map(([what, chosen]) => `  tuned     ${what}: ${chosen}`),
+    `  tuned     ${tuning.file ? `choices are kept in ${tuning.file}` : "choices are not kept"}`,
     `  memory    ${formatBytes(memory.bytesInUse)} in use, peak ${formatBytes(memory.peakBytes)}`,
   ].join("\n");
 }

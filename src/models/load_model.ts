@@ -132,6 +132,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
     );
     await allDone([loader.load(), warmUp(model, options.warmUp ?? [], signal)]);
     await device.synchronize();
+    if (options.warmUp?.length) await device.tuning.settle({ signal });
     made.move(); // nothing failed: it is the caller's
     return model;
   } catch (error) {
