@@ -42,7 +42,7 @@ export function blocksOf(x: Tensor): readonly [number] {
   return [Math.ceil(x.size / BLOCK)];
 }
 
-/** The variant of kernels that give a workgroup to each row. */
+/** The variant of kernels that give a workgroup to each row: a CPU pays for each thread at a barrier. */
 export function rowThreads({ isCpu }: Device, vocab: number): { WG: number } {
-  return { WG: isCpu || vocab < 1024 ? 64 : 256 };
+  return { WG: isCpu ? 8 : vocab < 1024 ? 64 : 256 };
 }

@@ -5,7 +5,7 @@
 // source   [S, M] u32, of which row s has source_lengths[s]; B is a multiple of S, and rows share sources in order
 // grid     [B]: one workgroup a row, each thread strides V and then the source by WG
 // traffic  read x, write y: bandwidth-bound; the source is read n times, mostly from cache
-const WG: u32 = 64; // @const 64 256
+const WG: u32 = 64; // @const 64 8 256
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 

@@ -5,7 +5,7 @@
 // grid     [B]: one workgroup a row, each thread strides n by WG
 // traffic  read logits three times (twice from cache), write y once
 // paper    https://arxiv.org/abs/2210.15191
-const WG: u32 = 64; // @const 64 256
+const WG: u32 = 64; // @const 64 8 256
 // @include "distribution.wgsl"
 // @include "floats.wgsl"
 // @include "grid.wgsl"

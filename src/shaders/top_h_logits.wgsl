@@ -5,7 +5,7 @@
 // share    [1] f32
 // grid     [B]: one workgroup a row, each thread strides n by WG
 // traffic  read logits thirteen times (mostly from cache), write y once
-const WG: u32 = 64; // @const 64 256
+const WG: u32 = 64; // @const 64 8 256
 const MOST: u32 = 100u;
 // @include "distribution.wgsl"
 // @include "floats.wgsl"

@@ -6,7 +6,7 @@
 // grid     [B]: one workgroup a row, each thread strides n by WG
 // traffic  read logits fourteen times (mostly from cache), write y once
 // paper    https://arxiv.org/abs/2202.00666
-const WG: u32 = 64; // @const 64 256
+const WG: u32 = 64; // @const 64 8 256
 // @include "distribution.wgsl"
 // @include "floats.wgsl"
 // @include "grid.wgsl"
