@@ -70,7 +70,7 @@ export class DraftModel implements DraftSource {
 
   /** Drafts more after success, less after failure. */
   learn(drafted: number, accepted: number): void {
-    if (this.#o.schedule === "constant") return;
+    if (this.#o.schedule === "constant" || drafted === 0) return;
     const { tokens } = this.#length;
     this.#length.tokens = accepted === drafted ? tokens + 2 : Math.max(1, tokens - 1);
   }
