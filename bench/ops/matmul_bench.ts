@@ -1,4 +1,4 @@
-import { matmulPacked, packedDims } from "../../src/ops/matmul.ts";
+import { matmulPacked, packedMatrix } from "../../src/ops/matmul_packed.ts";
 import { zeros } from "../../src/ops/zeros.ts";
 import { benchDevice, measure } from "../measure.ts";
 
@@ -6,14 +6,14 @@ const device = await benchDevice();
 // one row (decode), a few (speculation, small batches), many (prefill, encoders)
 for (const [M, K, N] of [[1, 4096, 4096], [4, 1024, 4096], [256, 512, 512], [512, 1024, 1024]] as const) {
   for (const dtype of ["float32", "float16"] as const) {
-    const x = zeros(device, [M, K]), w = zeros(device, [K, N], dtype), dims = packedDims(device, K, N);
+    const x = zeros(device, [M, K]), w = zeros(device, [K, N], dtype), matrix = packedMatrix(w, N);
     const bytes = 4 * M * K + w.byteLength + 4 * M * N;
     await measure(device, {
       name: `matmul ${dtype === "float32" ? "f32" : "f16"}`,
       shape: `[${M}, ${K}] x [${K}, ${N}]`,
       bytes,
       flops: 2 * M * K * N,
-      run: () => matmulPacked(x, { w, dims }, K, N),
+      run: () => matmulPacked(x, matrix),
     });
   }
 }

@@ -1,68 +1,9 @@
 import { DtypeError, ShapeError } from "../errors.ts";
-import { type Device, kernel } from "../gpu/mod.ts";
-import wgsl from "../shaders/matmul.wgsl" with { type: "text" };
-import { elements, empty, expectDtype, expectShape, formatShape, type Tensor, tensor, tidy } from "../tensor/mod.ts";
-import { dtypeFlags, emptyPacked, packedColumns, packWeight } from "./pack_weight.ts";
+import { expectDtype, expectShape, formatShape, type Tensor, tidy } from "../tensor/mod.ts";
+import { matmulPacked, packedMatrix } from "./matmul_packed.ts";
+import { emptyPacked, packedColumns, packWeight } from "./pack_weight.ts";
 
-const launch = kernel("matmul", wgsl);
-const LANES = 32;
-
-/** Activations that a matmul can apply to its sums. */
-export type Activation = "identity" | "silu" | "gelu" | "gelu_tanh" | "relu" | "tanh";
-
-/** What happens to the sums before they are stored: `act(sum + bias) + residual`. */
-export interface Epilogue {
-  /** [N] float32. */
-  bias?: Tensor;
-  /** Default identity. */
-  activation?: Activation;
-  /** Of the shape of the result, float32. */
-  residual?: Tensor;
-}
-
-/** A matrix as the matmul kernel reads it. */
-export interface PackedMatrix {
-  /** [K, packedColumns(N)] (or [Z, K, packedColumns(N)]) float32, float16 or bfloat16. */
-  readonly w: Tensor;
-  /** (K, N, packedColumns(N) / 4) as uint32. */
-  readonly dims: Tensor;
-}
-
-/** The `dims` of a {@linkcode PackedMatrix} of K rows and N columns. */
-export function packedDims(device: Device, K: number, N: number): Tensor {
-  return tensor(device, [K, N, packedColumns(N) / 4], [3], "uint32");
-}
-
-/** `y = act(x · w + bias) + residual` with a packed `w`; x [..., M, K] float32, result [..., M, N] float32. */
-export function matmulPacked(
-  x: Tensor,
-  { w, dims }: PackedMatrix,
-  K: number,
-  N: number,
-  epilogue: Epilogue = {},
-): Tensor {
-  const { bias, residual, activation = "identity" } = epilogue;
-  const batch = w.shape.length > 2 ? elements(w.shape.slice(0, -2)) : 1;
-  const M = x.size / K / batch;
-  const y = empty(x.device, [...x.shape.slice(0, -1), N]);
-  const rows = M >= 5 ? 8 : M >= 3 ? 4 : M;
-  const slices = rows > 4 || x.device.isCpu ? 1 : 8;
-  launch(x.device, {
-    flags: {
-      ...dtypeFlags(w.dtype),
-      [activation.toUpperCase()]: true,
-      BIAS: bias !== undefined,
-      RESIDUAL: residual !== undefined,
-      K_BY_4: K % 4 === 0,
-      N_BY_4: N % 4 === 0,
-      SPLIT: slices > 1,
-    },
-    consts: { ROWS: Math.max(1, rows), SLICES: slices },
-    bindings: { x, w, dims, bias, residual, y },
-    grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / Math.max(1, rows)), batch],
-  });
-  return y;
-}
+export { type Activation, type Epilogue, type Fusion } from "./matmul_packed.ts";
 
 /**
  * Matrix product `a · b`, with sums in float32.
@@ -94,7 +35,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   }
   return tidy(a.device, () => {
     const w = N % 4 === 0 ? b : repack(b);
-    return matmulPacked(a, { w, dims: packedDims(a.device, K, N) }, K, N);
+    return matmulPacked(a, packedMatrix(w, N));
   });
 }
 
@@ -131,7 +72,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return tidy(x.device, () => {
     const w = emptyPacked(x.device, K, N, weight.dtype);
     packWeight(weight, w, { transpose: true });
-    return matmulPacked(x, { w, dims: packedDims(x.device, K, N) }, K, N, { bias });
+    return matmulPacked(x, packedMatrix(w, N), { bias });
   });
 }
 

@@ -19,7 +19,7 @@ export function matrixBytes(rows: number, columns: number, dtype: Dtype): number
 
 /** Bytes of GPU memory for what a {@linkcode DenseLinear} keeps beside its matrix. */
 export function linearExtraBytes(outFeatures: number, bias: boolean): number {
-  return 2 * sizeClass(12) + (bias ? vectorBytes(outFeatures) : 0);
+  return sizeClass(20) + sizeClass(12) + (bias ? vectorBytes(outFeatures) : 0);
 }
 
 /** Bytes of GPU memory for what a {@linkcode DenseEmbedding} keeps beside its matrix. */

@@ -4,9 +4,9 @@
  * @module
  */
 import { embeddingPacked } from "../ops/embedding_packed.ts";
-import { matmulPacked, packedDims, type PackedMatrix } from "../ops/matmul.ts";
+import { matmulPacked, type PackedMatrix, packedMatrix } from "../ops/matmul_packed.ts";
 import { keep, type Tensor, tensor } from "../tensor/mod.ts";
-import { type Embedding, type Fusion, type Linear, unfused } from "./linear.ts";
+import type { Embedding, Fusion, Linear } from "./linear.ts";
 
 /** A linear layer of a packed dense matrix, which it owns. */
 export class DenseLinear implements Linear {
@@ -25,10 +25,11 @@ export class DenseLinear implements Linear {
   ) {
     const { device } = w;
     using made = new DisposableStack();
-    const dims = made.use(keep(device, packedDims(device, inFeatures, outFeatures)));
+    const matrix = packedMatrix(keep(device, w), outFeatures);
+    made.use(keep(device, matrix.dims));
     this.#embedDims = keep(device, tensor(device, [inFeatures, w.shape[1]!, outFeatures], [3], "uint32"));
     made.move(); // nothing failed: they are the layer's
-    this.#matrix = { w: keep(device, w), dims };
+    this.#matrix = matrix;
     if (bias) keep(device, bias);
   }
 
@@ -44,10 +45,7 @@ export class DenseLinear implements Linear {
 
   /** `act(norm(x) · W + bias) + residual`, gated or not. */
   forward(x: Tensor, fusion: Fusion = {}): Tensor {
-    const { bias, inFeatures, outFeatures } = this;
-    return unfused(x, fusion, (x, epilogue) => {
-      return matmulPacked(x, this.#matrix, inFeatures, outFeatures, { bias, ...epilogue });
-    });
+    return matmulPacked(x, this.#matrix, { bias: this.bias, ...fusion });
   }
 
   /** Columns of the matrix, one a token. */

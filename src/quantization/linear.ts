@@ -5,21 +5,13 @@
  */
 import { add } from "../ops/binary.ts";
 import { gatedActivation } from "../ops/gated_activation.ts";
-import type { Activation, Epilogue } from "../ops/matmul.ts";
+import type { Epilogue, Fusion } from "../ops/matmul_packed.ts";
+import { concatRows } from "../ops/rows.ts";
+import { sliceColumns } from "../ops/slice_columns.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
 import { type Tensor, tidy } from "../tensor/mod.ts";
 
-/** What a {@linkcode Linear} does around its product, in this order; each part is optional. */
-export interface Fusion {
-  /** First: the RMS norm of each row of `x`. `weight` is [in] float32. */
-  norm?: { weight: Tensor; eps: number };
-  /** What the sums, bias included, pass through. Default identity; not together with `gate`. */
-  activation?: Activation;
-  /** The first half of the outputs passes through this and multiplies the second: the result is [T, out / 2]. */
-  gate?: Activation;
-  /** Last: what is added, of the shape of the result, float32. */
-  residual?: Tensor;
-}
+export type { Fusion };
 
 /** A weight matrix that knows how it is packed, so it multiplies. */
 export interface Linear extends Disposable {
@@ -39,7 +31,7 @@ export interface Linear extends Disposable {
    * know, {@linkcode unfused} does around them. Decoding gains by one kernel for all of it where x has few rows.
    *
    * @param x [T, in] float32, not changed
-   * @returns [T, out] float32; [T, out / 2] with a gate
+   * @returns [T, out] float32; [T, out / 2] with a gate, [parts, T, out / parts] with parts
    */
   forward(x: Tensor, fusion?: Fusion): Tensor;
   /** Rows of the matrix for a tied embedding: tokens [T] uint32, result [T, in] float32. */
@@ -80,13 +72,21 @@ export function tiedEmbedding(head: Linear): Embedding {
  */
 export function unfused(
   x: Tensor,
-  { norm, gate, activation, residual }: Fusion,
+  { norm, gate, parts = 1, activation, residual }: Fusion,
   product: (x: Tensor, epilogue: Omit<Epilogue, "bias">) => Tensor,
 ): Tensor {
   return tidy(x.device, () => {
     const h = norm ? rmsNorm(x, norm.weight, norm.eps) : x;
+    if (parts > 1) return split(product(h, { activation }), parts, residual);
     if (!gate) return product(h, { activation, residual });
     const y = gatedActivation(product(h, {}), gate);
     return residual ? add(y, residual) : y;
   });
+}
+
+function split(y: Tensor, parts: number, residual: Tensor | undefined): Tensor {
+  const width = y.shape.at(-1)! / parts;
+  const columns = Array.from({ length: parts }, (_, i) => sliceColumns(y, i * width, (i + 1) * width));
+  const blocks = concatRows(columns).reshape([parts, -1, width]);
+  return residual ? add(blocks, residual) : blocks;
 }

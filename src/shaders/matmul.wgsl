@@ -1,64 +1,38 @@
-// matmul: y[z,m,n] = act(sum_k x[z,m,k] * w[z,k,n] + bias[n]) + residual[z,m,n]
+// matmul: y[z,m,n] = sum_k x[z,m,k] * w[z,k,n], and around it what include/linear.wgsl says; with NORM x is first
+// RMS-normed: x[m,k] * rsqrt(mean_k(x[m,k]^2) + EPS) * norm[k], whose scale of a row is found beside the sums
 //
-// x        [Z, M, K] f32       w  [Z, K, N4 * 4] f32, or 16-bit floats two in a u32; columns past N are never used
-// y        [Z, M, N] f32       dims = (K, N, N4)       sums are f32
-// grid     [N4 / 32, M / ROWS, Z]: a thread holds ROWS x 4 sums, so each word of w is read once for ROWS rows;
+// x        [Z, M, K] f32       w  [Z, K, N]       y  [Z, M, N] f32       norm  [K] f32       sums are f32
+// grid     [N4 / LANES, M / ROWS, Z]: a thread holds ROWS x 4 sums, so each word of w is read once for ROWS rows;
 //          SLICES threads share the sum over K of one tile, so that a single row fills a GPU
 // traffic  w once, x N/128 times from cache: bandwidth-bound for few rows
 const ROWS: u32 = 1; // @const
 const SLICES: u32 = 1; // @const
 const LANES: u32 = 32;
+override EPS: f32 = 1e-6;
 // @one-of F32 F16 BF16
-// @one-of IDENTITY SILU GELU GELU_TANH RELU TANH
-// @optional BIAS RESIDUAL K_BY_4 N_BY_4 SPLIT
-// @include "floats.wgsl"
-// @include "activation.wgsl"
+// @optional BIAS RESIDUAL K_BY_4 N_BY_4 SPLIT NORM GATED
+// @include "linear.wgsl"
 
 // @if K_BY_4
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+// @if NORM
+@group(0) @binding(6) var<storage, read> norm: array<vec4<f32>>;
+// @end
 // @else
 @group(0) @binding(0) var<storage, read> x: array<f32>;
+// @if NORM
+@group(0) @binding(6) var<storage, read> norm: array<f32>;
 // @end
-// @if F32
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
-// @else
-@group(0) @binding(1) var<storage, read> w: array<vec2<u32>>;
-// @end
-@group(0) @binding(2) var<storage, read> dims: array<u32>;
-// @if N_BY_4
-// @if BIAS
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-// @end
-// @if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
-// @end
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
-// @else
-// @if BIAS
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-// @end
-// @if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-// @end
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
 // @end
 // @if SPLIT
 var<workgroup> partial: array<vec4<f32>, ROWS * SLICES * LANES>;
+// @if GATED
+var<workgroup> partialUps: array<vec4<f32>, ROWS * SLICES * LANES>;
 // @end
-
-fn weight(at: u32) -> vec4<f32> {
-  // @if F16
-  let words = w[at];
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-  // @end
-  // @if BF16
-  let words = w[at];
-  return vec4<f32>(unpackBf16(words.x), unpackBf16(words.y));
-  // @end
-  // @if F32
-  return w[at];
-  // @end
-}
+// @if NORM
+var<workgroup> partialSquares: array<f32, ROWS * SLICES>;
+// @end
+// @end
 
 @compute @workgroup_size(LANES, SLICES)
 fn main(
@@ -67,36 +41,61 @@ fn main(
   @builtin(local_invocation_id) thread: vec3<u32>,
 ) {
   let K = dims[0];
-  let N = dims[1];
   let N4 = dims[2];
-  // @if N_BY_4
-  let M = arrayLength(&y) / N4 / groups.z;
+  // @if GATED
+  let columns = N4 / 2u; // of each half
   // @else
-  let M = arrayLength(&y) / N / groups.z;
+  let columns = N4;
   // @end
-  let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
+  let column = min(group.x * LANES + thread.x, columns - 1u); // lanes past the end repeat the last and do not store
   let row0 = group.y * ROWS;
   let w0 = group.z * K * N4 + column;
   var sums: array<vec4<f32>, ROWS>;
+  // @if GATED
+  var ups: array<vec4<f32>, ROWS>;
+  // @end
+  // @if NORM
+  var squares: array<f32, ROWS>;
+  // @end
 
   // @if K_BY_4
   let K4 = K / 4u;
+  let M = arrayLength(&x) / K4 / groups.z;
   for (var k4 = thread.y; k4 < K4; k4 += SLICES) {
     let at = w0 + 4u * k4 * N4;
-    let wa = weight(at);
-    let wb = weight(at + N4);
-    let wc = weight(at + 2u * N4);
-    let wd = weight(at + 3u * N4);
+    let four = weights(at, N4);
+    // @if GATED
+    let fourUps = weights(at + columns, N4);
+    // @end
     for (var r = 0u; r < ROWS; r++) {
-      let v = x[(group.z * M + min(row0 + r, M - 1u)) * K4 + k4];
-      sums[r] += wa * v.x + wb * v.y + wc * v.z + wd * v.w;
+      var v = x[(group.z * M + min(row0 + r, M - 1u)) * K4 + k4];
+      // @if NORM
+      squares[r] += dot(v, v);
+      v *= norm[k4];
+      // @end
+      sums[r] += four * v;
+      // @if GATED
+      ups[r] += fourUps * v;
+      // @end
     }
   }
   // @else
+  let M = arrayLength(&x) / K / groups.z;
   for (var k = thread.y; k < K; k += SLICES) {
     let wk = weight(w0 + k * N4);
+    // @if GATED
+    let wkUp = weight(w0 + k * N4 + columns);
+    // @end
     for (var r = 0u; r < ROWS; r++) {
-      sums[r] += wk * x[(group.z * M + min(row0 + r, M - 1u)) * K + k];
+      var v = x[(group.z * M + min(row0 + r, M - 1u)) * K + k];
+      // @if NORM
+      squares[r] += v * v;
+      v *= norm[k];
+      // @end
+      sums[r] += wk * v;
+      // @if GATED
+      ups[r] += wkUp * v;
+      // @end
     }
   }
   // @end
@@ -104,6 +103,14 @@ fn main(
   // @if SPLIT
   for (var r = 0u; r < ROWS; r++) {
     partial[(r * SLICES + thread.y) * LANES + thread.x] = sums[r];
+    // @if GATED
+    partialUps[(r * SLICES + thread.y) * LANES + thread.x] = ups[r];
+    // @end
+    // @if NORM
+    if (thread.x == 0u) {
+      partialSquares[r * SLICES + thread.y] = squares[r];
+    }
+    // @end
   }
   workgroupBarrier();
   if (thread.y > 0u) {
@@ -112,44 +119,30 @@ fn main(
   for (var r = 0u; r < ROWS; r++) {
     for (var s = 1u; s < SLICES; s++) {
       sums[r] += partial[(r * SLICES + s) * LANES + thread.x];
+      // @if GATED
+      ups[r] += partialUps[(r * SLICES + s) * LANES + thread.x];
+      // @end
+      // @if NORM
+      squares[r] += partialSquares[r * SLICES + s];
+      // @end
     }
   }
   // @end
 
-  if (group.x * LANES + thread.x < N4) {
+  if (group.x * LANES + thread.x < columns) {
     for (var r = 0u; r < ROWS; r++) {
       if (row0 + r < M) {
-        store(group.z * M + row0 + r, column, N, sums[r]);
+        // @if NORM
+        let scale = inverseSqrt(squares[r] / f32(K) + EPS);
+        // @else
+        let scale = 1.0;
+        // @end
+        // @if GATED
+        storeGated(M, group.z * M + row0 + r, column, scale * sums[r], scale * ups[r]);
+        // @else
+        store(M, group.z * M + row0 + r, column, scale * sums[r]);
+        // @end
       }
     }
   }
 }
-
-// @if N_BY_4
-fn store(row: u32, column: u32, N: u32, sum: vec4<f32>) {
-  var value = sum;
-  // @if BIAS
-  value += bias[column];
-  // @end
-  value = activate4(value);
-  // @if RESIDUAL
-  value += residual[row * (N / 4u) + column];
-  // @end
-  y[row * (N / 4u) + column] = value;
-}
-// @else
-fn store(row: u32, column: u32, N: u32, sum: vec4<f32>) {
-  for (var c = 0u; c < min(4u, N - 4u * column); c++) {
-    let n = 4u * column + c;
-    var value = sum[c];
-    // @if BIAS
-    value += bias[n];
-    // @end
-    value = activate(value);
-    // @if RESIDUAL
-    value += residual[row * N + n];
-    // @end
-    y[row * N + n] = value;
-  }
-}
-// @end

@@ -4,6 +4,7 @@
  * @module
  */
 import activation from "./activation.wgsl" with { type: "text" };
+import activations from "./activations.wgsl" with { type: "text" };
 import codebook from "./codebook.wgsl" with { type: "text" };
 import distribution from "./distribution.wgsl" with { type: "text" };
 import elem from "./elem.wgsl" with { type: "text" };
@@ -13,6 +14,7 @@ import grid from "./grid.wgsl" with { type: "text" };
 import integerGroups from "./integer_groups.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
 import kvQuads from "./kv_quads.wgsl" with { type: "text" };
+import linear from "./linear.wgsl" with { type: "text" };
 import packCodes from "./pack_codes.wgsl" with { type: "text" };
 import quantized from "./quantized.wgsl" with { type: "text" };
 import random from "./random.wgsl" with { type: "text" };
@@ -25,6 +27,7 @@ import search from "./search.wgsl" with { type: "text" };
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
   "activation.wgsl": activation,
+  "activations.wgsl": activations,
   "codebook.wgsl": codebook,
   "distribution.wgsl": distribution,
   "elem.wgsl": elem,
@@ -34,6 +37,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "integer_groups.wgsl": integerGroups,
   "kv.wgsl": kv,
   "kv_quads.wgsl": kvQuads,
+  "linear.wgsl": linear,
   "pack_codes.wgsl": packCodes,
   "quantized.wgsl": quantized,
   "random.wgsl": random,

@@ -1,0 +1,144 @@
+// linear: the matrix and what happens to the sums in every kernel that multiplies by one. The shader declares x.
+//
+//   y[m, n] = act(sum[m, n] + bias[n]) + residual[m, n], or with GATED, where the columns are two halves,
+//   y[m, n] = act(sum[m, n] + bias[n]) * (sum[m, N/2 + n] + bias[N/2 + n]) + residual[m, n]
+//
+// w        [K, N4 * 4] f32, or 16-bit floats two in a u32; columns past N are never used
+// y        [PARTS, M, width / PARTS] f32: blocks of columns one after the other
+// dims     (K, N, N4, width: columns of y over all parts, offset: the column of y that is the matrix's first)
+override ACTIVATION: u32 = 0u; // its place in `activated`
+override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
+// @include "floats.wgsl"
+// @include "activations.wgsl"
+
+// @if F32
+@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
+// @else
+@group(0) @binding(1) var<storage, read> w: array<vec2<u32>>;
+// @end
+@group(0) @binding(2) var<storage, read> dims: array<u32>;
+// @if N_BY_4
+// @if BIAS
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+// @end
+// @if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
+// @end
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+// @else
+// @if BIAS
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+// @end
+// @if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<f32>;
+// @end
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+// @end
+
+fn weight(at: u32) -> vec4<f32> {
+  // @if F16
+  let words = w[at];
+  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+  // @end
+  // @if BF16
+  let words = w[at];
+  return vec4<f32>(unpackBf16(words.x), unpackBf16(words.y));
+  // @end
+  // @if F32
+  return w[at];
+  // @end
+}
+
+// Four rows of w from `at` on.
+fn weights(at: u32, N4: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(weight(at), weight(at + N4), weight(at + 2u * N4), weight(at + 3u * N4));
+}
+
+fn activated(x: f32) -> f32 {
+  switch ACTIVATION {
+    case 1u: {
+      return silu(x);
+    }
+    case 2u: {
+      return gelu(x);
+    }
+    case 3u: {
+      return geluTanh(x);
+    }
+    case 4u: {
+      return max(x, 0.0);
+    }
+    case 5u: {
+      return safeTanh(x);
+    }
+    default: {
+      return x;
+    }
+  }
+}
+
+fn activated4(v: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(activated(v.x), activated(v.y), activated(v.z), activated(v.w));
+}
+
+// Where column `n` of row 0 of y lies, and how far the rows are apart, both in units of which a column has `unit` numbers.
+fn placeOf(n: u32, rows: u32, unit: u32) -> vec2<u32> {
+  let width = dims[3] / PARTS / unit;
+  let column = dims[4] / unit + n;
+  if (PARTS == 1u) {
+    return vec2<u32>(column, width);
+  }
+  return vec2<u32>(column / width * rows * width + column % width, width);
+}
+
+// @if N_BY_4
+// sums of the four columns from 4 * column on; `rows` is the number of rows of y
+fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
+  let place = placeOf(column, rows, 4u);
+  let at = place.x + row * place.y;
+  var value = sum;
+  // @if BIAS
+  value += bias[dims[4] / 4u + column];
+  // @end
+  value = activated4(value);
+  // @if RESIDUAL
+  value += residual[at];
+  // @end
+  y[at] = value;
+}
+
+fn storeGated(rows: u32, row: u32, column: u32, gateSum: vec4<f32>, upSum: vec4<f32>) {
+  let at = column + row * (dims[3] / 8u);
+  var gate = gateSum;
+  var up = upSum;
+  // @if BIAS
+  gate += bias[column];
+  up += bias[dims[3] / 8u + column];
+  // @end
+  var value = activated4(gate) * up;
+  // @if RESIDUAL
+  value += residual[at];
+  // @end
+  y[at] = value;
+}
+// @else
+fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
+  for (var c = 0u; c < min(4u, dims[1] - 4u * column); c++) {
+    let n = 4u * column + c;
+    let place = placeOf(n, rows, 1u);
+    let at = place.x + row * place.y;
+    var value = sum[c];
+    // @if BIAS
+    value += bias[dims[4] + n];
+    // @end
+    value = activated(value);
+    // @if RESIDUAL
+    value += residual[at];
+    // @end
+    y[at] = value;
+  }
+}
+
+// Halves that do not divide by 4 are gated by another kernel.
+fn storeGated(rows: u32, row: u32, column: u32, gateSum: vec4<f32>, upSum: vec4<f32>) {}
+// @end

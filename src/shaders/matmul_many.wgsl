@@ -1,0 +1,98 @@
+// matmul_many: matmul of many rows for CPUs, where every load is one per lane and a barrier is dear: eight lanes of a
+// subgroup load vec4s of different rows of x and hand them round. K divides by 4, and a subgroup has at least 8 lanes.
+//
+// x        [M, K] f32       w  [K, N]       y  [M, N] f32       as in matmul and include/linear.wgsl
+// grid     [N4 / LANES, M / ROWS]: a thread holds ROWS x 4 sums
+// measured on 2 busy EPYC cores, a core: 16 rows f16 20-22 GFLOP/s, f32 15-16; with one of K at a time 16 and 15, with 24
+//          or 32 rows 17 and 14 (registers spill), without broadcasts 4.8 and 3.3
+// @header
+// @one-of SUBGROUPS
+// @one-of F32 F16 BF16
+// @one-of R8 R16
+// @optional BIAS RESIDUAL N_BY_4 GATED
+// @include "linear.wgsl"
+const LANES: u32 = 32; // @const
+// @if R8
+const ROWS: u32 = 8;
+// @else
+const ROWS: u32 = 16;
+// @end
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+
+var<private> four: mat4x4<f32>; // rows of w
+var<private> sums: array<vec4<f32>, ROWS>;
+// @if GATED
+var<private> fourUps: mat4x4<f32>;
+var<private> ups: array<vec4<f32>, ROWS>;
+// @end
+
+// Adds to the sums of row r what four numbers of x give.
+fn take(r: u32, v: vec4<f32>) {
+  sums[r] += four * v;
+  // @if GATED
+  ups[r] += fourUps * v;
+  // @end
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let K4 = dims[0] / 4u;
+  let N4 = dims[2];
+  let M = arrayLength(&x) / K4;
+  // @if GATED
+  let columns = N4 / 2u; // of each half
+  // @else
+  let columns = N4;
+  // @end
+  let column = min(group.x * LANES + thread, columns - 1u); // lanes past the end repeat the last and do not store
+  let row0 = group.y * ROWS;
+  let a = min(row0 + lane % 8u, M - 1u) * K4;
+  // @if R16
+  let b = min(row0 + 8u + lane % 8u, M - 1u) * K4;
+  // @end
+
+  for (var k4 = 0u; k4 < K4; k4++) {
+    let at = 4u * k4 * N4 + column;
+    four = weights(at, N4);
+    // @if GATED
+    fourUps = weights(at + columns, N4);
+    // @end
+    let xa = x[a + k4];
+    take(0u, subgroupBroadcast(xa, 0u));
+    take(1u, subgroupBroadcast(xa, 1u));
+    take(2u, subgroupBroadcast(xa, 2u));
+    take(3u, subgroupBroadcast(xa, 3u));
+    take(4u, subgroupBroadcast(xa, 4u));
+    take(5u, subgroupBroadcast(xa, 5u));
+    take(6u, subgroupBroadcast(xa, 6u));
+    take(7u, subgroupBroadcast(xa, 7u));
+    // @if R16
+    let xb = x[b + k4];
+    take(8u, subgroupBroadcast(xb, 0u));
+    take(9u, subgroupBroadcast(xb, 1u));
+    take(10u, subgroupBroadcast(xb, 2u));
+    take(11u, subgroupBroadcast(xb, 3u));
+    take(12u, subgroupBroadcast(xb, 4u));
+    take(13u, subgroupBroadcast(xb, 5u));
+    take(14u, subgroupBroadcast(xb, 6u));
+    take(15u, subgroupBroadcast(xb, 7u));
+    // @end
+  }
+
+  if (group.x * LANES + thread < columns) {
+    for (var r = 0u; r < ROWS; r++) {
+      if (row0 + r < M) {
+        // @if GATED
+        storeGated(M, row0 + r, column, sums[r], ups[r]);
+        // @else
+        store(M, row0 + r, column, sums[r]);
+        // @end
+      }
+    }
+  }
+}

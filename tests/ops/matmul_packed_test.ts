@@ -1,0 +1,140 @@
+import { assertEquals } from "@std/assert";
+import type { Device } from "../../src/gpu/mod.ts";
+import { gatedActivationReference } from "../../src/ops/gated_activation.ts";
+import { type Fusion, matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../src/ops/matmul_packed.ts";
+import { matmulReference } from "../../src/ops/matmul.ts";
+import { emptyPacked, packWeight } from "../../src/ops/pack_weight.ts";
+import { rmsNormReference } from "../../src/ops/rms_norm.ts";
+import { unaryReference } from "../../src/ops/unary.ts";
+import { decode, type Dtype, encode, tensor, tidy } from "../../src/tensor/mod.ts";
+import { assertClose, randn, testDevice } from "../helpers.ts";
+
+const device = await testDevice();
+const gpu: Device = Object.create(device, { isCpu: { value: false } }); // chooses the kernels that GPUs get
+const plain: Device = Object.create(device, { features: { value: { ...device.features, subgroups: false } } });
+
+interface Around {
+  bias?: true;
+  norm?: true;
+  residual?: true;
+  activation?: Fusion["activation"];
+  gate?: Fusion["gate"];
+  parts?: number;
+}
+const all: Around = { bias: true, residual: true, activation: "gelu" };
+const gated: Around = { norm: true, bias: true, gate: "silu", residual: true };
+const cases: [Device, M: number, K: number, N: number, Dtype, Around][] = [
+  // one, two, three rows; 6, 18 and more of many; K or N odd; columns of less and of more than a workgroup
+  [device, 1, 64, 300, "float16", { norm: true }],
+  [device, 4, 40, 48, "bfloat16", gated],
+  [device, 2, 36, 50, "float32", { norm: true, ...all }],
+  [device, 6, 20, 44, "float16", all],
+  [device, 18, 68, 272, "bfloat16", gated],
+  [device, 21, 12, 30, "float16", { parts: 3, bias: true, activation: "relu" }],
+  [device, 4, 7, 10, "float32", { norm: true, gate: "gelu_tanh", residual: true }],
+  [plain, 1, 64, 40, "float16", gated],
+  [plain, 9, 18, 45, "float32", { norm: true, ...all }],
+  [plain, 11, 20, 40, "float16", gated],
+  [gpu, 1, 64, 48, "float16", gated],
+  [gpu, 9, 70, 300, "float32", all],
+  [gpu, 130, 20, 700, "float16", { norm: true, ...all, activation: "tanh" }],
+  [gpu, 200, 40, 536, "bfloat16", gated],
+  [gpu, 70, 36, 1026, "float32", { parts: 3 }],
+];
+
+function referenceOf(x: Float32Array, w: Float32Array, N: number, around: Around, d: Data): Float32Array {
+  const h = around.norm ? rmsNormReference(x, d.norm, 1e-5) : x;
+  const M = x.length / d.norm.length;
+  let y: Float32Array = matmulReference(h, w, M, d.norm.length, N).map((v, i) =>
+    v + (around.bias ? d.bias[i % N]! : 0)
+  );
+  if (around.activation) y = y.map(unaryReference[around.activation.toUpperCase()]!);
+  if (around.gate) y = gatedActivationReference(y, N / 2, around.gate);
+  if (around.parts) {
+    const width = N / around.parts;
+    const blocks = Array.from({ length: around.parts }, (_, p) => y.filter((_, i) => Math.floor(i % N / width) === p));
+    y = Float32Array.from(blocks.flatMap((block) => [...block]));
+  }
+  return around.residual ? y.map((v, i) => v + d.residual[i]!) : y;
+}
+
+interface Data {
+  norm: Float32Array;
+  bias: Float32Array;
+  residual: Float32Array;
+}
+
+for (const [on, M, K, N, dtype, around] of cases) {
+  const { kernel } = matmulKernel(matmulTraits(on), { M, K, N, gated: !!around.gate });
+  Deno.test(`${kernel} equals the reference at [${M}, ${K}] x [${K}, ${N}] ${dtype} ${JSON.stringify(around)}`, async () => {
+    const x = randn(M * K), width = around.gate ? N / 2 : N;
+    const w = Float32Array.from(decode(encode(randn(K * N, 2), dtype).slice().buffer, dtype));
+    const d = { norm: randn(K, 3), bias: randn(N, 4), residual: randn(M * width, 5) };
+    using y = tidy(on, () => {
+      const packed = emptyPacked(on, K, N, dtype);
+      packWeight(tensor(on, w, [K, N], dtype), packed);
+      return matmulPacked(tensor(on, x, [M, K]), packedMatrix(packed, N), {
+        ...around.norm && { norm: { weight: tensor(on, d.norm, [K]), eps: 1e-5 } },
+        ...around.bias && { bias: tensor(on, d.bias, [N]) },
+        ...around.residual && { residual: tensor(on, d.residual, [M, width]) },
+        ...{ activation: around.activation, gate: around.gate, parts: around.parts },
+      });
+    });
+    const shape = around.parts ? [around.parts, M, N / around.parts] : [M, width];
+    assertEquals(y.shape, shape);
+    const want = referenceOf(x, w, N, around, d);
+    assertClose("y", await y.read(), want, { rtol: 2e-5, atol: 2e-5 * Math.sqrt(K) });
+  });
+}
+
+Deno.test("matmulPacked() fills its columns of a wider result and leaves the others", async () => {
+  const [M, K] = [3, 8], x = randn(M * K), bias = randn(20, 3), residual = randn(M * 20, 4);
+  const pieces = [[0, 12], [12, 5], [17, 3]] as const;
+  using y = tidy(device, () => {
+    const y = tensor(device, new Float32Array(M * 20).fill(7), [M, 20]);
+    const around = { bias: tensor(device, bias, [20]), residual: tensor(device, residual, [M, 20]) };
+    for (const [offset, N] of pieces) {
+      if (offset === 12) continue;
+      const packed = emptyPacked(device, K, N, "float32");
+      packWeight(tensor(device, randn(K * N, offset), [K, N]), packed);
+      const matrix = packedMatrix(packed, N, { width: 20, offset });
+      matmulPacked(tensor(device, x, [M, K]), matrix, around, y);
+    }
+    return y;
+  });
+  const want = new Float32Array(M * 20).fill(7);
+  for (const [offset, N] of pieces) {
+    if (offset === 12) continue;
+    const part = matmulReference(x, randn(K * N, offset), M, K, N);
+    for (const [i, v] of part.entries()) {
+      const at = Math.floor(i / N) * 20 + offset + i % N;
+      want[at] = v + bias[at % 20]! + residual[at]!;
+    }
+  }
+  assertClose("y", await y.read(), want, { atol: 1e-5 });
+});
+
+const cpu = { isCpu: true, lanes: 8 }, without = { isCpu: true, lanes: 0 }, card = { isCpu: false, lanes: 32 };
+const choices = [
+  // traits, M, K, N, batch, gated, kernel, rows
+  [cpu, 1, 64, 64, 1, false, "matmul_few", 1],
+  [cpu, 3, 64, 64, 1, true, "matmul_few", 4],
+  [cpu, 5, 64, 64, 1, false, "matmul_many", 8],
+  [cpu, 9, 64, 64, 1, false, "matmul_many", 16],
+  [cpu, 9, 64, 64, 1, true, "matmul_many", 8],
+  [cpu, 9, 66, 64, 1, false, "matmul", 8],
+  [cpu, 9, 64, 64, 2, false, "matmul", 8],
+  [{ isCpu: true, lanes: 4 }, 9, 64, 64, 1, false, "matmul_columns", 8],
+  [without, 4, 64, 64, 1, false, "matmul", 4],
+  [without, 5, 64, 64, 1, false, "matmul_columns", 8],
+  [card, 1, 64, 4096, 1, false, "matmul", 1],
+  [card, 64, 64, 64, 1, false, "matmul", 8],
+  [card, 512, 64, 512, 1, false, "matmul_tile", 4],
+  [card, 16, 64, 65536, 1, false, "matmul", 8],
+] as const;
+Deno.test("matmulKernel() chooses by device and shape, and says why", () => {
+  for (const [traits, M, K, N, batch, gated, kernel, rows] of choices) {
+    const choice = matmulKernel(traits, { M, K, N, batch, gated });
+    assertEquals([choice.kernel, choice.rows, choice.why.length > 0], [kernel, rows, true]);
+  }
+});
