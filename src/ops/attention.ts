@@ -120,7 +120,10 @@ function launchTiled(call: Prepared, { rows, pack, keysPerLane, splits }: Attent
   const { q, kv: { k, v, geometry }, cuSeqlens, counts, bias, o } = call;
   const { device } = q;
   const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!, kvHeads = k.shape[1]!;
-  const lanes = subgroupSize(device), quads = Math.ceil(Ev / 4), tokens = Math.floor(rows / pack);
+  const lanes = subgroupSize(device),
+    quads = Math.ceil(Ev / 4),
+    span = Math.min(lanes, powerOfTwo(quads)),
+    tokens = Math.floor(rows / pack);
   const tiles = tokens === 1 ? T : Math.floor(T / tokens) + cuSeqlens.size - 1;
   const softcap = layoutOf(geometry)?.softcap;
   using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
@@ -133,7 +136,8 @@ function launchTiled(call: Prepared, { rows, pack, keysPerLane, splits }: Attent
       PACK: pack,
       KEYS: keysPerLane,
       LANES: lanes,
-      SPAN: Math.min(lanes, powerOfTwo(quads)),
+      SPAN: span,
+      HELD: Math.ceil(quads / span),
     },
     bindings: { q, k, v, cuSeqlens, geometry, counts, o: parts ?? o, bias },
     grid: [splits, tiles, kvHeads * Math.ceil(H / kvHeads / pack)],

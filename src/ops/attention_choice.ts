@@ -72,13 +72,15 @@ export function chooseAttention(c: AttentionCase): AttentionChoice {
 /** The shape of a tile: few queries a sequence are packed by heads, and their keys split until the device is busy. */
 function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   const group = c.heads / c.kvHeads, perSequence = c.tokens / Math.max(1, c.sequences);
-  const pack = perSequence < 8 ? Math.min(group, 8) : 1;
-  const rows = perSequence <= 1 ? powerOfTwo(pack) : 8;
+  const long = Math.max(c.headDim, c.valueDim ?? 0) > 128; // more would spill, and be slow to compile
+  const most = long ? 4 : 8;
+  const pack = perSequence < most ? Math.min(group, most) : 1;
+  const rows = perSequence <= 1 ? powerOfTwo(pack) : most;
   const tiles = Math.ceil(c.tokens / Math.max(1, Math.floor(rows / pack))) * c.kvHeads * Math.ceil(group / pack);
   const [busy, piece] = c.cpu ? [8, 1024] : [512, 256]; // workgroups that keep the device busy, keys worth a workgroup
   const splits = Math.max(1, Math.min(Math.ceil(busy / Math.max(1, tiles)), Math.floor(c.keys / piece), 64));
   const body = c.subgroup >= 8 ? "subgroup" : "workgroup";
-  return { body, rows, pack, keysPerLane: rows === 8 ? 2 : 4, splits };
+  return { body, rows, pack, keysPerLane: long ? 1 : rows === 8 ? 2 : 4, splits };
 }
 
 /** The least power of two that is `n` or more. */

@@ -10,11 +10,12 @@
 // papers   https://arxiv.org/abs/2205.14135, https://arxiv.org/abs/2307.08691
 const DH: u32 = 64; // @const
 const DV: u32 = 64; // @const
-const ROWS: u32 = 8; // @const 8 4 2 1
+const ROWS: u32 = 8; // @const
 const PACK: u32 = 1; // @const
 const KEYS: u32 = 2; // @const
 const LANES: u32 = 8; // @const
 const SPAN: u32 = 8; // @const
+const HELD: u32 = 2; // @const
 // @one-of F32 F16 BF16
 // @one-of SUBGROUPS
 // @optional BY_4 BIAS CAP SPLIT MAPPED
@@ -38,8 +39,7 @@ const SPAN: u32 = 8; // @const
 
 const TOKENS: u32 = ROWS / PACK;
 const QUADS: u32 = (DV + 3) / 4;
-const PARTS: u32 = LANES / SPAN; // keys whose values are added at once; SPAN lanes hold one value
-const HELD: u32 = (QUADS + SPAN - 1) / SPAN; // fours of a value that a lane holds
+const PARTS: u32 = LANES / SPAN; // keys whose values are added at once: SPAN lanes hold one, HELD fours each
 const LEAST_PIECE: u32 = 128; // keys of a split, or more
 
 struct Tile {
@@ -135,28 +135,33 @@ fn main(
 
   var largest: array<f32, ROWS>;
   var total: array<f32, ROWS>;
-  var sum: array<vec4<f32>, ROWS * HELD>;
+  var sum: array<array<vec4<f32>, HELD>, ROWS>;
   let sink = select(NEG, sinkOf(myHead), group.x == 0u);
+  // @unroll
   for (var r = 0u; r < ROWS; r++) {
     largest[r] = subgroupShuffle(sink, r);
     total[r] = select(0.0, 1.0, lane == 0u && largest[r] > NEG);
   }
-  let quads = (DH + 3u) / 4u + geometry[ZERO]; // not known to the compiler, which would unroll
+  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var j = start; j < end; j += LANES * KEYS) {
-    var score = array<f32, ROWS * KEYS>(); // then the weights
+    var score = array<array<f32, KEYS>, ROWS>(); // then the weights
     var at: array<u32, KEYS>;
+    // @unroll
     for (var i = 0u; i < KEYS; i++) {
       at[i] = keyAt(s, k0, min(j + i * LANES + lane, end - 1u));
     }
-    for (var c = 0u; c < quads; c++) {
+    for (var c = 0u; c < (DH + 3u) / 4u + zero; c++) {
       let query = queryQuad(q0, c);
+      // @unroll
       for (var i = 0u; i < KEYS; i++) {
         let key = keyQuad(at[i], c);
+        // @unroll
         for (var r = 0u; r < ROWS; r++) {
-          score[r * KEYS + i] += dot(key, subgroupShuffle(query, r));
+          score[r][i] += dot(key, subgroupShuffle(query, r));
         }
       }
     }
+    // @unroll
     for (var r = 0u; r < ROWS; r++) {
       let here = place + i32(r / PACK);
       let bend = subgroupShuffle(slope, r);
@@ -164,9 +169,10 @@ fn main(
       let biasRow = subgroupShuffle(bias0, r);
       // @end
       var most = largest[r];
+      // @unroll
       for (var i = 0u; i < KEYS; i++) {
         let key = j + i * LANES + lane;
-        var x = score[r * KEYS + i] * scale;
+        var x = score[r][i] * scale;
         // @if CAP
         x = capped(x);
         // @end
@@ -175,77 +181,87 @@ fn main(
         x = biased(x, biasRow + min(key, end - 1u) * geometry[BIAS_STRIDES + 3u]);
         // @end
         x = select(HIDDEN, x, key < end && u32(i32(key + before) - here) <= reach);
-        score[r * KEYS + i] = x;
+        score[r][i] = x;
         most = max(most, x);
       }
       most = subgroupMax(most);
       let shrink = exp(largest[r] - most);
       largest[r] = most;
       var weights = 0.0;
+      // @unroll
       for (var i = 0u; i < KEYS; i++) {
-        let x = score[r * KEYS + i];
+        let x = score[r][i];
         let weight = select(0.0, exp(x - most), x > HIDDEN);
-        score[r * KEYS + i] = weight;
+        score[r][i] = weight;
         weights += weight;
       }
       total[r] = total[r] * shrink + weights;
+      // @unroll
       for (var n = 0u; n < HELD; n++) {
-        sum[r * HELD + n] *= shrink;
+        sum[r][n] *= shrink;
       }
     }
+    // @unroll
     for (var i = 0u; i < KEYS; i++) {
       let first = j + i * LANES;
       for (var turn = 0u; turn < LANES && first + turn < end; turn += PARTS) {
         let t = turn + lane / SPAN;
         let v1 = valueAt(s, v0, min(first + t, end - 1u));
         var value: array<vec4<f32>, HELD>;
+        // @unroll
         for (var n = 0u; n < HELD; n++) {
           value[n] = valueQuad(v1, min(lane % SPAN + n * SPAN, QUADS - 1u));
         }
+        // @unroll
         for (var r = 0u; r < ROWS; r++) {
-          let weight = subgroupShuffle(score[r * KEYS + i], t);
+          let weight = subgroupShuffle(score[r][i], t);
+          // @unroll
           for (var n = 0u; n < HELD; n++) {
-            sum[r * HELD + n] += value[n] * weight;
+            sum[r][n] += value[n] * weight;
           }
         }
       }
     }
   }
-  for (var r = 0u; r < ROWS; r++) {
-    let all = subgroupAdd(total[r]);
-    // @if SPLIT
-    let share = 1.0;
-    // @else
-    let share = select(0.0, 1.0 / all, all > 0.0); // a query that sees no key gives zeros
-    // @end
-    for (var n = 0u; n < HELD; n++) {
-      var value = sum[r * HELD + n];
-      for (var step = SPAN; step < LANES; step *= 2u) {
-        value += subgroupShuffleXor(value, step);
+  for (var row = 0u; row < ROWS + zero; row++) {
+    var value: array<vec4<f32>, HELD>;
+    var most = NEG;
+    var all = 0.0;
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      most = select(most, largest[r], r == row);
+      all = select(all, total[r], r == row);
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        value[n] = select(value[n], sum[r][n], r == row);
       }
-      sum[r * HELD + n] = value * share;
     }
-    total[r] = all;
-  }
-  for (var r = 0u; r < ROWS; r++) {
-    if (r / PACK >= tokens || r % PACK >= heads) {
-      continue;
+    all = subgroupAdd(all);
+    for (var step = SPAN; step < LANES; step *= 2u) {
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        value[n] += subgroupShuffleXor(value[n], step);
+      }
     }
-    let token = s.start + tile.first + r / PACK;
-    let head = head0 + r % PACK;
-    // @if SPLIT
-    let to = ((token * H + head) * groups.x + group.x) * (4u * QUADS + 2u);
-    if (lane == 0u) {
-      o[to + 4u * QUADS] = largest[r];
-      o[to + 4u * QUADS + 1u] = total[r];
-    }
-    // @else
-    let to = oAt(s, token, head, DV);
-    // @end
-    for (var n = 0u; n < HELD; n++) {
-      let quad = lane + n * SPAN;
-      if (lane < SPAN && quad < QUADS) {
-        storeQuad(to, quad, sum[r * HELD + n]);
+    if (row / PACK < tokens && row % PACK < heads && lane < SPAN) {
+      let token = s.start + tile.first + row / PACK;
+      let head = head0 + row % PACK;
+      // @if SPLIT
+      let share = 1.0;
+      let to = ((token * H + head) * groups.x + group.x) * (4u * QUADS + 2u);
+      if (lane == 0u) {
+        o[to + 4u * QUADS] = most;
+        o[to + 4u * QUADS + 1u] = all;
+      }
+      // @else
+      let share = select(0.0, 1.0 / all, all > 0.0); // a query that sees no key gives zeros
+      let to = oAt(s, token, head, DV);
+      // @end
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        if (lane + n * SPAN < QUADS) {
+          storeQuad(to, lane + n * SPAN, value[n] * share);
+        }
       }
     }
   }
