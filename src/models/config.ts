@@ -11,7 +11,6 @@ export type ConfigJson = Readonly<Record<string, unknown>>;
 
 /** Keys that no supported family understands, with the values at which they change nothing. */
 const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
-  quantization_config: [],
   attn_logit_softcapping: [],
   final_logit_softcapping: [],
   logit_scale: [1],

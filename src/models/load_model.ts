@@ -6,7 +6,10 @@
 import { LimitError, NotSupportedError, throwIfAborted, ValueError } from "../errors.ts";
 import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
 import type { Progress } from "../progress.ts";
+import { quantizationOf, type QuantizationOptions } from "../quantization/method.ts";
+import type { Quantization } from "../quantization/scheme.ts";
 import { type Checkpoint, openCheckpoint } from "../weights/checkpoint.ts";
+import { checkScales } from "../weights/check_scales.ts";
 import { exists, readJson } from "../weights/files.ts";
 import { resolveModel } from "../weights/hub.ts";
 import { WeightLoader } from "../weights/loader.ts";
@@ -20,7 +23,7 @@ import { familyOf } from "./registry.ts";
 import { warmUp } from "./warm_up.ts";
 
 /** What {@linkcode planModel} takes. */
-export interface PlanOptions {
+export interface PlanOptions extends QuantizationOptions {
   /** What matrices are kept as. Default "auto": the checkpoint's own dtype. */
   dtype?: WeightDtype | "auto";
   /** What the model is for. Default: what `architectures` of config.json says. */
@@ -74,6 +77,7 @@ interface Opened {
   family: Family;
   head?: Head<FamilyConfig, unknown>;
   checkpoint: Checkpoint;
+  quantization?: Quantization;
   readBytes: number;
   peakBytes: number;
 }
@@ -99,14 +103,15 @@ interface Opened {
 export async function loadModel(pathOrHubId: string, options: LoadOptions = {}): Promise<Model> {
   const opened = await open(pathOrHubId, options);
   using checkpoint = opened.checkpoint;
-  const { plan, family, head, readBytes } = opened;
+  const { plan, family, head, readBytes, quantization } = opened;
+  if (plan.json.quantization_config) await checkScales(checkpoint);
   const attnImplementation = resolveAttention(plan.json, options);
   if (attnImplementation === "flash_attention_2") warnAboutFlash(plan.json, plan.dtype, options.dtype !== undefined);
   const device = options.device ?? await openDevice();
   const { onProgress, signal } = options;
   try {
     checkFits(opened, device);
-    const settings = { dtype: plan.dtype, prefix: family.prefix, readBytes, onProgress, signal };
+    const settings = { dtype: plan.dtype, quantization, prefix: family.prefix, readBytes, onProgress, signal };
     using loader = new WeightLoader(device, checkpoint, settings);
     const weights = await family.weights(loader, plan.sizes);
     const apply = await head?.load(loader, plan.sizes, weights);
@@ -123,6 +128,8 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
         perToken: head?.perToken ?? false,
         head: apply,
         dtype: plan.dtype,
+        quantization: quantization && { method: quantization.method, bits: quantization.bits },
+        byteLength: plan.byteLength,
         attnImplementation,
         attnImplementationGiven: options.attnImplementation !== undefined,
         owned: loader.take(),
@@ -160,10 +167,11 @@ async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> 
   const family = familyOf(json);
   const sizes = family.config(json);
   const [task, head] = headOf(family, json, options.task);
+  const quantization = quantizationOf(json.quantization_config, options);
   const checkpoint = await openCheckpoint(dir);
   try {
     const dtype = dtypeOf(json, checkpoint, options.dtype);
-    const plan = new WeightPlan(checkpoint, family.prefix, dtype);
+    const plan = new WeightPlan(checkpoint, family.prefix, dtype, quantization);
     const weights = await family.weights(plan, sizes);
     await head?.load(plan, sizes, weights);
     plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json, task));
@@ -172,6 +180,7 @@ async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> 
       family,
       head,
       checkpoint,
+      quantization,
       readBytes: plan.readBytes,
       peakBytes: plan.peakBytes,
       plan: {

@@ -8,6 +8,7 @@ import { LimitError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import { poolRows, scatterRows } from "../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import type { QuantizationState } from "../quantization/scheme.ts";
 import type { WeightDtype } from "../weights/source.ts";
 import {
   attending,
@@ -66,6 +67,16 @@ export class Model implements Disposable {
   /** What matrices are kept as. */
   get dtype(): WeightDtype {
     return this.#parts.dtype;
+  }
+
+  /** How it is quantized; undefined where it is not. */
+  get quantization(): QuantizationState | undefined {
+    return this.#parts.quantization;
+  }
+
+  /** Bytes of GPU memory that its weights take. */
+  getMemoryFootprint(): number {
+    return this.#parts.byteLength;
   }
 
   /** Sizes that generation needs: vocabulary, positions, heads. */

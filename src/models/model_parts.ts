@@ -1,3 +1,4 @@
+import type { QuantizationState } from "../quantization/scheme.ts";
 import type { Device } from "../gpu/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
 import type { AttnImplementation } from "./attention_implementation.ts";
@@ -26,6 +27,10 @@ export interface ModelParts {
   head?: ApplyHead;
   /** What matrices are kept as. */
   dtype: WeightDtype;
+  /** How it is quantized. */
+  quantization?: QuantizationState;
+  /** Bytes of its weights on the GPU. */
+  byteLength: number;
   /** How it attends. */
   attnImplementation: AttnImplementation;
   /** Whether somebody asked for that. */

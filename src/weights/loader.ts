@@ -7,16 +7,28 @@ import { ModelFormatError, throwIfAborted } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import { emptyPacked, packWeight } from "../ops/pack_weight.ts";
 import type { Progress } from "../progress.ts";
+import type { Quantization, TensorReader } from "../quantization/scheme.ts";
 import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../quantization/mod.ts";
 import { decode, type Dtype, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
-import { CHUNK, type LinearOptions, pieceOf, resolveName, type WeightDtype, type WeightSource } from "./source.ts";
+import {
+  CHUNK,
+  layerShape,
+  type LinearOptions,
+  lookupIn,
+  pieceOf,
+  resolveName,
+  type WeightDtype,
+  type WeightSource,
+} from "./source.ts";
 
 /** What a {@linkcode WeightLoader} takes. */
 export interface LoaderOptions {
   /** What matrices are kept as; vectors are always float32. */
   dtype: WeightDtype;
+  /** How linear layers are quantized, where they are. */
+  quantization?: Quantization;
   /** The base model's prefix, which a checkpoint may leave out. */
   prefix: string;
   /** Bytes that will be read in all, for `onProgress`. */
@@ -67,13 +79,17 @@ export class WeightLoader implements WeightSource, Disposable {
     return Promise.resolve(this.#vector([name], length));
   }
 
-  /** A linear layer. */
-  linear(
+  /** A linear layer; a quantized one is read at once, as what it takes depends on what is in it. */
+  async linear(
     names: string | readonly string[],
     inputs: number,
     outputs: number | readonly number[],
     { bias = false, conv1d = false }: LinearOptions = {},
   ): Promise<Linear> {
+    const layer = layerShape(names, inputs, outputs, { bias, conv1d });
+    const lookup = lookupIn(this.#checkpoint, this.#options.prefix);
+    const scheme = this.#options.quantization?.schemeOf(layer, lookup);
+    if (scheme) return this.#own(await scheme.load(this.#reader, layer, lookup));
     const list = [names].flat(), outs = [outputs].flat();
     const total = outs.reduce((sum, n) => sum + n, 0);
     const w = this.#own(this.#matrix(inputs, total, list.join(" + ")));
@@ -86,7 +102,7 @@ export class WeightLoader implements WeightSource, Disposable {
       column += outs[i]!;
     }
     const b = bias ? this.#vector(list.map((name) => `${name}.bias`), total) : undefined;
-    return Promise.resolve(this.#own(new DenseLinear(w, inputs, total, b)));
+    return this.#own(new DenseLinear(w, inputs, total, b));
   }
 
   /** An embedding table. */
@@ -139,18 +155,56 @@ export class WeightLoader implements WeightSource, Disposable {
 
   /** Will read a matrix in pieces of whole rows and give each to `pack`, with its first row. */
   #pieces(name: string, pack: (piece: Tensor, row: number) => void): void {
-    this.#jobs.push(async () => {
-      const info = this.#info(name);
-      const [rows = 0, cols = 0] = info.shape;
-      const { rows: step, line } = pieceOf(info);
-      const buffer = line > CHUNK ? new Uint8Array(line) : this.#buffer;
-      for (let row = 0; row < rows; row += step) {
-        const n = Math.min(step, rows - row);
-        const bytes = await this.#bytes(info, row * line, (row + n) * line, buffer);
-        tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
+    this.#jobs.push(() => this.#readPieces(name, pack));
+  }
+
+  async #readPieces(name: string, pack: (piece: Tensor, row: number) => void, multiple = 1): Promise<void> {
+    const info = this.#info(name);
+    const [rows = 0, cols = 0] = info.shape;
+    const { rows: step, line } = pieceOf(info, multiple);
+    const buffer = line * step > CHUNK ? new Uint8Array(line * step) : this.#buffer;
+    for (let row = 0; row < rows; row += step) {
+      const n = Math.min(step, rows - row);
+      const bytes = await this.#bytes(info, row * line, (row + n) * line, buffer);
+      tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
+      await this.#count(info, bytes.byteLength);
+    }
+  }
+
+  /** The checkpoint as schemes read it. */
+  get #reader(): TensorReader {
+    return {
+      device: this.#device,
+      has: (name) => this.has(name),
+      numbers: (name) => this.#numbers(name),
+      bytes: async (name) => {
+        const info = this.#info(name);
+        const bytes = (await this.#checkpoint.read(info.name)).slice();
         await this.#count(info, bytes.byteLength);
-      }
-    });
+        return bytes;
+      },
+      words: (name) => this.#words(name),
+      pieces: (name, pack, multiple) => this.#readPieces(name, pack, multiple),
+    };
+  }
+
+  /** A tensor's bytes, as they are. */
+  async #words(name: string): Promise<Tensor> {
+    const info = this.#info(name), device = this.#device;
+    const words = Math.ceil((info.end - info.start) / 4);
+    const t = keep(device, empty(device, [words], "uint32", { exact: true, label: name }));
+    using made = new DisposableStack();
+    made.use(t);
+    let at = 0;
+    for await (const chunk of this.#checkpoint.chunks(info.name, { maxBytes: CHUNK, buffer: this.#buffer })) {
+      const whole = new Uint8Array(Math.ceil(chunk.byteLength / 4) * 4);
+      whole.set(chunk);
+      device.stream.write(t.buffer, at, whole);
+      at += chunk.byteLength;
+      await this.#count(info, chunk.byteLength);
+    }
+    made.move(); // nothing failed: it is the caller's
+    return t;
   }
 
   async #bytes(info: TensorInfo, start: number, end: number, buffer: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {

@@ -8,6 +8,7 @@ import { ModelFormatError, NotSupportedError } from "../errors.ts";
 import { sizeClass } from "../gpu/pool.ts";
 import { EMBEDDING_EXTRA_BYTES, linearExtraBytes, matrixBytes, vectorBytes } from "../quantization/bytes.ts";
 import type { Embedding, Linear } from "../quantization/mod.ts";
+import { type LayerShape, type Lookup, outFeatures, type Quantization, type Scheme } from "../quantization/scheme.ts";
 import { type Dtype, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
@@ -51,6 +52,8 @@ export interface PlannedWeight {
   shape: Shape;
   /** Dtypes in the checkpoint. */
   stored: string;
+  /** How it will be packed: "float32", "nf4", "gptq 4-bit", … */
+  scheme: string;
   /** Bytes that it will take on the GPU. */
   byteLength: number;
   /** Bytes of its largest buffer there. */
@@ -60,10 +63,28 @@ export interface PlannedWeight {
 /** Bytes that a loader reads and uploads at a time, or one row of a tensor where that is longer. */
 export const CHUNK: number = 2 * 2 ** 20;
 
-/** How many rows of a tensor a loader reads at a time, and the bytes of one. */
-export function pieceOf({ shape: [rows = 0], start, end }: TensorInfo): { rows: number; line: number } {
+/** How many rows of a tensor a loader reads at a time, a multiple of `multiple` if not all, and the bytes of one. */
+export function pieceOf({ shape: [rows = 0], start, end }: TensorInfo, multiple = 1): { rows: number; line: number } {
   const line = (end - start) / Math.max(1, rows);
-  return { rows: Math.min(rows, Math.max(1, Math.floor(CHUNK / line))), line };
+  return { rows: Math.min(rows, multiple * Math.max(1, Math.floor(CHUNK / line / multiple))), line };
+}
+
+/** Looks up tensors of a checkpoint by the names that a family writes. */
+export function lookupIn(checkpoint: Checkpoint, prefix: string): Lookup {
+  return (name) => {
+    const info = checkpoint.tensors.get(resolveName(checkpoint, prefix, name));
+    return info && { dtype: info.dtype, shape: info.shape, byteLength: info.end - info.start };
+  };
+}
+
+/** A layer as schemes take it. */
+export function layerShape(
+  names: string | readonly string[],
+  inputs: number,
+  outputs: number | readonly number[],
+  { bias = false, conv1d = false }: LinearOptions = {},
+): LayerShape {
+  return { names: [names].flat(), inputs, outputs: [outputs].flat(), bias, conv1d };
 }
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
@@ -82,13 +103,18 @@ export class WeightPlan implements WeightSource {
   readonly #checkpoint: Checkpoint;
   readonly #prefix: string;
   readonly #dtype: WeightDtype;
+  readonly #quantization: Quantization | undefined;
+  readonly #lookup: Lookup;
   readonly #used = new Set<string>();
   #readBytes = 0;
   #pieceBytes = 0;
+  #loadingBytes = 0;
   readonly #wrong: string[] = [];
 
-  /** A plan over `checkpoint` for weights kept as `dtype`. */
-  constructor(checkpoint: Checkpoint, prefix: string, dtype: WeightDtype) {
+  /** A plan over `checkpoint` for weights kept as `dtype`, or as `quantization` says. */
+  constructor(checkpoint: Checkpoint, prefix: string, dtype: WeightDtype, quantization?: Quantization) {
+    this.#quantization = quantization;
+    this.#lookup = lookupIn(checkpoint, prefix);
     this.#checkpoint = checkpoint;
     this.#prefix = prefix;
     this.#dtype = dtype;
@@ -106,7 +132,7 @@ export class WeightPlan implements WeightSource {
 
   /** Bytes on the GPU while the weights are loaded: they and the piece that is being packed. */
   get peakBytes(): number {
-    return this.byteLength + sizeClass(this.#pieceBytes) + sizeClass(20);
+    return this.byteLength + sizeClass(this.#pieceBytes) + sizeClass(20) + this.#loadingBytes;
   }
 
   /** Whether the checkpoint has this tensor. */
@@ -127,16 +153,31 @@ export class WeightPlan implements WeightSource {
     outputs: number | readonly number[],
     { bias = false, conv1d = false }: LinearOptions = {},
   ): Promise<Linear> {
+    const layer = layerShape(names, inputs, outputs, { bias, conv1d });
+    const scheme = this.#quantization?.schemeOf(layer, this.#lookup);
+    if (scheme) return this.#quantized(layer, scheme);
     const list = [names].flat(), outs = [outputs].flat();
-    const parts = list.flatMap((name, i): [string, Shape][] => [
+    const parts = list.flatMap((name, i): Part[] => [
       [`${name}.weight`, conv1d ? [inputs, outs[i]!] : [outs[i]!, inputs]],
-      ...bias ? [[`${name}.bias`, [outs[i]!]] as [string, Shape]] : [],
+      ...bias ? [[`${name}.bias`, [outs[i]!]] as Part] : [],
     ]);
     const outFeatures = outs.reduce((sum, n) => sum + n, 0);
     const matrix = matrixBytes(inputs, outFeatures, this.#dtype),
       byteLength = matrix + linearExtraBytes(outFeatures, bias);
     this.#plan(list.join(" + "), parts, byteLength, matrix, [outFeatures, inputs]);
     return Promise.resolve({ inFeatures: inputs, outFeatures, byteLength, scheme: this.#dtype, ...standIn });
+  }
+
+  #quantized(layer: LayerShape, scheme: Scheme): Promise<Linear> {
+    const { names, inputs, outputs, bias } = layer, total = outFeatures(layer);
+    const parts: Part[] = scheme.expects(layer, this.#lookup).map((
+      { name, shape, dtypes },
+    ) => [name, shape, dtypes ?? []]);
+    if (bias) parts.push(...names.map((name, i): Part => [`${name}.bias`, [outputs[i]!]]));
+    const { byteLength, bufferBytes, loadingBytes } = scheme.bytes(layer, this.#lookup);
+    this.#loadingBytes = Math.max(this.#loadingBytes, loadingBytes);
+    this.#plan(names.join(" + "), parts, byteLength, bufferBytes, [total, inputs], scheme.name);
+    return Promise.resolve({ inFeatures: inputs, outFeatures: total, byteLength, scheme: scheme.name, ...standIn });
   }
 
   /** Plans an embedding table. */
@@ -168,31 +209,46 @@ export class WeightPlan implements WeightSource {
 
   #plan(
     name: string,
-    parts: readonly [string, Shape][],
+    parts: readonly Part[],
     byteLength: number,
     bufferBytes = byteLength,
-    shape = parts[0]![1],
+    shape = parts[0]![1] as Shape,
+    scheme: string = parts[0]![1] === shape && shape.length === 1 ? "float32" : this.#dtype,
   ): void {
     const stored = new Set<string>();
-    for (const [part, want] of parts) {
+    for (const [part, want, dtypes] of parts) {
       const actual = resolveName(this.#checkpoint, this.#prefix, part);
       const info = this.#checkpoint.tensors.get(actual);
       this.#used.add(actual);
-      const fault = faultOf(part, want, info);
+      const fault = faultOf(part, want, info, dtypes);
       if (fault) this.#wrong.push(fault);
       if (!info) continue;
       stored.add(info.dtype);
       this.#readBytes += info.end - info.start;
-      if (want.length > 1) this.#pieceBytes = Math.max(this.#pieceBytes, pieceOf(info).rows * pieceOf(info).line);
+      if (info.shape.length > 1) this.#pieceBytes = Math.max(this.#pieceBytes, pieceOf(info).rows * pieceOf(info).line);
     }
-    this.weights.push({ name, shape, stored: [...stored].join(", "), byteLength, bufferBytes });
+    this.weights.push({ name, shape, stored: [...stored].join(", "), scheme, byteLength, bufferBytes });
   }
 }
 
-function faultOf(name: string, want: Shape, info: TensorInfo | undefined): string | undefined {
-  if (!info) return `${name} ${formatShape(want)} is missing`;
-  if (info.shape.length !== want.length || !info.shape.every((n, i) => n === want[i])) {
-    return `${name} must be ${formatShape(want)}: it is ${formatShape(info.shape)}`;
+/** A tensor's name, its shape or how many bytes it has, and its dtype: one of these, any of none, a float if not given. */
+type Part = [name: string, want: Shape | number, dtypes?: readonly string[]];
+
+function faultOf(
+  name: string,
+  want: Shape | number,
+  info: TensorInfo | undefined,
+  dtypes?: readonly string[],
+): string | undefined {
+  const wanted = typeof want === "number" ? `${want} bytes` : formatShape(want);
+  if (!info) return `${name} ${wanted} is missing`;
+  const fits = typeof want === "number"
+    ? info.end - info.start === want
+    : info.shape.length === want.length && info.shape.every((n, i) => n === want[i]);
+  if (!fits) return `${name} must be ${wanted}: it is ${formatShape(info.shape)}`;
+  if (dtypes) {
+    if (dtypes.length === 0 || dtypes.includes(info.dtype)) return;
+    return `${name} must be ${dtypes.join(" or ")}: it is ${info.dtype}`;
   }
   if (!FLOATS.has(info.dtype)) return `${name} must be a float of 16, 32 or 64 bits: it is ${info.dtype}`;
 }

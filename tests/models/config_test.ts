@@ -34,12 +34,6 @@ const refused: [Kind, ConfigJson, "ModelFormatError" | "NotSupportedError", stri
   ["bert", { hidden_act: "quick_gelu" }, "NotSupportedError", "hidden_act"],
   ["gpt2", { activation_function: "mish" }, "NotSupportedError", "activation_function"],
 
-  [
-    "llama",
-    { quantization_config: { quant_method: "gptq" } },
-    "NotSupportedError",
-    "quantization_config must be unset",
-  ],
   ["llama", { final_logit_softcapping: 30 }, "NotSupportedError", "final_logit_softcapping"],
   ["llama", { attn_logit_softcapping: 50 }, "NotSupportedError", "attn_logit_softcapping"],
   ["llama", { num_local_experts: 8 }, "NotSupportedError", "num_local_experts must be 0 or 1 or unset"],

@@ -1,0 +1,109 @@
+import { type Device, kernel } from "../gpu/mod.ts";
+import matmulWgsl from "../shaders/int8_matmul.wgsl" with { type: "text" };
+import outliersWgsl from "../shaders/int8_outliers.wgsl" with { type: "text" };
+import quantizeWgsl from "../shaders/int8_quantize.wgsl" with { type: "text" };
+import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { packedColumns } from "./pack_weight.ts";
+import { type CodedMatrix, tile } from "./quantized_matmul.ts";
+
+const outliers = kernel("int8_outliers", outliersWgsl);
+const quantize = kernel("int8_quantize", quantizeWgsl);
+const matmul = kernel("int8_matmul", matmulWgsl);
+const LANES = 32;
+const bits = new Uint32Array(1), float = new Float32Array(bits.buffer);
+
+/** Sizes of a matrix of LLM.int8()'s codes: (K, N, N4, word of `groups` at which the bias begins or 0). */
+export function int8Dims(device: Device, K: number, N: number, bias = 0): Tensor {
+  return keep(device, tensor(device, [K, N, packedColumns(N) / 4, bias], [4], "uint32"));
+}
+
+/** (K, threshold), as the kernels that quantize x read them. */
+export function int8Threshold(device: Device, K: number, threshold: number): Tensor {
+  float[0] = threshold;
+  return keep(device, tensor(device, [K, bits[0]!], [2], "uint32"));
+}
+
+/**
+ * LLM.int8(): `x` is quantized by rows, the products of codes are summed as integers, and the columns of `x` in which a
+ * number reaches the threshold are multiplied as they are. https://arxiv.org/abs/2208.07339
+ *
+ * @param x [M, K] float32
+ * @param matrix of kind "int8"
+ * @param params of {@linkcode int8Threshold}
+ * @param threshold 0: no column is an outlier
+ * @param residual added, [M, N] float32
+ * @returns [M, N] float32
+ */
+export function int8Matmul(
+  x: Tensor,
+  { K, N, w, groups, dims }: CodedMatrix,
+  params: Tensor,
+  threshold: number,
+  residual?: Tensor,
+): Tensor {
+  const { device } = x;
+  const M = x.size / K, blocks = Math.ceil(K / 32);
+  const OUTLIERS = threshold > 0;
+  const y = empty(device, [...x.shape.slice(0, -1), N]);
+  using q = empty(device, [blocks + M * (8 * blocks + 1)], "uint32");
+  if (OUTLIERS) outliers(device, { bindings: { x, dims: params, q }, grid: [M === 0 ? 0 : blocks] });
+  quantize(device, {
+    flags: { OUTLIERS },
+    consts: { WG: device.isCpu ? 8 : 64 },
+    bindings: { x, dims: params, q },
+    grid: [M],
+  });
+  const { ROWS, flags } = tile(device, M);
+  matmul(device, {
+    flags: { ...flags, OUTLIERS, RESIDUAL: residual !== undefined },
+    consts: { ROWS },
+    bindings: { x, q, w, groups, dims, residual, y },
+    grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
+  });
+  return y;
+}
+
+/** What {@linkcode int8MatmulReference} takes. */
+export interface Int8ReferenceOptions {
+  /** Rows of x. */
+  M: number;
+  /** Inputs. */
+  K: number;
+  /** Outputs. */
+  N: number;
+  /** From which size on a number makes its column an outlier; 0: none does. */
+  threshold: number;
+}
+
+/** The same in plain loops, of codes [N, K] and their absmax [N]; the sums of outliers in float64. */
+export function int8MatmulReference(
+  x: Float32Array,
+  codes: Int8Array,
+  absmax: Float32Array,
+  { M, K, N, threshold }: Int8ReferenceOptions,
+): Float32Array {
+  const large = (v: number) => threshold > 0 && Math.abs(v) >= threshold;
+  const outlier = Array.from({ length: K }, (_, k) => Array.from({ length: M }, (_, m) => x[m * K + k]!).some(large));
+  const y = new Float32Array(M * N);
+  for (let m = 0; m < M; m++) {
+    const row = x.subarray(m * K, (m + 1) * K);
+    const size = row.reduce((most, v) => large(v) ? most : Math.max(most, Math.abs(v)), 0);
+    const scale = Math.fround(127 / size);
+    const q = Array.from(row, (v, k) => outlier[k] || size === 0 ? 0 : roundEven(Math.fround(v * scale)));
+    for (let n = 0; n < N; n++) {
+      let sum = 0, rest = 0;
+      for (let k = 0; k < K; k++) {
+        sum += q[k]! * codes[n * K + k]!;
+        if (outlier[k]) rest += row[k]! * codes[n * K + k]!;
+      }
+      y[m * N + n] = (sum * size / 127 + rest) * absmax[n]! / 127;
+    }
+  }
+  return y;
+}
+
+/** `x` rounded to a whole number, ties to even. */
+export function roundEven(x: number): number {
+  const down = Math.floor(x), rest = x - down;
+  return rest > 0.5 || rest === 0.5 && down % 2 !== 0 ? down + 1 : down;
+}

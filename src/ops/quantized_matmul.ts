@@ -1,0 +1,164 @@
+import { type Device, kernel } from "../gpu/mod.ts";
+import codebookWgsl from "../shaders/codebook_matmul.wgsl" with { type: "text" };
+import integerWgsl from "../shaders/quantized_matmul.wgsl" with { type: "text" };
+import rowsWgsl from "../shaders/quantized_rows.wgsl" with { type: "text" };
+import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { packedColumns } from "./pack_weight.ts";
+
+const integer = kernel("quantized_matmul", integerWgsl);
+const codebook = kernel("codebook_matmul", codebookWgsl);
+const rows = kernel("quantized_rows", rowsWgsl);
+const LANES = 32, SLICES = 8;
+
+/** Bits that a code may have. */
+export type CodeBits = 2 | 3 | 4 | 5 | 6 | 8;
+
+/** Bits of a code in the low rows of a block; the others are in its high rows. */
+export const LOW_BITS: Readonly<Record<CodeBits, number>> = { 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8 };
+
+/** A matrix [K, N] of codes on the GPU, and what the kernels need to know of it; see quantized.wgsl. */
+export interface CodedMatrix {
+  /** What a code stands for: an integer that a group scales, an entry of a code book, or LLM.int8()'s signed byte. */
+  readonly kind: "integer" | "codebook" | "int8";
+  /** Bits of a code. */
+  readonly bits: CodeBits;
+  /** The least number of codes along K that share a scale: 32, or 16. */
+  readonly span: 32 | 16;
+  /** What is special about it. */
+  readonly flags: { ZEROS?: boolean; PERMUTED?: boolean; NESTED?: boolean; FLAT?: boolean };
+  /** Inputs. */
+  readonly K: number;
+  /** Its own columns. */
+  readonly N: number;
+  /** The codes, uint32. */
+  readonly w: Tensor;
+  /** Scales, and what else is given by group or column, uint32. */
+  readonly groups: Tensor;
+  /** Sizes and offsets, uint32. */
+  readonly dims: Tensor;
+}
+
+/** Words of 32 bits of a matrix of codes. */
+export function codeWords(K: number, N: number, bits: CodeBits): number {
+  return Math.ceil(K / 32) * bits * packedColumns(N);
+}
+
+/** What {@linkcode integerDims} and {@linkcode codebookDims} take. */
+export interface DimsOptions {
+  /** Inputs. */
+  K: number;
+  /** Columns of this matrix. */
+  N: number;
+  /** Columns of the product that it is a part of. Default N. */
+  outFeatures?: number;
+  /** The first of them that is its own. Default 0. */
+  column?: number;
+  /** Word of `groups` at which the bias begins. Default 0: there is none. */
+  bias?: number;
+}
+
+/** Sizes of a matrix of integer codes, as its kernels read them. */
+export function integerDims(
+  device: Device,
+  { group, span, zeroBits = 0, zeros, permutation = [], ...options }: DimsOptions & {
+    /** Codes along K that share a scale: 16 times a power of 2, or K or more. */
+    group: number;
+    /** As {@linkcode CodedMatrix.span}. */
+    span: 32 | 16;
+    /** Bits of a zero, where each group has one. */
+    zeroBits?: number;
+    /** The zero of all groups; or with zeroBits the word of `groups` at which they begin. */
+    zeros: number;
+    /** Which input each row of the matrix multiplies. */
+    permutation?: ArrayLike<number>;
+  },
+): Tensor {
+  const spans = Math.ceil(options.K / span);
+  const whole = group >= options.K;
+  const run = whole ? spans : group / span;
+  return dimsOf(device, options, span, run, [
+    whole ? 31 : Math.log2(group / span),
+    ...(zeroBits ? [zeroBits, zeros] : [zeros, 0]),
+  ], permutation);
+}
+
+/** Sizes of a matrix of code book entries, as its kernels read them. */
+export function codebookDims(
+  device: Device,
+  { block, parts, flat, ...options }: DimsOptions & {
+    /** Codes that share an absmax, a power of 2. */
+    block: number;
+    /** Whether a block may end anywhere in a row. */
+    flat: boolean;
+    /** Of each part its first column and the words of `groups` at which its absmax and its nested scales begin. */
+    parts: readonly { column: number; absmax: number; nested: number }[];
+  },
+): Tensor {
+  const run = flat ? Infinity : block / 32;
+  return dimsOf(device, options, 32, run, [Math.log2(block), parts.length, Math.ceil(options.K / block)], [
+    ...parts.flatMap(({ column, absmax, nested }) => [column, absmax, nested]),
+  ]);
+}
+
+/** (K, N, N4, columns of the product, spans, spans of a run, first column, bias, …) and a table from 16 on. */
+function dimsOf(
+  device: Device,
+  { K, N, outFeatures = N, column = 0, bias = 0 }: DimsOptions,
+  span: number,
+  run: number,
+  rest: readonly number[],
+  table: ArrayLike<number>,
+): Tensor {
+  const spans = Math.ceil(K / span);
+  const dims = new Uint32Array(16 + table.length);
+  // on a GPU slices of the sum share the spans out, so a run is as short as can be; a CPU has one slice
+  dims.set([K, N, packedColumns(N) / 4, outFeatures, spans, device.isCpu ? Math.min(run, spans) : 1, column, bias]);
+  dims.set(rest, 8);
+  dims.set(table, 16);
+  return keep(device, tensor(device, dims, [dims.length], "uint32"));
+}
+
+/** Rows of x that a thread multiplies, and whether slices share the sum or lanes the loads. */
+export function tile(device: Device, M: number): { ROWS: number; flags: { SUBGROUPS: boolean; SPLIT: boolean } } {
+  const ROWS = M <= 1 ? 1 : device.isCpu || M <= 4 ? 4 : 8;
+  const SUBGROUPS = device.isCpu && device.features.subgroups !== false;
+  return { ROWS, flags: { SUBGROUPS, SPLIT: !device.isCpu && ROWS < SLICES } };
+}
+
+/**
+ * `x · W`, and the bias that W's groups have, into the columns of `y` that are W's own.
+ *
+ * @param x [M, K] float32
+ * @param y [M, outFeatures] float32; changed in place
+ * @param residual added, of the shape of `y`
+ */
+export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, residual?: Tensor): void {
+  const { K, N, bits, span, w, groups, dims, kind } = matrix;
+  const M = x.size / K;
+  const { ROWS, flags } = tile(x.device, M);
+  const common = {
+    bindings: { x, w, groups, dims, residual, y },
+    grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
+  } as const;
+  const X_BY_4 = K % 4 === 0 && !matrix.flags.PERMUTED;
+  const all = { ...flags, ...matrix.flags, X_BY_4, RESIDUAL: residual !== undefined };
+  if (kind === "codebook") codebook(x.device, { ...common, flags: all, consts: { ROWS } });
+  else integer(x.device, { ...common, flags: all, consts: { BITS: bits, LOW: LOW_BITS[bits], ROWS, SPAN: span } });
+}
+
+/**
+ * Columns of a matrix of codes as numbers: the rows of an embedding.
+ *
+ * @param tokens [T] uint32; a column that does not exist gives zeros
+ * @returns [T, K] float32
+ */
+export function quantizedRows(tokens: Tensor, { K, kind, bits, span, flags, w, groups, dims }: CodedMatrix): Tensor {
+  const y = empty(tokens.device, [...tokens.shape, K]);
+  rows(tokens.device, {
+    flags: { ...flags, [kind.toUpperCase()]: true },
+    consts: { BITS: bits, LOW: LOW_BITS[bits], SPAN: span },
+    bindings: { tokens, w, groups, dims, y },
+    grid: [Math.ceil(y.size / 64)],
+  });
+  return y;
+}

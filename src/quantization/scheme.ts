@@ -1,0 +1,136 @@
+/**
+ * What a scheme is: which tensors a linear layer has in a checkpoint, what it will take on the GPU, how it gets there.
+ *
+ * @module
+ */
+import type { Device } from "../gpu/mod.ts";
+import { sizeClass } from "../gpu/pool.ts";
+import { type CodeBits, codeWords } from "../ops/quantized_matmul.ts";
+import { empty, keep, type Shape, type Tensor } from "../tensor/mod.ts";
+import type { Linear } from "./linear.ts";
+
+/** A tensor of a checkpoint. */
+export interface StoredTensor {
+  /** Its dtype as safetensors names it. */
+  readonly dtype: string;
+  /** Its shape. */
+  readonly shape: Shape;
+  /** Its bytes. */
+  readonly byteLength: number;
+}
+
+/** Looks up a tensor of the checkpoint. */
+export type Lookup = (name: string) => StoredTensor | undefined;
+
+/** A linear layer as a model asks for it: one matrix, or several side by side. */
+export interface LayerShape {
+  /** The names of its parts in the checkpoint. */
+  readonly names: readonly string[];
+  /** K. */
+  readonly inputs: number;
+  /** N of each part. */
+  readonly outputs: readonly number[];
+  /** Its weights are [in, out]. */
+  readonly conv1d: boolean;
+  /** It has a bias. */
+  readonly bias: boolean;
+}
+
+/** A tensor that a layer must find in the checkpoint. */
+export interface ExpectedTensor {
+  /** Its name there. */
+  name: string;
+  /** Its shape, or how many bytes it has where any shape will do. */
+  shape: Shape | number;
+  /** Its dtype, one of these; any where there are none. */
+  dtypes?: readonly string[];
+}
+
+/** Bytes of GPU memory of a layer. */
+export interface LayerBytes {
+  /** All of it. */
+  byteLength: number;
+  /** Its largest buffer. */
+  bufferBytes: number;
+  /** What it takes beside that while it is loaded, but for a piece of float weights. */
+  loadingBytes: number;
+}
+
+/** A checkpoint's tensors, as a scheme reads them. */
+export interface TensorReader {
+  /** Where to. */
+  readonly device: Device;
+  /** Whether the checkpoint has this tensor. */
+  has(name: string): boolean;
+  /** A tensor of floats as numbers on the host. */
+  numbers(name: string): Promise<Float32Array>;
+  /** A tensor's bytes on the host. */
+  bytes(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** A tensor's bytes on the GPU, as uint32; the caller disposes of it. */
+  words(name: string): Promise<Tensor>;
+  /** A matrix of floats in pieces of whole rows on the GPU, each a multiple of `multiple` rows but the last. */
+  pieces(name: string, pack: (piece: Tensor, row: number) => void, multiple?: number): Promise<void>;
+}
+
+/** How linear layers are packed. */
+export interface Scheme {
+  /** Its name: "nf4", "int8", "gptq 4-bit", … */
+  readonly name: string;
+  /** What `layer` must find in the checkpoint, but for its biases. */
+  expects(layer: LayerShape, lookup: Lookup): ExpectedTensor[];
+  /** What it will take. */
+  bytes(layer: LayerShape, lookup: Lookup): LayerBytes;
+  /** Loads it; `lookup` is that of the plan. */
+  load(reader: TensorReader, layer: LayerShape, lookup: Lookup): Promise<Linear>;
+}
+
+/** What a model tells of its quantization. */
+export interface QuantizationState {
+  /** "bitsandbytes", "gptq" or "awq". */
+  readonly method: string;
+  /** Bits of a code. */
+  readonly bits: number;
+}
+
+/** How a whole model is quantized. */
+export interface Quantization extends QuantizationState {
+  /** The scheme of a layer; undefined where it stays as it is. */
+  schemeOf(layer: LayerShape, lookup: Lookup): Scheme | undefined;
+}
+
+/** Sum of the outputs of a layer's parts. */
+export function outFeatures({ outputs }: LayerShape): number {
+  return outputs.reduce((sum, n) => sum + n, 0);
+}
+
+/** The biases of a layer's parts, or none. */
+export async function biasOf(reader: TensorReader, { names, bias }: LayerShape): Promise<Float32Array> {
+  const parts: number[] = [];
+  if (bias) { for (const name of names) parts.push(...await reader.numbers(`${name}.bias`)); }
+  return Float32Array.from(parts);
+}
+
+/** An empty matrix of codes. */
+export function emptyCodes(device: Device, K: number, N: number, bits: CodeBits, label: string): Tensor {
+  return keep(device, empty(device, [codeWords(K, N, bits)], "uint32", { exact: true, label }));
+}
+
+/** Scales and what else goes with the codes, on the GPU. */
+export function groupsOf(device: Device, words: Uint32Array<ArrayBuffer>): Tensor {
+  const groups = keep(device, empty(device, [words.length], "uint32", { exact: true, label: "scales" }));
+  groups.write(words);
+  return groups;
+}
+
+/** Bytes of a buffer of `words` words that is allocated exactly. */
+export function exactBytes(words: number): number {
+  return Math.max(16, Math.ceil(words / 4) * 16);
+}
+
+/** Bytes of matrices of codes with `groups` words beside the codes and `dims` words of sizes. */
+export function codedBytes(
+  { K, N, bits, groups, dims }: { K: number; N: number; bits: CodeBits; groups: number; dims: number },
+): { byteLength: number; bufferBytes: number } {
+  const codes = exactBytes(codeWords(K, N, bits));
+  return { byteLength: codes + exactBytes(groups) + sizeClass(4 * dims), bufferBytes: codes };
+}

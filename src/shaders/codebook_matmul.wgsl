@@ -1,0 +1,70 @@
+// codebook_matmul: y = x · W + bias + residual with w[k,n] = absmax[g] * book[code[k,n]], g the group of k and n
+//
+// groups   16 numbers, the code book; then absmax: [K / group, N4] as 4 f32 of 4 columns, or (NESTED) as their codes, 4
+//          bytes; or (FLAT) one after the other along a row-major [N, K], where a group ends anywhere in a row.
+//          NESTED: absmax = map[code] * scale + offset, each part with its own (offset, map of 256, scales of 256 groups)
+// @header
+const ROWS: u32 = 1u; // @const 1 4 8
+const BITS: u32 = 4u;
+const LOW: u32 = 4u;
+const HIGH: u32 = 0u;
+const SPAN: u32 = 32u;
+// @optional X_BY_4 SUBGROUPS SPLIT RESIDUAL NESTED FLAT
+// @include "quantized.wgsl"
+// @include "codebook.wgsl"
+
+// @if SUBGROUPS
+var<private> book: vec2<f32>; // entries j and j + 8 in lane j of 8
+// @else
+var<workgroup> book: array<f32, 16>;
+// @end
+var<private> columns: array<Column, 4>;
+
+fn prepare(thread: u32, lane: u32, column: u32) {
+  // @if SUBGROUPS
+  book = vec2<f32>(bitcast<f32>(groups[lane % 8u]), bitcast<f32>(groups[8u + lane % 8u]));
+  // @else
+  if (thread < 16u) {
+    book[thread] = bitcast<f32>(groups[thread]);
+  }
+  workgroupBarrier();
+  // @end
+  // @unroll
+  for (var c = 0u; c < 4u; c++) {
+    columns[c] = columnOf(4u * column + c);
+  }
+}
+
+fn entry(code: u32, first: u32) -> f32 {
+  // @if SUBGROUPS
+  let at = first | (code & 7u);
+  return select(subgroupShuffle(book.x, at), subgroupShuffle(book.y, at), code > 7u);
+  // @else
+  return book[code];
+  // @end
+}
+
+fn valueOf(code: vec4<u32>, k: u32, column: u32, first: u32) -> vec4<f32> {
+  let value = vec4<f32>(entry(code.x, first), entry(code.y, first), entry(code.z, first), entry(code.w, first));
+  // @if FLAT
+  return value * absmaxOf(k);
+  // @else
+  return value;
+  // @end
+}
+
+fn absmaxOf(k: u32) -> vec4<f32> {
+  return vec4<f32>(absmax(columns[0], k), absmax(columns[1], k), absmax(columns[2], k), absmax(columns[3], k));
+}
+
+fn scaleOf(run: u32, column: u32) -> vec4<f32> {
+  // @if FLAT
+  return vec4<f32>(1.0);
+  // @else
+  return absmaxOf(run * dims[5] * 32u);
+  // @end
+}
+
+fn zeroOf(run: u32, column: u32) -> vec4<f32> {
+  return vec4<f32>();
+}

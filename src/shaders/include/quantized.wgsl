@@ -1,0 +1,186 @@
+// quantized: the product of x with codes of BITS bits in blocks of 32 along K, whatever a code stands for.
+//
+// x        [M, K] f32          y [M, columns of all parts] f32          sums are f32
+// w        [K/32, BITS, N4] vec4<u32>: 32 codes of a column are BITS words, those of 4 neighbouring columns a vec4.
+//          The first LOW rows hold the low LOW bits of each code, code k at bit LOW * k; the others the bits above them
+// groups   what scales them: the layout is the shader's that includes this; then the bias, where there is one
+// dims     see DIMS in src/ops/quantized_matmul.ts
+// grid     [N4 / 32, M / ROWS]: a thread holds ROWS x 4 sums, so each code is unpacked once for ROWS rows;
+//          with SPLIT, 8 threads share the sum over K of one tile, so that a single row fills a GPU;
+//          with SUBGROUPS, 8 lanes load x together: on a CPU a load is dear and a shuffle is not
+// traffic  w once for ROWS rows, x N/128 times from cache: bandwidth-bound for few rows
+// paper    https://arxiv.org/abs/2210.17323, https://arxiv.org/abs/2305.14314
+const LANES: u32 = 32u;
+const QUADS: u32 = SPAN / 4u;
+
+// @if X_BY_4
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+// @else
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+// @end
+@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> groups: array<u32>;
+@group(0) @binding(3) var<storage, read> dims: array<u32>;
+// @if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<f32>;
+// @end
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+// @if SPLIT
+const SLICES: u32 = 8u;
+var<workgroup> partial: array<vec4<f32>, ROWS * SLICES * LANES>;
+// @else
+const SLICES: u32 = 1u;
+// @end
+
+// Four numbers of a row of x, zeros past its end.
+fn quadOf(row: u32, quad: u32) -> vec4<f32> {
+  let K = dims[0];
+  // @if X_BY_4
+  return select(vec4<f32>(), x[row * (K / 4u) + quad], quad < K / 4u);
+  // @else
+  var v = vec4<f32>();
+  for (var c = 0u; c < 4u; c++) {
+    let k = 4u * quad + c;
+    // @if PERMUTED
+    v[c] = select(0.0, x[row * K + dims[16u + k]], k < K);
+    // @else
+    v[c] = select(0.0, x[row * K + k], k < K);
+    // @end
+  }
+  return v;
+  // @end
+}
+
+@compute @workgroup_size(LANES, SLICES)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_id) thread: vec3<u32>,
+  // @if SUBGROUPS
+  @builtin(subgroup_invocation_id) lane: u32,
+  // @end
+) {
+  // @if !SUBGROUPS
+  let lane = 0u;
+  // @end
+  let N4 = dims[2];
+  let M = arrayLength(&y) / dims[3];
+  let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
+  let row0 = group.y * ROWS;
+  let blocks = dims[4];
+  let runBlocks = dims[5]; // a run of blocks has one scale
+  let first = lane & ~7u; // of the 8 lanes that load x together
+  prepare(thread.y * LANES + thread.x, lane, column);
+  var sums: array<vec4<f32>, ROWS>;
+
+  for (var run = thread.y; run * runBlocks < blocks; run += SLICES) {
+    var t = array<vec4<f32>, ROWS>(); // without a value naga zeroes it before the loop only
+    var total = array<f32, ROWS>();
+    let end = min((run + 1u) * runBlocks, blocks);
+    for (var block = run * runBlocks; block < end; block++) {
+      let whole = block * SPAN / 32u; // the block of 32 that it lies in
+      let skipped = (block * SPAN / 8u) % 4u;
+      // @if SUBGROUPS
+      var own: array<vec4<f32>, ROWS>;
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        own[r] = quadOf(min(row0 + r, M - 1u), block * QUADS + lane % QUADS);
+        total[r] += dot(own[r], vec4<f32>(1.0));
+      }
+      // @end
+      for (var o = 0u; o < SPAN / 8u; o++) {
+        let octet = skipped + o;
+        let at = (whole * BITS + octet * LOW / 4u) * N4 + column;
+        var low = w[at] >> vec4<u32>(octet * 8u * LOW % 32u); // 8 codes, or 4 of 8 bits
+        var high = vec4<u32>();
+        if (HIGH > 0u) {
+          high = w[(whole * BITS + LOW + octet * HIGH / 4u) * N4 + column] >> vec4<u32>(octet * 8u * HIGH % 32u);
+        }
+        // @unroll
+        for (var q = 0u; q < 2u; q++) {
+          if (LOW == 8u && q == 1u) {
+            low = w[at + N4];
+          }
+          var v: array<vec4<f32>, ROWS>;
+          // @unroll
+          for (var r = 0u; r < ROWS; r++) {
+            // @if SUBGROUPS
+            v[r] = subgroupShuffle(own[r], first + 2u * o + q);
+            // @else
+            v[r] = quadOf(min(row0 + r, M - 1u), block * QUADS + 2u * o + q);
+            total[r] += dot(v[r], vec4<f32>(1.0));
+            // @end
+          }
+          // @unroll
+          for (var i = 0u; i < 4u; i++) {
+            var code = (low >> vec4<u32>((4u * q + i) * LOW % 32u)) & vec4<u32>((1u << LOW) - 1u);
+            if (HIGH > 0u) {
+              code |= ((high >> vec4<u32>((4u * q + i) * HIGH)) & vec4<u32>((1u << HIGH) - 1u)) << vec4<u32>(LOW);
+            }
+            let value = valueOf(code, block * SPAN + 8u * o + 4u * q + i, column, first);
+            // @unroll
+            for (var r = 0u; r < ROWS; r++) {
+              t[r] += value * v[r][i];
+            }
+          }
+        }
+      }
+    }
+    let scale = scaleOf(run, column);
+    let zero = zeroOf(run, column);
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      // @if SUBGROUPS
+      let pairs = total[r] + subgroupShuffle(total[r], lane ^ 1u);
+      var all = pairs + subgroupShuffle(pairs, lane ^ 2u);
+      if (SPAN == 32u) {
+        all += subgroupShuffle(all, lane ^ 4u);
+      }
+      // @else
+      let all = total[r];
+      // @end
+      sums[r] += scale * (t[r] - zero * all);
+    }
+  }
+
+  // @if SPLIT
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    partial[(r * SLICES + thread.y) * LANES + thread.x] = sums[r];
+  }
+  workgroupBarrier();
+  if (thread.y > 0u) {
+    return;
+  }
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    for (var s = 1u; s < SLICES; s++) {
+      sums[r] += partial[(r * SLICES + s) * LANES + thread.x];
+    }
+  }
+  // @end
+  if (group.x * LANES + thread.x < N4) {
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      if (row0 + r < M) {
+        store(row0 + r, column, sums[r]);
+      }
+    }
+  }
+}
+
+fn store(row: u32, column: u32, sum: vec4<f32>) {
+  let N = dims[1];
+  let bias = dims[7];
+  for (var c = 0u; c < min(4u, N - 4u * column); c++) {
+    let n = 4u * column + c;
+    let at = row * dims[3] + dims[6] + n;
+    var value = sum[c];
+    if (bias > 0u) {
+      value += bitcast<f32>(groups[bias + n]);
+    }
+    // @if RESIDUAL
+    value += residual[at];
+    // @end
+    y[at] = value;
+  }
+}

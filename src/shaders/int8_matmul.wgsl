@@ -1,0 +1,135 @@
+// int8_matmul: y = (codes of x · codes of W) * rowAbsmax * columnAbsmax / 127² + outliers of x · W + bias + residual
+//
+// x        [M, K] f32, from which come the columns that are outliers
+// q        [K/32] a bit for each outlier column; then of each row its absmax and its codes, 4 in a word, K/4 words
+// w        [K/32, 8, N4] vec4<u32>: 4 codes of each of 4 columns
+// groups   [N4 * 4] columnAbsmax, then the bias, where there is one
+// dims     (K, N, N4, where the bias begins or 0)      sums of codes are i32, so exact; those of outliers f32
+// grid     [N4 / 32, M / ROWS]: as in quantized.wgsl
+// paper    https://arxiv.org/abs/2208.07339
+// @header
+const ROWS: u32 = 1u; // @const 1 4 8
+const LANES: u32 = 32u;
+// @optional OUTLIERS SUBGROUPS SPLIT RESIDUAL
+
+// @if OUTLIERS
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+// @end
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> groups: array<f32>;
+@group(0) @binding(4) var<storage, read> dims: array<u32>;
+// @if RESIDUAL
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+// @end
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+// @if SPLIT
+const SLICES: u32 = 8u;
+var<workgroup> partial: array<vec4<i32>, ROWS * SLICES * LANES>;
+var<workgroup> partialOutliers: array<vec4<f32>, ROWS * SLICES * LANES>;
+// @else
+const SLICES: u32 = 1u;
+// @end
+
+fn dot4(a: vec4<u32>, b: u32) -> vec4<i32> {
+  return vec4<i32>(dot4I8Packed(a.x, b), dot4I8Packed(a.y, b), dot4I8Packed(a.z, b), dot4I8Packed(a.w, b));
+}
+
+@compute @workgroup_size(LANES, SLICES)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_id) thread: vec3<u32>,
+  // @if SUBGROUPS
+  @builtin(subgroup_invocation_id) lane: u32,
+  // @end
+) {
+  let K = dims[0];
+  let N4 = dims[2];
+  let M = arrayLength(&y) / dims[1];
+  let blocks = (K + 31u) / 32u;
+  let stride = 8u * blocks + 1u;
+  let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
+  let row0 = group.y * ROWS;
+  var sums: array<vec4<i32>, ROWS>;
+  var rest: array<vec4<f32>, ROWS>;
+
+  for (var block = thread.y; block < blocks; block += SLICES) {
+    // @if SUBGROUPS
+    var own: array<u32, ROWS>;
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      own[r] = q[blocks + min(row0 + r, M - 1u) * stride + 1u + 8u * block + lane % 8u];
+    }
+    // @end
+    for (var j = 0u; j < 8u; j += 2u) {
+      let a = w[(8u * block + j) * N4 + column];
+      let b = w[(8u * block + j + 1u) * N4 + column];
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        // @if SUBGROUPS
+        let first = lane & ~7u;
+        sums[r] += dot4(a, subgroupShuffle(own[r], first | j)) + dot4(b, subgroupShuffle(own[r], first | (j + 1u)));
+        // @else
+        let at = blocks + min(row0 + r, M - 1u) * stride + 1u + 8u * block + j;
+        sums[r] += dot4(a, q[at]) + dot4(b, q[at + 1u]);
+        // @end
+      }
+    }
+    // @if OUTLIERS
+    var bits = q[block];
+    while (bits != 0u) {
+      let j = firstTrailingBit(bits);
+      bits &= bits - 1u;
+      let word = w[(8u * block + j / 4u) * N4 + column] << vec4<u32>(24u - 8u * (j % 4u));
+      let code = vec4<f32>(bitcast<vec4<i32>>(word) >> vec4<u32>(24u));
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        rest[r] += code * x[min(row0 + r, M - 1u) * K + 32u * block + j];
+      }
+    }
+    // @end
+  }
+
+  // @if SPLIT
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    partial[(r * SLICES + thread.y) * LANES + thread.x] = sums[r];
+    partialOutliers[(r * SLICES + thread.y) * LANES + thread.x] = rest[r];
+  }
+  workgroupBarrier();
+  if (thread.y > 0u) {
+    return;
+  }
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    for (var s = 1u; s < SLICES; s++) {
+      sums[r] += partial[(r * SLICES + s) * LANES + thread.x];
+      rest[r] += partialOutliers[(r * SLICES + s) * LANES + thread.x];
+    }
+  }
+  // @end
+  if (group.x * LANES + thread.x < N4) {
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      if (row0 + r < M) {
+        let absmax = bitcast<f32>(q[blocks + (row0 + r) * stride]);
+        store(row0 + r, column, vec4<f32>(sums[r]) * (absmax / 127.0) + rest[r]);
+      }
+    }
+  }
+}
+
+fn store(row: u32, column: u32, sum: vec4<f32>) {
+  let N = dims[1];
+  for (var c = 0u; c < min(4u, N - 4u * column); c++) {
+    let n = 4u * column + c;
+    var value = sum[c] * (groups[n] / 127.0);
+    if (dims[3] > 0u) {
+      value += groups[dims[3] + n];
+    }
+    // @if RESIDUAL
+    value += residual[row * N + n];
+    // @end
+    y[row * N + n] = value;
+  }
+}

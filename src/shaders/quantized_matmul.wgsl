@@ -1,0 +1,18 @@
+// quantized_matmul: y = x · W + bias + residual with w[k,n] = scale[g,n] * (code[k,n] - zero[g,n]), g the group of k
+//
+// groups   [K / group, N4] scales of 4 columns as f16 in 2 words; then the zeros of 4 columns, in ZERO_BITS each
+// @header
+const BITS: u32 = 4u; // @const 2 3 4 5 6 8
+const LOW: u32 = 4u; // @const
+const ROWS: u32 = 1u; // @const 1 4 8
+const SPAN: u32 = 32u; // @const 32 16
+const HIGH: u32 = BITS - LOW;
+// @optional X_BY_4 PERMUTED SUBGROUPS SPLIT RESIDUAL ZEROS
+// @include "quantized.wgsl"
+// @include "integer_groups.wgsl"
+
+fn prepare(thread: u32, lane: u32, column: u32) {}
+
+fn valueOf(code: vec4<u32>, k: u32, column: u32, first: u32) -> vec4<f32> {
+  return vec4<f32>(code);
+}
