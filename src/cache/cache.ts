@@ -55,6 +55,8 @@ export interface Cache extends Disposable {
   readonly byteLength: number;
   /** Changes whenever the cache's buffers do: what was recorded against other buffers must not be replayed. */
   readonly generation: number;
+  /** False where a pass writes from the host or reads what is known there only: its steps must not be recorded. */
+  readonly replayable?: boolean;
   /** Makes room for `tokens` more in each sequence of a batch of `size`, before anything of them is written. */
   reserve(size: number, tokens: readonly number[]): void;
   /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */

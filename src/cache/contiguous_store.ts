@@ -5,7 +5,7 @@
  */
 import { kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
-import { bytesPerElement, empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { bytesPerElement, empty, keep, type Tensor, tensor, type TypedArray } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import {
   attendOver,
@@ -55,6 +55,12 @@ export class ContiguousStore implements LayerStore {
   /** Where keys and values go. */
   place({ past }: CachePass): { k: Tensor; v: Tensor; past: Tensor } {
     return { k: this.#k, v: this.#v, past };
+  }
+
+  /** Overwrites all from the host, [B, Hkv, capacity, Dh]. */
+  fill(k: TypedArray, v: TypedArray): void {
+    this.#k.write(k);
+    this.#v.write(v);
   }
 
   /** Attends over what is there. */

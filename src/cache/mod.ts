@@ -12,6 +12,7 @@ export { LayeredCache } from "./layered_cache.ts";
 export type { CacheDtype, CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
 export type { LegacyCache } from "./legacy.ts";
 export * from "./no_cache.ts";
+export * from "./offloaded_cache.ts";
 export * from "./paged_cache.ts";
 export * from "./sink_cache.ts";
 export { SlidingWindowCache, type SlidingWindowCacheOptions } from "./sliding_window_cache.ts";

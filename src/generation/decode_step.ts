@@ -71,6 +71,7 @@ export class DecodeStep implements Disposable {
    * @param until positions of the longest row at the end
    */
   recorded(from: number, until: number): { recording: Recording; logits: Tensor } | undefined {
+    if (this.#cache.replayable === false) return undefined;
     const { generation } = this.#cache, known = this.#recorded;
     const kernels = `${this.#model.attnImplementation} ${enabledBackends()}`; // what was recorded attends as it did then
     const holds = known?.generation === generation && known.kernels === kernels && known.until >= until;

@@ -5,6 +5,7 @@ import {
   DynamicCache,
   HybridCache,
   type KvCache,
+  OffloadedCache,
   PagedCache,
   SlidingWindowCache,
   StaticCache,
@@ -24,6 +25,7 @@ const KINDS = {
   static: (dtype: Dtype) => new StaticCache({ maxCacheLen: MAX_CACHE_LEN, dtype }),
   sliding: (dtype: Dtype) => new SlidingWindowCache({ slidingWindow: WINDOW, dtype }),
   hybrid: (dtype: Dtype) => new HybridCache({ maxCacheLen: 700, dtype }),
+  offloaded: (dtype: Dtype) => new OffloadedCache({ dtype }),
   paged: (dtype: Dtype) => new PagedCache({ dtype }),
 } satisfies Record<string, (dtype: Dtype) => KvCache>;
 
