@@ -164,9 +164,8 @@ export const bert: Family = defineFamily({
     let x = embed(w, pass); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       x = layer(pass, x, (x) => {
-        const h = l.qkv.forward(x); // [T, 3·D]
         const attention = { ...c.attention[i]!, weights: attentions };
-        const o = selfAttention(pass, i, h, { heads, kvHeads, headDim }, attention); // [T, D]
+        const o = selfAttention(pass, i, x, { qkv: l.qkv, heads, kvHeads, headDim }, attention); // [T, D]
         const y = l.attnNorm(l.attnOut.forward(o, { residual: x })); // [T, D]
         return l.norm(l.down.forward(l.up.forward(y, { activation: c.activation }), { residual: y })); // [T, D]
       });

@@ -122,14 +122,8 @@ export function decoderForward(c: DecoderConfig, w: DecoderWeights, pass: Pass):
   for (const [i, l] of w.layers.entries()) {
     const attention: AttentionOptions = { ...c.attention[i]!, weights: attentions };
     x = layer(pass, x, (x) => {
-      const qkv = l.qkv.forward(x, { norm: { weight: l.inputLayernorm, eps } }); // [T, (H + 2·Hkv)·Dh]
-      const o = selfAttention(
-        pass,
-        i,
-        qkv,
-        { heads, kvHeads, headDim, qNorm: l.qNorm, kNorm: l.kNorm, eps },
-        attention,
-      );
+      const projection = { ...l, norm: { weight: l.inputLayernorm, eps }, heads, kvHeads, headDim, eps };
+      const o = selfAttention(pass, i, x, projection, attention); // [T, H·Dh]
       const y = l.oProj.forward(o, { residual: x }); // [T, D]
       const g = l.gateUp.forward(y, { norm: { weight: l.postAttentionLayernorm, eps }, gate: c.hiddenAct }); // [T, I]
       return l.downProj.forward(g, { residual: y }); // [T, D]

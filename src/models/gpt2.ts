@@ -95,9 +95,8 @@ export const gpt2: Family = defineFamily({
     let x = add(tokens, positions); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       x = layer(pass, x, (x) => {
-        const h = l.attn.forward(l.ln1(x)); // [T, 3·D]
         const attention = { ...c.attention[i]!, weights: attentions };
-        const o = selfAttention(pass, i, h, { heads, kvHeads, headDim }, attention); // [T, D]
+        const o = selfAttention(pass, i, l.ln1(x), { qkv: l.attn, heads, kvHeads, headDim }, attention); // [T, D]
         const y = l.attnProj.forward(o, { residual: x }); // [T, D]
         const m = l.fc.forward(l.ln2(y), { activation: c.activation }); // [T, 4·D]
         return l.proj.forward(m, { residual: y }); // [T, D]

@@ -1,0 +1,52 @@
+/** How many kernels a layer takes: each costs a driver on the CPU tens of microseconds, and any host some. */
+import { assert, assertEquals } from "@std/assert";
+import { StaticCache } from "../../src/cache/mod.ts";
+import type { ConfigJson } from "../../src/models/config.ts";
+import { loadModel } from "../../src/models/mod.ts";
+import { FAMILIES, familyOf } from "../../src/models/registry.ts";
+import { testDevice } from "../helpers.ts";
+import { TemporaryFolder } from "../weights/fixture.ts";
+import { TINY_CONFIGS, writeModel } from "./tiny_model.ts";
+
+const device = await testDevice();
+// widths that a model has: heads of 16, halves of the MLP that divide by 4
+const WIDTHS: Readonly<Record<string, number>> = {
+  ...{ hidden_size: 64, n_embd: 64, intermediate_size: 96, n_inner: 96 },
+  ...{ num_attention_heads: 4, n_head: 4, num_key_value_heads: 2, head_dim: 16 },
+};
+const MOST = { decoder: 9, encoder: 7 };
+const GOAL: Readonly<Record<string, number>> = { llama: 6, mistral: 6, qwen2: 6, qwen3: 6, gpt2: 8, bert: 7 };
+
+/** Kernels of a forward pass of each of `runs` tokens, one after the other through one cache. */
+async function kernels(kind: keyof typeof TINY_CONFIGS, layers: number, runs: readonly number[]): Promise<number[]> {
+  using folder = new TemporaryFolder();
+  const tiny: ConfigJson = TINY_CONFIGS[kind];
+  const wide = Object.entries(tiny).map(([key, value]) => [key, WIDTHS[key] ?? value]);
+  await writeModel(folder, { ...Object.fromEntries(wide), num_hidden_layers: layers, n_layer: layers });
+  using model = await loadModel(folder.path, { device, dtype: "float16" });
+  using cache = new StaticCache({ maxCacheLen: 32, dtype: "float16" });
+  const counts: number[] = [];
+  for (const tokens of runs) {
+    const before = device.stream.counters.dispatches;
+    const inputs = { inputIds: [Array.from({ length: tokens }, (_, i) => i + 1)] };
+    using _ = await model.forward(inputs, kind === "bert" ? {} : { cache });
+    counts.push(device.stream.counters.dispatches - before);
+  }
+  return counts;
+}
+
+for (const kind of Object.keys(TINY_CONFIGS) as (keyof typeof TINY_CONFIGS)[]) {
+  const encoder = kind === "bert", most = encoder ? MOST.encoder : MOST.decoder;
+  Deno.test(`a layer of ${kind} takes at most ${most} kernels`, async () => {
+    const runs = encoder ? [8, 1] : [4, 1, 1]; // a prompt of as many rows as one kernel holds; then single tokens
+    const two = await kernels(kind, 2, runs), four = await kernels(kind, 4, runs);
+    const each = four.map((n, i) => (n - two[i]!) / 2);
+    assert(each.every((n) => n > 3 && n <= most), `kernels a layer: ${each}`);
+    if (GOAL[kind]) assertEquals(each.at(-1), GOAL[kind]);
+  });
+}
+
+Deno.test("every family is counted", () => {
+  const counted = new Set(Object.values<ConfigJson>(TINY_CONFIGS).map(familyOf));
+  assertEquals(FAMILIES.filter((family) => !counted.has(family)).map(({ modelTypes }) => modelTypes), []);
+});
