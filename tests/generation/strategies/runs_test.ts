@@ -1,0 +1,313 @@
+/** What every strategy promises of its outputs, its cache, its memory, an abort, and of what it refuses. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DynamicCache, StaticCache } from "../../../src/cache/mod.ts";
+import { AbortError, ValueError } from "../../../src/errors.ts";
+import {
+  computeTransitionScores,
+  generate,
+  type GenerateOutput,
+  type GenerationOptions,
+  stream,
+} from "../../../src/generation/mod.ts";
+import { loadModel } from "../../../src/models/mod.ts";
+import { assertClose, testDevice } from "../../helpers.ts";
+import { embedded } from "../models.ts";
+
+const device = await testDevice();
+const model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
+const { vocabSize: V, hiddenSize: D, heads: H } = model.sizes, L = model.sizes.attention.length;
+const prompt = [2043, 510, 300, 257], short = [2043, 41];
+const few = { maxNewTokens: 5, eosTokenId: null, doSample: false } as const;
+
+const STRATEGIES: Record<string, GenerationOptions> = {
+  greedy: {},
+  sample: { doSample: true, seed: 5 },
+  beam: { numBeams: 3 },
+  beamSample: { numBeams: 3, doSample: true, seed: 5 },
+  groupBeam: { numBeams: 4, numBeamGroups: 2, diversityPenalty: 0.5 },
+  constrainedBeam: { numBeams: 3, forceWordsIds: [[300]] },
+  contrastive: { penaltyAlpha: 0.5, topK: 3 },
+  dola: { dolaLayers: "low", repetitionPenalty: 1.2 },
+  assisted: { assistantModel: model, numAssistantTokens: 2 },
+  promptLookup: { promptLookupNumTokens: 2 },
+};
+const BEAMS = ["beam", "beamSample", "groupBeam", "constrainedBeam"];
+const SINGLE = ["assisted", "promptLookup"];
+
+const bytes = () => device.pool.stats.bytesInUse;
+await generate(model, { inputIds: [prompt] }, few); // what stays with the model is made
+
+for (const [name, options] of Object.entries(STRATEGIES)) {
+  Deno.test(`${name}: an abort at any of 10 moments gives AbortError, the memory, and the cache as promised`, async () => {
+    const before = bytes();
+    for (let moment = 0; moment < 10; moment++) {
+      using cache = new DynamicCache();
+      const controller = new AbortController();
+      let seen = 0;
+      if (moment === 0) controller.abort(new Error("enough"));
+      const logitsProcessor = [() => {
+        if (++seen === moment) controller.abort(new Error("enough"));
+      }];
+      const more = { ...few, ...options, logitsProcessor, signal: controller.signal, cache, maxNewTokens: 12 };
+      const error = await assertRejects(() => generate(model, { inputIds: [prompt] }, more), AbortError);
+      assertEquals((error.cause as Error).message, "enough");
+      assert(cache.lengths.length === 0 || cache.lengths.length === 1, `${cache.lengths}`);
+      const again = await generate(model, { inputIds: [prompt] }, { ...few, cache: usable(cache) });
+      assertEquals(again.sequences, plain.sequences, `moment ${moment}`);
+    }
+    assertEquals(bytes(), before);
+  });
+}
+
+const plain = await generate(model, { inputIds: [prompt] }, few);
+/** A cache that holds more than the prompt holds what was decoded, which is no prefix of it. */
+function usable(cache: DynamicCache): DynamicCache {
+  if (cache.lengths.length) cache.crop([Math.min(cache.lengths[0]!, prompt.length)]);
+  return cache;
+}
+
+for (const [name, options] of Object.entries(STRATEGIES)) {
+  Deno.test(`${name}: all outputs, in their shapes, and the same tokens with them`, async () => {
+    const inputIds = SINGLE.includes(name) ? [prompt] : [prompt, short];
+    const want = await generate(model, { inputIds }, { ...few, ...options });
+    const before = bytes();
+    const all = { outputScores: true, outputLogits: true, outputAttentions: true, outputHiddenStates: true };
+    const got = await generate(model, { inputIds }, { ...few, ...options, ...all });
+    assertEquals(got.sequences, want.sequences);
+    assertEquals(bytes(), before);
+    const rows = inputIds.length * (options.numBeams ?? 1), steps = got.sequences[0]!.length - prompt.length;
+    assertEquals(got.scores!.map(({ length }) => length), Array(steps).fill(rows * V));
+    assertEquals(got.logits!.map(({ length }) => length), Array(steps).fill(rows * V));
+    got.attentions!.forEach((layers, step) => {
+      const queries = step === 0 ? prompt.length : 1;
+      assertEquals(layers.map(({ shape }) => shape), Array(L).fill([rows, H, queries, prompt.length + step]));
+    });
+    got.hiddenStates!.forEach((layers, step) => {
+      assertEquals(layers.map(({ shape }) => shape), Array(L + 1).fill([rows, step === 0 ? prompt.length : 1, D]));
+    });
+    assertEquals([got.attentions!.length, got.hiddenStates!.length], [steps, steps]);
+    if (!BEAMS.includes(name)) return;
+    const scores = computeTransitionScores(got).map((row) => row.reduce((sum, x) => sum + x, 0));
+    const lengths = got.beamIndices!.map((row) => row.filter((index) => index >= 0).length);
+    if (name === "constrainedBeam") return; // its scores are sums
+    assertClose("sums", scores.map((sum, r) => sum / lengths[r]!), got.sequencesScores!, { rtol: 1e-4, atol: 1e-4 });
+  });
+}
+
+/** Attention rows or hidden states that two runs both have. */
+function assertSameRecords(a: GenerateOutput, b: GenerateOutput): void {
+  for (const name of ["scores", "logits"] as const) {
+    b[name]!.forEach((want, step) => assertClose(name, a[name]![step]!, want, { rtol: 1e-3, atol: 1e-3 }));
+  }
+  for (const name of ["attentions", "hiddenStates"] as const) {
+    b[name]!.forEach((layers, step) =>
+      layers.forEach((want, layer) => {
+        const got = a[name]![step]![layer]!;
+        assertEquals(got.shape, want.shape);
+        assertClose(`${name} ${step} ${layer}`, got.data, want.data, { rtol: 1e-3, atol: 1e-3 });
+      })
+    );
+  }
+}
+
+Deno.test("assisted decoding gives the outputs of greedy search, step by step", async () => {
+  const all = { outputScores: true, outputLogits: true, outputAttentions: true, outputHiddenStates: true };
+  const greedy = await generate(model, { inputIds: [prompt] }, { ...few, ...all });
+  for (const name of SINGLE) {
+    assertSameRecords(await generate(model, { inputIds: [prompt] }, { ...few, ...all, ...STRATEGIES[name] }), greedy);
+  }
+});
+
+Deno.test("useCache: false gives the same tokens", async () => {
+  for (const name of ["greedy", "sample", "beam", "dola"]) {
+    const options = { ...few, ...STRATEGIES[name] };
+    const want = await generate(model, { inputIds: [prompt, short] }, options);
+    const got = await generate(model, { inputIds: [prompt, short] }, { ...options, useCache: false });
+    assertEquals(got.sequences, want.sequences, name);
+  }
+});
+
+Deno.test("a cache that is passed in is used, kept, and returned", async () => {
+  for (const [name, options] of Object.entries(STRATEGIES)) {
+    using cache = new DynamicCache();
+    await generate(model, { inputIds: [prompt.slice(0, 3)] }, { maxNewTokens: 1, eosTokenId: null, cache });
+    const got = await generate(model, { inputIds: [prompt] }, { ...few, ...options, cache });
+    assertEquals(
+      got.sequences,
+      (await generate(model, { inputIds: [prompt] }, { ...few, ...options })).sequences,
+      name,
+    );
+    assert(got.cache === cache);
+    assertEquals(cache.lengths, [BEAMS.includes(name) ? prompt.length : prompt.length + 4], name);
+  }
+});
+
+Deno.test("returnDictInGenerate gives the run's own cache, which goes on", async () => {
+  const before = bytes();
+  const { sequences, cache } = await generate(model, { inputIds: [prompt] }, { ...few, returnDictInGenerate: true });
+  assertEquals(cache!.lengths, [prompt.length + 4]);
+  const more = await generate(model, { inputIds: sequences }, { ...few, cache });
+  assertEquals(more.sequences, (await generate(model, { inputIds: sequences }, few)).sequences);
+  cache![Symbol.dispose]();
+  assertEquals(bytes(), before);
+});
+
+Deno.test("numReturnSequences gives so many draws of each prompt, grouped by prompt", async () => {
+  const options = { ...few, doSample: true, seed: 3, numReturnSequences: 3, temperature: 2 };
+  const { sequences } = await generate(model, { inputIds: [prompt, short] }, options);
+  assertEquals(sequences.map((row) => row[1]), [510, 510, 510, 41, 41, 41]);
+  assert(new Set(sequences.map((row) => row.join())).size === 6);
+  using cache = new DynamicCache();
+  await generate(model, { inputIds: [prompt, short] }, { maxNewTokens: 1, eosTokenId: null, cache });
+  assertEquals((await generate(model, { inputIds: [prompt, short] }, { ...options, cache })).sequences, sequences);
+});
+
+Deno.test("numReturnSequences of a beam search gives the best, best first", async () => {
+  const options = { ...few, numBeams: 4, numReturnSequences: 3 };
+  const { sequences, sequencesScores } = await generate(model, { inputIds: [prompt, short] }, options);
+  assertEquals(sequences.length, 6);
+  for (const at of [0, 3]) {
+    const scores = sequencesScores!.slice(at, at + 3);
+    assertEquals(scores, scores.toSorted((a, b) => b - a));
+  }
+});
+
+Deno.test("beam search in chunks, and of a ragged batch, gives what it gives alone", async () => {
+  const options = { ...few, numBeams: 3, numReturnSequences: 3, prefillChunkSize: 2 };
+  const { sequencesScores, sequences } = await generate(model, { inputIds: [prompt, short] }, options);
+  const alone = await generate(model, { inputIds: [short] }, { ...options, prefillChunkSize: 512 });
+  assertEquals(sequences.slice(3).map((row) => row.slice(0, 7)), alone.sequences);
+  assertClose("scores", sequencesScores!.slice(3), alone.sequencesScores!, { rtol: 1e-4, atol: 1e-4 });
+});
+
+const DOCS = "(see https://huggingface.co/docs/transformers/en/generation_strategies#universal-assisted-decoding)";
+const other = Object.create(model, {
+  sizes: { value: { ...model.sizes, vocabSize: 7 } },
+  task: { value: "causal-lm" },
+});
+const codec = { decode: () => "", encode: () => [], tokenStream: () => ({ put: () => "", end: () => "" }) };
+const GROUP = "`diversityPenalty` is not 0.0 or `numBeamGroups` is not 1, triggering group beam search. In this " +
+  "generation mode, ";
+const REFUSED: [name: string, options: GenerationOptions, message: string, rows?: number][] = [
+  [
+    "an assistant with beams",
+    { assistantModel: model, numBeams: 2 },
+    "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported with Greedy Search and Sample.",
+  ],
+  [
+    "prompt lookup with contrastive search",
+    { promptLookupNumTokens: 2, penaltyAlpha: 0.5 },
+    "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported with Greedy Search and Sample.",
+  ],
+  [
+    "DoLa with beams",
+    { dolaLayers: "low", numBeams: 2 },
+    "You've set `dolaLayers`, which triggers DoLa generate. Currently, DoLa generate is only supported with Greedy Search and Sample.",
+  ],
+  [
+    "sampling in groups",
+    { numBeams: 4, numBeamGroups: 2, diversityPenalty: 1, doSample: true },
+    GROUP + "`doSample` must be set to `False`",
+  ],
+  [
+    "groups that do not divide the beams",
+    { numBeams: 4, numBeamGroups: 3, diversityPenalty: 1 },
+    GROUP + "`numBeams` should be divisible by `numBeamGroups`",
+  ],
+  [
+    "groups without a penalty",
+    { numBeams: 4, numBeamGroups: 2 },
+    GROUP + "`diversityPenalty` should be greater than `0.0`, otherwise your groups will be identical.",
+  ],
+  [
+    "more groups than beams",
+    { numBeams: 2, numBeamGroups: 4, diversityPenalty: 1 },
+    "`numBeamGroups` has to be smaller or equal to `numBeams`",
+  ],
+  [
+    "constraints without beams",
+    { forceWordsIds: [[3]] },
+    "`numBeams` has to be an integer strictly greater than 1, but is 1. For `numBeams` == 1, one should make use of `greedySearch` instead.",
+  ],
+  [
+    "words to force that are none",
+    { forceWordsIds: [[-3]], numBeams: 2 },
+    "`forceWordsIds` has to either be a `List[List[List[int]]]` or `List[List[int]]` of positive integers, but is [[-3]].",
+  ],
+  [
+    "contrastive search without a cache",
+    { penaltyAlpha: 0.5, useCache: false },
+    "Contrastive search requires `useCache=True`",
+  ],
+  ["an assistant for two rows", { assistantModel: model }, "assisted generate is only supported for batchSize = 1", 2],
+  [
+    "prompt lookup for two rows",
+    { promptLookupNumTokens: 2 },
+    "assisted generate is only supported for batchSize = 1",
+    2,
+  ],
+  [
+    "an assistant without a cache",
+    { assistantModel: model, useCache: false },
+    "assisted generate requires `useCache=True`",
+  ],
+  [
+    "an assistant with a static cache",
+    { assistantModel: model, cache: new StaticCache({ maxCacheLen: 64 }) },
+    "assisted generate is not supported with Static cache classes`",
+  ],
+  [
+    "several sequences of an assistant",
+    { assistantModel: model, doSample: true, numReturnSequences: 2 },
+    "numReturnSequences has to be 1 when doing assisted generate, but is 2.",
+  ],
+  [
+    "a tokenizer of an assistant that has the same",
+    { assistantModel: model, assistantTokenizer: codec },
+    "`assistantTokenizer` is not required when the main and assistant models use the same tokenizer. Please omit " +
+    `\`assistantTokenizer\` from \`generate()\` ${DOCS}.`,
+  ],
+  [
+    "an assistant of another vocabulary without tokenizers",
+    { assistantModel: other },
+    "The main and assistant models have different tokenizers. Please provide `tokenizer` and `assistantTokenizer` to " +
+    `\`generate()\` ${DOCS}.`,
+  ],
+  [
+    "prompt lookup of negative length",
+    { promptLookupNumTokens: -1 },
+    "Invalid maxMatchingNgramSize or promptLookupNumTokens",
+  ],
+  [
+    "prompt lookup of no n-gram",
+    { promptLookupNumTokens: 2, maxMatchingNgramSize: 0 },
+    "Invalid maxMatchingNgramSize or promptLookupNumTokens",
+  ],
+  [
+    "layers that are none",
+    { dolaLayers: "middle" as "low" },
+    "dolaLayers must be either 'low', 'high' or a list of integers.",
+  ],
+  [
+    "a streamer with beams",
+    { numBeams: 2, streamer: { put() {}, end() {} } },
+    "`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.",
+  ],
+];
+
+for (const [name, options, message, rows = 1] of REFUSED) {
+  Deno.test(`generate() refuses ${name}`, async () => {
+    const before = bytes(), { dispatches } = device.stream.counters;
+    const run = () => generate(model, { inputIds: Array(rows).fill(prompt) }, { ...few, ...options });
+    const error = await assertRejects(run, ValueError);
+    assertEquals([error.name, error.message], ["ValueError", message]);
+    assertEquals([bytes(), device.stream.counters.dispatches], [before, dispatches]);
+  });
+}
+
+Deno.test("stream() refuses beam search", async () => {
+  const run = async () => {
+    for await (const _ of stream(model, { inputIds: [prompt] }, { ...few, numBeams: 2 })) assert(false);
+  };
+  await assertRejects(run, ValueError, "`streamer` cannot be used with beam search (yet!).");
+});

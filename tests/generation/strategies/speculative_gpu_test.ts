@@ -1,0 +1,103 @@
+/** Assisted decoding and prompt lookup on loaded models: the tokens of greedy search in every case. */
+import { assert, assertEquals } from "@std/assert";
+import { generate, type GenerationOptions, learntDraftLength, stream } from "../../../src/generation/mod.ts";
+import { loadModel } from "../../../src/models/mod.ts";
+import { loadTokenizer } from "../../../src/tokenizer/mod.ts";
+import { testDevice } from "../../helpers.ts";
+import { hasReference, loadGoldens, referencePath } from "../../reference.ts";
+import { embedded } from "../models.ts";
+import { optionsOf, type SearchCase } from "./options.ts";
+
+const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
+const device = await testDevice();
+const tiny = await loadModel(embedded("tensaur-tiny"), { device });
+const draft = await loadModel(embedded("tensaur-draft"), { device });
+const tokenizer = await loadTokenizer(embedded("tensaur-tiny"));
+const QUOTES = "Anna has a red ball. Anna has a red ball. Anna has a";
+const greedy = { maxNewTokens: 24, eosTokenId: null, doSample: false } as const;
+
+/** Passes of the model that a run took. */
+async function counted(prompt: number[], options: GenerationOptions) {
+  const before = device.stream.counters.reads;
+  const { sequences } = await generate(tiny, { inputIds: [prompt] }, options);
+  return { ids: sequences[0]!, reads: device.stream.counters.reads - before };
+}
+
+const OPTIONS: [name: string, options: GenerationOptions][] = [
+  ["plain", {}],
+  ["repetitionPenalty", { repetitionPenalty: 1.3 }],
+  ["noRepeatNgramSize", { noRepeatNgramSize: 2 }],
+  ["ends of sequence", { eosTokenId: [46, 13, 261, 2], minNewTokens: 5 }],
+  ["everything", { repetitionPenalty: 1.1, noRepeatNgramSize: 3, minNewTokens: 9, badWordsIds: [[300], [257, 41]] }],
+];
+
+for (const [name, options] of FULL ? OPTIONS : [OPTIONS[0]!, OPTIONS.at(-1)!]) {
+  Deno.test(`generate() with an assistant and with prompt lookup gives greedy tokens: ${name}`, async () => {
+    for (const text of FULL ? ["The cat", QUOTES, "Once upon a time"] : [QUOTES]) {
+      const prompt = tokenizer.encode(text), plain = { ...greedy, ...options };
+      const { ids } = await counted(prompt, plain);
+      for (const schedule of ["constant", "heuristic_transient"] as const) {
+        const more = { assistantModel: draft, numAssistantTokens: 4, numAssistantTokensSchedule: schedule };
+        assertEquals((await counted(prompt, { ...plain, ...more })).ids, ids, `${text}: assistant, ${schedule}`);
+      }
+      const looked = await counted(prompt, { ...plain, promptLookupNumTokens: 4, maxMatchingNgramSize: 3 });
+      assertEquals(looked.ids, ids, `${text}: prompt lookup`);
+    }
+  });
+}
+
+Deno.test("prompt lookup takes fewer passes than tokens where the text repeats itself", async () => {
+  const { reads } = await counted(tokenizer.encode(QUOTES), { ...greedy, promptLookupNumTokens: 4 });
+  assert(reads < 24, `${reads} passes for 24 tokens`);
+});
+
+Deno.test("the schedule heuristic is learnt by the assistant, heuristic_transient is not", async () => {
+  const prompt = tokenizer.encode("The cat"), more = { ...greedy, assistantModel: draft, numAssistantTokens: 3 };
+  await counted(prompt, { ...more, numAssistantTokensSchedule: "heuristic_transient" });
+  assertEquals(learntDraftLength(draft), undefined);
+  await counted(prompt, { ...more, numAssistantTokensSchedule: "heuristic" });
+  assert(learntDraftLength(draft) !== undefined && learntDraftLength(draft) !== 3);
+});
+
+Deno.test("assisted sampling and sampling prompt lookup draw the same for the same seed", async () => {
+  const prompt = tokenizer.encode("The cat"), drawn = { ...greedy, doSample: true, temperature: 0.8, seed: 11 };
+  for (const more of [{ assistantModel: draft, numAssistantTokens: 3 }, { promptLookupNumTokens: 3 }]) {
+    const runs = [await counted(prompt, { ...drawn, ...more }), await counted(prompt, { ...drawn, ...more })];
+    assertEquals(runs[0]!.ids, runs[1]!.ids);
+    assertEquals(runs[0]!.ids.length, prompt.length + 24);
+  }
+});
+
+Deno.test("stream() gives the tokens of assisted decoding one by one", async () => {
+  const prompt = tokenizer.encode("The cat"), tokens: number[] = [];
+  const { ids } = await counted(prompt, greedy);
+  for await (const step of stream(tiny, { inputIds: [prompt] }, { ...greedy, assistantModel: draft })) {
+    assertEquals(step.tokens.length, 1);
+    tokens.push(...step.tokens);
+  }
+  assertEquals([...prompt, ...tokens], ids);
+});
+
+const folder = "data/models/llama", goldens = await loadGoldens<SearchCase>("data/generate/assisted");
+if (!goldens || !hasReference(folder)) {
+  Deno.test("skipped: assisted decoding of the reference (no reference data)", () => {});
+} else {
+  Deno.test("generate() equals transformers' assisted decoding, token by token", async () => {
+    using model = await loadModel(referencePath(folder), { device, dtype: "float32" });
+    using assistantModel = await loadModel(referencePath("data/generate/llama-draft"), { device, dtype: "float32" });
+    for (const c of goldens.cases.filter(({ kind }) => kind === "generate")) {
+      const assistant = c.name.startsWith("assisted") ? { assistantModel } : {};
+      const options = { ...optionsOf(c.generation), ...assistant, doSample: false };
+      const { sequences } = await generate(model, { inputIds: c.inputs.input_ids }, options);
+      assertEquals(sequences, c.outputs.sequences, c.name);
+    }
+  });
+
+  Deno.test("generate() with an assistant of another tokenizer gives greedy tokens", async () => {
+    using assistantModel = await loadModel(referencePath(folder), { device });
+    const assistantTokenizer = await loadTokenizer(referencePath(folder)), prompt = tokenizer.encode("The cat sat");
+    const more = { assistantModel, tokenizer, assistantTokenizer, numAssistantTokens: 3 };
+    const { ids } = await counted(prompt, greedy);
+    assertEquals((await counted(prompt, { ...greedy, ...more })).ids, ids);
+  });
+}
