@@ -125,10 +125,10 @@ function launchTiled(call: Prepared, { rows, pack, keysPerLane, splits }: Attent
     span = Math.min(lanes, powerOfTwo(quads)),
     tokens = Math.floor(rows / pack);
   const tiles = tokens === 1 ? T : Math.floor(T / tokens) + cuSeqlens.size - 1;
-  const softcap = layoutOf(geometry)?.softcap;
+  const { softcap } = layoutOf(geometry) ?? { softcap: 1 }; // a layout made elsewhere may say anything
   using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
   tiled(device, {
-    flags: { ...call.flags, CAP: softcap !== 0, SPLIT: splits > 1, SUBGROUPS: true },
+    flags: { ...call.flags, CAP: !!softcap, SPLIT: splits > 1, SUBGROUPS: true },
     consts: {
       DH: Dh,
       DV: Ev,
