@@ -213,8 +213,3 @@ export const DEFAULTS: Readonly<GenerationConfigFields> = {
 
 /** Names of the fields. */
 export const FIELD_NAMES = Object.keys(DEFAULTS) as readonly (keyof GenerationConfigFields)[];
-
-/** "maxNewTokens" to "max_new_tokens", as files on disk have it. */
-export function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}

@@ -10,7 +10,7 @@ import { HeldCache } from "./held_cache.ts";
 import type { GenerationOptions, ResolvedOptions } from "./options.ts";
 import { beamOutput, type GenerateOutput, recordsOf, sequencesOf } from "./outputs.ts";
 import { resolveOptions } from "./resolve.ts";
-import { realTokens, Rows } from "./rows.ts";
+import { fromBos, realTokens, Rows } from "./rows.ts";
 import { checkStrategy, chooseStrategy, isBeamSearch, type Strategy } from "./strategies/choose_strategy.ts";
 import type { BeamResult } from "./strategies/beam_search.ts";
 import type { SearchStep, StepRecord } from "./strategies/search.ts";
@@ -34,6 +34,7 @@ export interface StreamStep {
  *
  * Source: Transformers' `generate`.
  *
+ * @param inputs prompts; without them, one row begins with the model's first token
  * @throws {ValueError} if an option or a prompt cannot be taken
  * @throws {AbortError} if `signal` fires
  * @throws {NumericError} if the logits are not finite
@@ -49,18 +50,19 @@ export interface StreamStep {
  */
 export async function generate(
   model: Model,
-  inputs: ModelInputs,
+  inputs?: ModelInputs,
   options: GenerationOptions = {},
 ): Promise<GenerateOutput> {
+  const { inputIds } = inputs ??= fromBos(model, options);
   const run = prepare(model, inputs, options), { o } = run;
   const held = new HeldCache(run), { vocabSize } = model.sizes;
   if (isBeamSearch(run.strategy)) {
     const result = await runBeams(run, held);
-    return { ...beamOutput(inputs.inputIds, result, o), vocabSize, ...held.given };
+    return { ...beamOutput(inputIds, result, o), vocabSize, ...held.given };
   }
   const records: StepRecord[] = [];
   for await (const { step } of runSteps(run, held)) records.push(step);
-  const given = inputs.inputIds.flatMap((row) => Array<typeof row>(run.copies).fill(row));
+  const given = inputIds.flatMap((row) => Array<typeof row>(run.copies).fill(row));
   return { ...sequencesOf(given, run.rows.fresh, o.padToken), ...recordsOf(o, records), vocabSize, ...held.given };
 }
 
@@ -81,10 +83,10 @@ export async function generate(
  */
 export async function* stream(
   model: Model,
-  inputs: ModelInputs,
+  inputs?: ModelInputs,
   options: GenerationOptions = {},
 ): AsyncGenerator<StreamStep> {
-  const run = prepare(model, inputs, options), { o, rows, strategy } = run;
+  const run = prepare(model, inputs ?? fromBos(model, options), options), { o, rows, strategy } = run;
   if (isBeamSearch(strategy)) {
     throw new ValueError("`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.");
   }

@@ -19,6 +19,7 @@ export type {
   Streamer,
   TextCodec,
 } from "./options.ts";
+export { GenerationConfig } from "./generation_config.ts";
 export { setSeed } from "./seed.ts";
 export { WatermarkingConfig, type WatermarkingSettings } from "./watermarking_config.ts";
 export { compile, type CompileOptions } from "./compile.ts";

@@ -7,13 +7,15 @@
 import { ValueError } from "../errors.ts";
 import type { ConfigJson, Model } from "../models/mod.ts";
 import { warnOnce } from "../warn.ts";
-import { DEFAULTS, FIELD_NAMES, type GenerationConfigFields, snakeCase } from "./config_fields.ts";
+import { DEFAULTS, FIELD_NAMES, type GenerationConfigFields } from "./config_fields.ts";
 import { lengthsOf } from "./lengths.ts";
+import { snakeCase } from "./names.ts";
 import { CALL_OPTIONS, type GenerationOptions, type ResolvedOptions } from "./options.ts";
 import { nextSeed } from "./seed.ts";
+import { WatermarkingConfig } from "./watermarking_config.ts";
 import { checkCall, checkConfig, refuseCallOptions, warnOfConfig } from "./validate.ts";
 
-const SPECIAL = ["bosTokenId", "eosTokenId", "padTokenId", "decoderStartTokenId"] as const;
+const SPECIAL: readonly string[] = ["bosTokenId", "eosTokenId", "padTokenId", "decoderStartTokenId"];
 
 /**
  * Fills in what the caller left out, checks, and warns.
@@ -26,12 +28,15 @@ export function resolveOptions(model: Model, given: GenerationOptions, longest: 
   const call = definedOf(given);
   const { generationConfig, ...rest } = call;
   if (generationConfig) refuseCallOptions(generationConfig);
-  const base = generationConfig ? withSpecialTokens(generationConfig, model) : fieldsOf(model.generationConfig);
+  const base = generationConfig
+    ? withSpecialTokens(definedOf(generationConfig), model)
+    : fieldsOf(model.generationConfig);
   const merged = { ...base, ...rest };
   const o: ResolvedOptions = {
     ...withoutNulls(merged),
     seed: given.seed ?? nextSeed(),
     prefillChunkSize: given.prefillChunkSize ?? 512,
+    watermarkingConfig: merged.watermarkingConfig ? WatermarkingConfig.of(merged.watermarkingConfig) : null,
     stops: typeof merged.stopStrings === "string" ? [merged.stopStrings] : merged.stopStrings ?? [],
     eosTokenIds: [],
     padToken: 0,
@@ -48,7 +53,7 @@ export function resolveOptions(model: Model, given: GenerationOptions, longest: 
 /** The fields that a generation_config.json sets. */
 export function fieldsOf(json: ConfigJson): Partial<GenerationConfigFields> {
   const read = FIELD_NAMES.map((name) => [name, json[snakeCase(name)]] as const);
-  return Object.fromEntries(read.filter(([, value]) => value !== undefined && value !== null));
+  return Object.fromEntries(read.filter(([, value]) => (value ?? null) !== null));
 }
 
 function refuseUnknown(given: GenerationOptions): void {
@@ -67,9 +72,10 @@ function definedOf<T extends object>(options: T): T {
 
 /** A config without an end, a pad or a start falls back on the model's. */
 function withSpecialTokens(config: Partial<GenerationConfigFields>, model: Model): Partial<GenerationConfigFields> {
-  const own = fieldsOf(model.generationConfig), set = definedOf(config);
-  const missing = SPECIAL.filter((name) => (set[name] ?? null) === null && own[name] !== undefined);
-  return { ...set, ...Object.fromEntries(missing.map((name) => [name, own[name]])) };
+  const own = fieldsOf(model.generationConfig);
+  const set = Object.entries(config).filter(([name, value]) => value !== null || !SPECIAL.includes(name));
+  const special = SPECIAL.map((name) => [name, own[name as "eosTokenId"]]);
+  return { ...definedOf(Object.fromEntries(special)), ...Object.fromEntries(set) };
 }
 
 /** `null` is off: the default of all fields but `topK`, which has one that is on. */

@@ -5,7 +5,8 @@
  */
 import { ShapeError, ValueError } from "../errors.ts";
 import type { ModelInputs } from "../cache/mod.ts";
-import type { ResolvedOptions, StoppingCriterion } from "./options.ts";
+import type { Model } from "../models/mod.ts";
+import type { GenerationOptions, ResolvedOptions, StoppingCriterion } from "./options.ts";
 import { criteriaOf } from "./stopping.ts";
 
 /** Prompts, what came after them, and which have ended. */
@@ -74,4 +75,16 @@ export function realTokens({ inputIds, attentionMask }: ModelInputs, vocabSize: 
       { hint: "Use the tokenizer that belongs to the model." },
     );
   });
+}
+
+/**
+ * What a call without inputs starts from: one row of the token that begins a sequence.
+ *
+ * @throws {ValueError} if there is none
+ */
+export function fromBos(model: Model, { bosTokenId, generationConfig }: GenerationOptions): ModelInputs {
+  const own = model.generationConfig.bos_token_id ?? model.config.bos_token_id;
+  const bos = (bosTokenId ?? generationConfig?.bosTokenId ?? own) as number | undefined;
+  if (bos !== undefined) return { inputIds: [[bos]] };
+  throw new ValueError("`bosTokenId` has to be defined when no `inputIds` are provided.");
 }

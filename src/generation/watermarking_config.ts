@@ -4,6 +4,7 @@
  * @module
  */
 import { ValueError } from "../errors.ts";
+import { camelCase } from "./names.ts";
 
 /** Settings of a {@linkcode WatermarkingConfig}. */
 export interface WatermarkingSettings {
@@ -53,6 +54,14 @@ export class WatermarkingConfig implements Required<WatermarkingSettings> {
     this.hashingKey = settings.hashingKey ?? 15485863;
     this.seedingScheme = settings.seedingScheme ?? "lefthash";
     this.contextWidth = settings.contextWidth ?? 1;
+  }
+
+  /** `settings` as a config; they may have the names of files, `greenlist_ratio`. */
+  static of(settings: object): WatermarkingConfig {
+    if (settings instanceof WatermarkingConfig) return settings;
+    return new WatermarkingConfig(
+      Object.fromEntries(Object.entries(settings).map(([key, value]) => [camelCase(key), value])),
+    );
   }
 
   /**

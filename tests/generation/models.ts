@@ -1,4 +1,5 @@
 /** Models that generation tests run on: the embedded ones always, the reference ones where they lie. */
+import type { Model } from "../../src/models/mod.ts";
 import { hasReference, loadGoldens, referencePath } from "../reference.ts";
 
 /** Folder of an embedded model. */
@@ -36,4 +37,15 @@ export async function referenceModel(name: string): Promise<{ path: string; case
   if (!hasReference(path)) return undefined;
   const goldens = await loadGoldens<GenerateCase>(`${path}/goldens`);
   return goldens && { path: referencePath(path), cases: goldens.cases.filter(({ kind }) => kind === "generate") };
+}
+
+/** `model` with some of its properties replaced. */
+export function modelWith(model: Model, replaced: Partial<Record<"config" | "generationConfig", object>>): Model {
+  return new Proxy(model, {
+    get(target, name) {
+      if (Object.hasOwn(replaced, name)) return replaced[name as "config"];
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
 }

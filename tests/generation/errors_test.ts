@@ -1,0 +1,285 @@
+/** What `generate` refuses and warns of (semantics: G-3 … G-20, G-38, G-44): exact names and texts, nothing left behind. */
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { TensaurError } from "../../src/errors.ts";
+import { generate, GenerationConfig, type GenerationOptions, WatermarkingConfig } from "../../src/generation/mod.ts";
+import { loadModel } from "../../src/models/mod.ts";
+import { setWarningHook } from "../../src/warn.ts";
+import { testDevice } from "../helpers.ts";
+import { embedded, modelWith } from "./models.ts";
+
+const device = await testDevice();
+const model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
+const prompt = [2043, 510, 300], inputs = { inputIds: [prompt] };
+const short = { doSample: false, eosTokenId: null, padTokenId: 0, maxNewTokens: 2 } as const;
+await generate(model, inputs, { ...short, doSample: true }); // pipelines and tables that stay are made
+
+type Loose = GenerationOptions & Record<string, unknown>;
+
+const GROUPS = "`diversityPenalty` is not 0.0 or `numBeamGroups` is not 1, triggering group beam search. In this " +
+  "generation mode, ";
+const CONSTRAINED = (flag: string) =>
+  "one of `constraints`, `forceWordsIds` is not `None`, triggering constrained beam search. However, `" +
+  `${flag}, which is incompatible with this generation mode. Set \`constraints\` and \`forceWordsIds\` to \`None\` or ` +
+  `unset \`${flag.split("`")[0]}\` to continue.`;
+
+const refused: [rule: string, options: Loose, message: string][] = [
+  [
+    "G-3",
+    { max_newtokens: 3, Temperature: 1 },
+    "The following `modelKwargs` are not used by the model: ['max_newtokens', 'Temperature'] (note: typos in the " +
+    "generate arguments will also show up in this list)",
+  ],
+  [
+    "G-7",
+    { maxNewTokens: undefined, maxLength: 3 },
+    "Input length of inputIds is 3, but `maxLength` is set to 3. This can lead to unexpected behavior. You should " +
+    "consider increasing `maxLength` or, better yet, setting `maxNewTokens`.",
+  ],
+  ["G-9", { maxNewTokens: 0 }, "`maxNewTokens` must be greater than 0, but is 0."],
+  ["G-9", { maxNewTokens: 1.5 }, "`maxNewTokens` must be greater than 0, but is 1.5."],
+  [
+    "G-9",
+    { doSample: true, temperature: 0 },
+    "`temperature` (=0) has to be a strictly positive float, otherwise your next token scores will be invalid. If " +
+    "you're looking for greedy decoding strategies, set `doSample=False`.",
+  ],
+  [
+    "G-9",
+    { doSample: true, temperature: -1 },
+    "`temperature` (=-1) has to be a strictly positive float, otherwise your next token scores will be invalid.",
+  ],
+  ["G-9", { doSample: true, topK: -1 }, "`topK` has to be a strictly positive integer, but is -1"],
+  ["G-9", { doSample: true, topP: -0.1 }, "`topP` has to be a float > 0 and < 1, but is -0.1"],
+  ["G-9", { doSample: true, minP: 1.1 }, "`minP` has to be a float in the [0, 1] interval, but is 1.1"],
+  ["G-9", { doSample: true, topH: 2 }, "`topH` must be in the range (0, 1]."],
+  ["G-9", { doSample: true, typicalP: 0 }, "`typicalP` has to be a float > 0 and < 1, but is 0"],
+  ["G-9", { doSample: true, epsilonCutoff: NaN }, "`epsilonCutoff` has to be a float > 0 and < 1, but is NaN"],
+  ["G-9", { repetitionPenalty: 0 }, "`repetitionPenalty` has to be a strictly positive float, but is 0"],
+  ["G-9", { noRepeatNgramSize: -2 }, "`noRepeatNgramSize` has to be a strictly positive integer, but is -2"],
+  ["G-9", { earlyStopping: "soon" as "never" }, "`earlyStopping` must be a boolean or 'never', but is soon."],
+  [
+    "G-9",
+    { numReturnSequences: 2 },
+    "Greedy methods without beam search do not support `numReturnSequences` different than 1 (got 2).",
+  ],
+  [
+    "G-9",
+    { numReturnSequences: 3, numBeams: 2 },
+    "`numReturnSequences` (3) has to be smaller or equal to `numBeams` (2).",
+  ],
+  [
+    "G-9",
+    { generationConfig: { streamer: {} } as Partial<GenerationConfig> },
+    "Argument `streamer` is not a valid argument of `GenerationConfig`. It should be passed to `generate()` (or a " +
+    "pipeline) directly.",
+  ],
+  [
+    "G-18",
+    { numBeams: 2, assistantModel: model },
+    "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported with " +
+    "Greedy Search and Sample.",
+  ],
+  [
+    "G-18",
+    { numBeams: 2, dolaLayers: "low" },
+    "You've set `dolaLayers`, which triggers DoLa generate. Currently, DoLa generate is only supported with Greedy " +
+    "Search and Sample.",
+  ],
+  ["G-19", { numBeams: 4, numBeamGroups: 2, doSample: true }, `${GROUPS}\`doSample\` must be set to \`False\``],
+  [
+    "G-19",
+    { numBeams: 4, numBeamGroups: 3, diversityPenalty: 1 },
+    `${GROUPS}\`numBeams\` should be divisible by \`numBeamGroups\``,
+  ],
+  [
+    "G-19",
+    { numBeams: 4, numBeamGroups: 2 },
+    `${GROUPS}\`diversityPenalty\` should be greater than \`0.0\`, otherwise your groups will be identical.`,
+  ],
+  [
+    "G-19",
+    { numBeams: 2, numBeamGroups: 4, diversityPenalty: 1 },
+    "`numBeamGroups` has to be smaller or equal to `numBeams`",
+  ],
+  [
+    "G-20",
+    { numBeams: 2, streamer: { put() {}, end() {} } },
+    "`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.",
+  ],
+  [
+    "G-34",
+    { sequenceBias: [] },
+    "`sequenceBias` has to be a non-empty dictionary, or non-empty list of lists but is [].",
+  ],
+  [
+    "G-34",
+    { sequenceBias: [[[-1], 1]] },
+    "Each element in `sequenceBias` has to be a non-empty list of lists of positive integers and float, but is " +
+    "[[[-1],1]].",
+  ],
+  [
+    "G-34",
+    { sequenceBias: [[[1, 2048], 1], [[5000], 2]] },
+    "The model vocabulary size is 2048, but the following tokens were being biased: [2048, 5000]",
+  ],
+  ["G-34", { badWordsIds: [] }, "`badWordsIds` has to be a non-empty list, but is []."],
+  [
+    "G-34",
+    { badWordsIds: [[1], []] },
+    "Each list in `badWordsIds` has to be a list of positive integers, but is [[1],[]].",
+  ],
+  [
+    "G-37",
+    { suppressTokens: [2048] },
+    "`suppressTokens` has to be a list of positive integers below 2048, but is [2048]",
+  ],
+  [
+    "G-41",
+    { watermarkingConfig: new WatermarkingConfig({ greenlistRatio: 1.5 }) },
+    "Some of the keys in `watermarkingConfig` are defined incorrectly. `greenlistRatio` should be in range between 0.0 " +
+    "and 1.0 but found 1.5",
+  ],
+  [
+    "G-44",
+    { stopStrings: ["."] },
+    "There are one or more stop strings, either in the arguments to `generate` or in the model's generation config, but " +
+    "we could not locate a tokenizer. When generating with stop strings, you must pass the model's tokenizer to the " +
+    "`tokenizer` argument of `generate`.",
+  ],
+  [
+    "G-56",
+    { forceWordsIds: [[5]] },
+    "`numBeams` has to be an integer strictly greater than 1, but is 1. For `numBeams` == 1, one should make use of " +
+    "`greedySearch` instead.",
+  ],
+  ["G-56", { forceWordsIds: [[5]], numBeams: 2, doSample: true }, CONSTRAINED("doSample` is set to `True`")],
+  ["G-56", { forceWordsIds: [[5]], numBeams: 2, numBeamGroups: 2 }, CONSTRAINED("numBeamGroups` is set to `2`")],
+];
+
+for (const [rule, options, message] of refused) {
+  const { streamer: _, assistantModel: __, watermarkingConfig: ___, ...shown } = options;
+  Deno.test(`${rule}: generate() refuses ${JSON.stringify(shown)} with its exact message, before anything runs`, async () => {
+    const before = { dispatches: device.stream.counters.dispatches, bytes: device.pool.stats.bytesInUse };
+    const error = await assertRejects(() => generate(model, inputs, { ...short, ...options }), TensaurError);
+    assertEquals([error.name, error.message], ["ValueError", message]);
+    const after = { dispatches: device.stream.counters.dispatches, bytes: device.pool.stats.bytesInUse };
+    assertEquals(after, before);
+  });
+}
+
+Deno.test("G-38: an empty list of prefixAllowedTokensFn ends the call with its exact message, and leaks nothing", async () => {
+  const before = device.pool.stats.bytesInUse;
+  const prefixAllowedTokensFn = (batch: number, ids: readonly number[]) => batch === 1 && ids.length > 3 ? [] : [7, 8];
+  const two = { inputIds: [prompt, prompt] };
+  const error = await assertRejects(() => generate(model, two, { ...short, prefixAllowedTokensFn }), TensaurError);
+  assertEquals([error.name, error.message], [
+    "ValueError",
+    "`prefixAllowedTokensFn` returned an empty list for batch ID 1. This means that the constraint is unsatisfiable. " +
+    "Please check your implementation of `prefixAllowedTokensFn`.",
+  ]);
+  assertEquals(device.pool.stats.bytesInUse, before);
+});
+
+Deno.test("G-11: without inputs a row begins with bosTokenId, which must then be there", async () => {
+  const { sequences } = await generate(model, undefined, { ...short, bosTokenId: 2043 });
+  const { sequences: same } = await generate(model, { inputIds: [[2043]] }, short);
+  assertEquals(sequences, same);
+  const without = modelWith(model, { config: { ...model.config, bos_token_id: undefined }, generationConfig: {} });
+  const error = await assertRejects(() => generate(without, undefined, short), TensaurError);
+  assertEquals([error.name, error.message], [
+    "ValueError",
+    "`bosTokenId` has to be defined when no `inputIds` are provided.",
+  ]);
+});
+
+const DOCS = " Please refer to the documentation for more information. " +
+  "(https://huggingface.co/docs/transformers/main/en/main_classes/text_generation)";
+const STOPS = " Generation will stop at the defined maximum length. You should decrease the minimum length and/or " +
+  "increase the maximum length.";
+const greedy = (name: string, value: unknown) =>
+  `UserWarning: \`doSample\` is set to \`False\`. However, \`${name}\` is set to \`${value}\` -- this flag is only used ` +
+  `in sample-based generation modes. You should set \`doSample=True\` or unset \`${name}\`.`;
+const single = (name: string, value: unknown) =>
+  `UserWarning: \`numBeams\` is set to 1. However, \`${name}\` is set to \`${value}\` -- this flag is only used in ` +
+  `beam-based generation modes. You should set \`numBeams>1\` or unset \`${name}\`.`;
+
+const warned: [rule: string, options: GenerationOptions, heard: string[]][] = [
+  ["nothing to warn of", { doSample: true, temperature: 0.5, topK: 7 }, []],
+  [
+    "G-5",
+    { maxLength: 8 },
+    [`log: Both \`maxNewTokens\` (=2) and \`maxLength\`(=8) seem to have been set. \`maxNewTokens\` will take precedence.${DOCS}`],
+  ],
+  [
+    "G-5",
+    { minNewTokens: 1, minLength: 2 },
+    [`log: Both \`minNewTokens\` (=1) and \`minLength\`(=2) seem to have been set. \`minNewTokens\` will take precedence.${DOCS}`],
+  ],
+  [
+    "G-6",
+    { maxNewTokens: undefined, stoppingCriteria: [() => true] },
+    [
+      "UserWarning: Using the model-agnostic default `maxLength` (=20) to control the generation length. We recommend " +
+      "setting `maxNewTokens` to control the maximum length of the generation.",
+    ],
+  ],
+  [
+    "G-8",
+    { maxNewTokens: undefined, maxLength: 5, minLength: 30 },
+    [`UserWarning: Unfeasible length constraints: \`minLength\` (30) is larger than the maximum possible length (5).${STOPS}`],
+  ],
+  [
+    "G-8",
+    { maxNewTokens: undefined, maxLength: 5, minNewTokens: 4 },
+    [
+      `UserWarning: Unfeasible length constraints: \`minLength\` (7) is larger than the maximum possible length (5).${STOPS}`,
+      "UserWarning: Unfeasible length constraints: `minNewTokens` (4), when added to the prompt length (3), is larger " +
+      `than the maximum possible length (5).${STOPS}`,
+    ],
+  ],
+  ["G-10", { temperature: 0.5 }, [greedy("temperature", 0.5)]],
+  ["G-10", { topP: 0.9, minP: 0.1 }, [greedy("topP", 0.9), greedy("minP", 0.1)]],
+  ["G-10", { typicalP: 0.9, topK: 7 }, [greedy("typicalP", 0.9), greedy("topK", 7)]],
+  ["G-10", { epsilonCutoff: 0.1, etaCutoff: 0.2 }, [greedy("epsilonCutoff", 0.1), greedy("etaCutoff", 0.2)]],
+  ["G-10", { earlyStopping: true }, [single("earlyStopping", "True")]],
+  ["G-10", { numBeamGroups: 2, diversityPenalty: 0 }, [single("numBeamGroups", 2)]],
+  ["G-10", { lengthPenalty: 2 }, [single("lengthPenalty", 2)]],
+  ["G-11", { padTokenId: null, eosTokenId: [9, 4] }, [
+    "log: Setting `padTokenId` to `eosTokenId`:9 for open-end generation.",
+  ]],
+];
+
+/** All warnings of `run`, as "category: text". */
+async function heardIn(run: () => unknown): Promise<string[]> {
+  const heard: string[] = [], before = setWarningHook((category, text) => heard.push(`${category}: ${text}`));
+  try {
+    await run();
+  } finally {
+    setWarningHook(before);
+  }
+  return heard;
+}
+
+for (const [rule, options, want] of warned) {
+  Deno.test(`${rule}: what generate() warns of with ${JSON.stringify(options)}, once`, async () => {
+    const bare = modelWith(model, { config: { ...model.config, pad_token_id: undefined }, generationConfig: {} });
+    const call = { ...short, ...options };
+    assertEquals(await heardIn(() => generate(bare, inputs, call)), want);
+    const twice = await heardIn(async () => {
+      await generate(bare, inputs, call);
+      await generate(bare, inputs, call);
+    });
+    assertEquals(twice, want);
+  });
+}
+
+Deno.test("G-10: what only the model's own config sets is not warned of", async () => {
+  const own = modelWith(model, { generationConfig: { temperature: 0.6, top_p: 0.9, do_sample: true } });
+  assertEquals(await heardIn(() => generate(own, inputs, { ...short, doSample: false })), []);
+});
+
+Deno.test("G-9: GenerationConfig refuses arguments of a call, in a file too", () => {
+  const text = "Argument `logitsProcessor` is not a valid argument of `GenerationConfig`.";
+  assertThrows(() => new GenerationConfig({ logitsProcessor: [] }), TensaurError, text);
+  assertThrows(() => GenerationConfig.fromJson({ logits_processor: [] }), TensaurError, text);
+});
