@@ -53,8 +53,9 @@ export class TextStreamer implements Streamer {
     this.#first = false;
     if (isPrompt && this.#o.skipPrompt) return;
     this.#ids.push(...rows[0] ?? []);
-    const text = this.#text();
-    const ready = text.endsWith("\n") || isCjk(text.at(-1)) ? text.length : text.lastIndexOf(" ") + 1;
+    const text = this.#text(); // Chinese has no spaces between its words
+    const whole = text.endsWith("\n") || /\p{Script=Han}$/u.test(text);
+    const ready = whole ? text.length : text.lastIndexOf(" ") + 1;
     const fresh = text.slice(this.#shown, Math.max(this.#shown, ready));
     this.#shown = Math.max(this.#shown, ready);
     if (text.endsWith("\n")) [this.#ids, this.#shown] = [[], 0];
@@ -76,11 +77,6 @@ export class TextStreamer implements Streamer {
   #text(): string {
     return this.#ids.length ? this.#tokenizer.decode(this.#ids, { skipSpecialTokens: this.#o.skipSpecialTokens }) : "";
   }
-}
-
-/** Whether a text that ends in `character` can be shown at once: Chinese, Japanese and Korean have no spaces. */
-function isCjk(character: string | undefined): boolean {
-  return /\p{Script=Han}/u.test(character ?? "");
 }
 
 /**

@@ -6,6 +6,7 @@
 import { StaticCache } from "../../cache/mod.ts";
 import { ValueError } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
+import { warnOnce } from "../../warn.ts";
 import type { ResolvedOptions } from "../options.ts";
 
 /** Ways of choosing tokens. */
@@ -34,6 +35,7 @@ export type StrategyOptions = Pick<
   | "assistantModel"
   | "promptLookupNumTokens"
   | "dolaLayers"
+  | "profile"
 >;
 
 const BEAMS: readonly Strategy[] = ["beam", "beamSample", "groupBeam", "constrainedBeam"];
@@ -46,22 +48,28 @@ export function isBeamSearch(strategy: Strategy): boolean {
 /**
  * The strategy that `o` asks for.
  *
- * @throws {ValueError} if it asks for two that do not go together
+ * @throws {ValueError} if it asks for two that do not go together; by the profile "hf5" one of them is left out instead
  */
 export function chooseStrategy(o: StrategyOptions): Strategy {
   const base = baseOf(o), plain = base === "greedy" || base === "sample";
-  if (o.assistantModel ?? o.promptLookupNumTokens ?? undefined) {
-    if (plain) return o.promptLookupNumTokens ? "promptLookup" : "assisted";
-    throw new ValueError(
-      "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported " +
-        "with Greedy Search and Sample.",
-    );
+  if (o.assistantModel || o.promptLookupNumTokens !== null) {
+    if (plain) return o.promptLookupNumTokens !== null ? "promptLookup" : "assisted";
+    refuse(o, base, "assistantModel", "assisted");
   }
   if (o.dolaLayers === null) return base;
   if (plain) return "dola";
-  throw new ValueError(
-    "You've set `dolaLayers`, which triggers DoLa generate. Currently, DoLa generate is only supported with Greedy " +
-      "Search and Sample.",
+  refuse(o, base, "dolaLayers", "DoLa");
+  return base;
+}
+
+function refuse({ profile }: StrategyOptions, base: Strategy, option: string, name: string): void {
+  const triggers = `You've set \`${option}\`, which triggers ${name} generate. Currently, `;
+  const only = `${name} generate is only supported with Greedy Search and Sample.`;
+  if (profile !== "hf5") throw new ValueError(triggers + only);
+  warnOnce(
+    "UserWarning",
+    `${triggers}${only} However, the base decoding mode (based on current flags) is ${base} -- some of the set flags ` +
+      "will be ignored.",
   );
 }
 
