@@ -201,7 +201,7 @@ Deno.test("scaledDotProductAttention() takes any number of leading dimensions, a
       "o",
       await o.read(),
       scaledDotProductAttentionReference(host(q), host(k), host(v), { attnMask }),
-      CLOSE,
+      { atol: 2e-6 },
     );
   }
 });
