@@ -5,6 +5,14 @@
  */
 export * from "./batch.ts";
 export * from "./cache.ts";
+export {
+  CACHE_IMPLEMENTATIONS,
+  type CacheNeeds,
+  checkCacheChoice,
+  isKept,
+  type LayerKind,
+  makeCache,
+} from "./choose_cache.ts";
 export * from "./dynamic_cache.ts";
 export * from "./hybrid_cache.ts";
 export { KvCache } from "./kv_cache.ts";

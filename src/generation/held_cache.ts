@@ -6,6 +6,7 @@
 import type { Cache } from "../cache/mod.ts";
 import type { Model } from "../models/mod.ts";
 import { lendCache, type LentCache } from "./compile.ts";
+import { checkCacheOptions, namedCache } from "./kept_caches.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { Rows } from "./rows.ts";
 import type { Strategy } from "./strategies/choose_strategy.ts";
@@ -36,8 +37,10 @@ export class HeldCache implements AsyncDisposable {
   ) {
     const plain = strategy === "greedy" || strategy === "sample";
     const longest = Math.max(...rows.prompts.map((row) => row.length));
-    const lends = plain && !o.cache && !o.returnDictInGenerate;
-    this.#lent = lends ? lendCache(model, rows.prompts.length, longest + o.newTokens) : undefined;
+    checkCacheOptions(o);
+    const size = rows.prompts.length, length = longest + o.newTokens;
+    const lends = plain && !o.cache && !o.returnDictInGenerate && o.cacheImplementation === null;
+    this.#lent = lends ? lendCache(model, size, length) : namedCache(model, o, size, length);
     const cache = o.cache ?? this.#lent?.cache ?? model.newCache();
     this.start = { model, rows, o, cache, owned: new DisposableStack() };
     this.keeps = rows.prompts.map((row) => row.length);
