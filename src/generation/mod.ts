@@ -22,4 +22,5 @@ export type {
 export { GenerationConfig } from "./generation_config.ts";
 export { setSeed } from "./seed.ts";
 export { WatermarkingConfig, type WatermarkingSettings } from "./watermarking_config.ts";
+export { type WatermarkDetection, WatermarkDetector, type WatermarkDetectorOptions } from "./watermark_detector.ts";
 export { compile, type CompileOptions } from "./compile.ts";

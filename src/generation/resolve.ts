@@ -12,6 +12,7 @@ import { lengthsOf } from "./lengths.ts";
 import { snakeCase } from "./names.ts";
 import { CALL_OPTIONS, type GenerationOptions, type ResolvedOptions } from "./options.ts";
 import { nextSeed } from "./seed.ts";
+import { remindOfPositions } from "./stopping.ts";
 import { WatermarkingConfig } from "./watermarking_config.ts";
 import { checkCall, checkConfig, refuseCallOptions, warnOfConfig } from "./validate.ts";
 
@@ -47,6 +48,7 @@ export function resolveOptions(model: Model, given: GenerationOptions, longest: 
   Object.assign(o, lengthsOf(o, rest, longest));
   checkCall(o, model);
   warnOfConfig(o, withoutNulls({ ...generationConfig, ...rest }));
+  remindOfPositions(o, model);
   return o;
 }
 

@@ -19,7 +19,7 @@ export class Rows {
   readonly fresh: number[][];
   /** Whether each row has ended. */
   readonly done: boolean[];
-  readonly #criteria: StoppingCriterion[][];
+  readonly #criteria: readonly StoppingCriterion[];
   readonly #o: ResolvedOptions;
 
   /** Rows before the first step. */
@@ -28,13 +28,13 @@ export class Rows {
     this.ids = prompts.map((row) => [...row]);
     this.fresh = prompts.map(() => []);
     this.done = prompts.map(() => false);
-    this.#criteria = prompts.map((row) => criteriaOf(o, row.length));
+    this.#criteria = criteriaOf(o);
     this.#o = o;
   }
 
-  /** Whether `row` ends with `ids`, for another reason than its last token. */
-  stops(row: number, ids: readonly number[]): boolean {
-    return this.#criteria[row]!.some((ends) => ends(ids));
+  /** Whether a row of these ids ends, for another reason than its last token. */
+  stops(ids: readonly number[]): boolean {
+    return this.#criteria.some((ends) => ends(ids));
   }
 
   /** Takes the tokens of a step; returns what each row shows for it. */
@@ -43,7 +43,7 @@ export class Rows {
       if (this.done[b]) return this.#o.padToken;
       this.fresh[b]!.push(token);
       this.ids[b]!.push(token);
-      this.done[b] = this.#o.eosTokenIds.includes(token) || this.stops(b, this.ids[b]!);
+      this.done[b] = this.#o.eosTokenIds.includes(token) || this.stops(this.ids[b]!);
       return token;
     });
   }

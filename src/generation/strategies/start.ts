@@ -105,7 +105,7 @@ function contextOf(start: Start): SearchContext {
     prompts: rows.prompts,
     o,
     process: processOf(start),
-    stops: (row, ids) => rows.stops(row, ids),
+    stops: (_, ids) => rows.stops(ids),
     random: seededRandom(o.seed),
   };
 }
