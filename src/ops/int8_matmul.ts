@@ -88,7 +88,7 @@ export function int8MatmulReference(
   for (let m = 0; m < M; m++) {
     const row = x.subarray(m * K, (m + 1) * K);
     const size = row.reduce((most, v) => large(v) ? most : Math.max(most, Math.abs(v)), 0);
-    const scale = Math.fround(127 / size);
+    const scale = Math.fround(Math.fround(1 / size) * 127);
     const q = Array.from(row, (v, k) => outlier[k] || size === 0 ? 0 : roundEven(Math.fround(v * scale)));
     for (let n = 0; n < N; n++) {
       let sum = 0, rest = 0;

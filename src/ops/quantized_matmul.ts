@@ -8,7 +8,7 @@ import { packedColumns } from "./pack_weight.ts";
 const integer = kernel("quantized_matmul", integerWgsl);
 const codebook = kernel("codebook_matmul", codebookWgsl);
 const rows = kernel("quantized_rows", rowsWgsl);
-const LANES = 32, SLICES = 8;
+const LANES = 32;
 
 /** Bits that a code may have. */
 export type CodeBits = 2 | 3 | 4 | 5 | 6 | 8;
@@ -25,7 +25,7 @@ export interface CodedMatrix {
   /** The least number of codes along K that share a scale: 32, or 16. */
   readonly span: 32 | 16;
   /** What is special about it. */
-  readonly flags: { ZEROS?: boolean; PERMUTED?: boolean; NESTED?: boolean; FLAT?: boolean };
+  readonly flags: { PERMUTED?: boolean; NESTED?: boolean; FLAT?: boolean };
   /** Inputs. */
   readonly K: number;
   /** Its own columns. */
@@ -65,9 +65,9 @@ export function integerDims(
     group: number;
     /** As {@linkcode CodedMatrix.span}. */
     span: 32 | 16;
-    /** Bits of a zero, where each group has one. */
+    /** Bits of a zero, where each group has one: 4 or 8. Default 0: all have the same. */
     zeroBits?: number;
-    /** The zero of all groups; or with zeroBits the word of `groups` at which they begin. */
+    /** The zero of all groups, or the word of `groups` at which they begin. */
     zeros: number;
     /** Which input each row of the matrix multiplies. */
     permutation?: ArrayLike<number>;
@@ -78,7 +78,8 @@ export function integerDims(
   const run = whole ? spans : group / span;
   return dimsOf(device, options, span, run, [
     whole ? 31 : Math.log2(group / span),
-    ...(zeroBits ? [zeroBits, zeros] : [zeros, 0]),
+    zeroBits,
+    zeros,
   ], permutation);
 }
 
@@ -118,11 +119,11 @@ function dimsOf(
   return keep(device, tensor(device, dims, [dims.length], "uint32"));
 }
 
-/** Rows of x that a thread multiplies, and whether slices share the sum or lanes the loads. */
-export function tile(device: Device, M: number): { ROWS: number; flags: { SUBGROUPS: boolean; SPLIT: boolean } } {
+/** Rows of x that a thread multiplies, and whether slices share the sum, or lanes the loads, or neither. */
+export function tile(device: Device, M: number): { ROWS: number; flags: Record<string, boolean> } {
   const ROWS = M <= 1 ? 1 : device.isCpu || M <= 4 ? 4 : 8;
-  const SUBGROUPS = device.isCpu && device.features.subgroups !== false;
-  return { ROWS, flags: { SUBGROUPS, SPLIT: !device.isCpu && ROWS < SLICES } };
+  if (!device.isCpu) return { ROWS, flags: { [ROWS < 8 ? "SPLIT" : "ALONE"]: true } };
+  return { ROWS, flags: { [device.features.subgroups ? "SUBGROUPS" : "ALONE"]: true } };
 }
 
 /**
@@ -140,10 +141,11 @@ export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, resid
     bindings: { x, w, groups, dims, residual, y },
     grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
   } as const;
-  const X_BY_4 = K % 4 === 0 && !matrix.flags.PERMUTED;
-  const all = { ...flags, ...matrix.flags, X_BY_4, RESIDUAL: residual !== undefined };
+  const { PERMUTED = false, ...special } = matrix.flags;
+  const order = PERMUTED ? "X_PERMUTED" : K % 4 === 0 ? "X_BY_4" : "X_ANY";
+  const all = { ...flags, ...special, [order]: true, RESIDUAL: residual !== undefined };
   if (kind === "codebook") codebook(x.device, { ...common, flags: all, consts: { ROWS } });
-  else integer(x.device, { ...common, flags: all, consts: { BITS: bits, LOW: LOW_BITS[bits], ROWS, SPAN: span } });
+  else integer(x.device, { ...common, flags: all, consts: { BITS: bits, ROWS, SPAN: span } });
 }
 
 /**
@@ -156,7 +158,7 @@ export function quantizedRows(tokens: Tensor, { K, kind, bits, span, flags, w, g
   const y = empty(tokens.device, [...tokens.shape, K]);
   rows(tokens.device, {
     flags: { ...flags, [kind.toUpperCase()]: true },
-    consts: { BITS: bits, LOW: LOW_BITS[bits], SPAN: span },
+    consts: { BITS: bits, SPAN: span },
     bindings: { tokens, w, groups, dims, y },
     grid: [Math.ceil(y.size / 64)],
   });

@@ -148,7 +148,7 @@ async function matrixOf(
     ...{ group: layout.group, span: layout.span, zeroBits: layout.zeroBits, zeros: layout.zeros },
   });
   made.move();
-  const flags = { ZEROS: true, PERMUTED: permutation !== undefined };
+  const flags = { PERMUTED: permutation !== undefined };
   return { kind: "integer", bits, span: layout.span, flags, K, N, w, groups, dims };
 }
 

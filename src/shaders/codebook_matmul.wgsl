@@ -9,7 +9,9 @@ const BITS: u32 = 4u;
 const LOW: u32 = 4u;
 const HIGH: u32 = 0u;
 const SPAN: u32 = 32u;
-// @optional X_BY_4 SUBGROUPS SPLIT RESIDUAL NESTED FLAT
+// @one-of ALONE SUBGROUPS SPLIT
+// @one-of X_BY_4 X_ANY
+// @optional RESIDUAL NESTED FLAT
 // @include "quantized.wgsl"
 // @include "codebook.wgsl"
 

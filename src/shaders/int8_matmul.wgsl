@@ -10,7 +10,8 @@
 // @header
 const ROWS: u32 = 1u; // @const 1 4 8
 const LANES: u32 = 32u;
-// @optional OUTLIERS SUBGROUPS SPLIT RESIDUAL
+// @one-of ALONE SUBGROUPS SPLIT
+// @optional OUTLIERS RESIDUAL
 
 // @if OUTLIERS
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -50,10 +51,15 @@ fn main(
   let stride = 8u * blocks + 1u;
   let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
   let row0 = group.y * ROWS;
+  // @if SPLIT
+  let slice = thread.y;
+  // @else
+  let slice = 0u;
+  // @end
   var sums: array<vec4<i32>, ROWS>;
   var rest: array<vec4<f32>, ROWS>;
 
-  for (var block = thread.y; block < blocks; block += SLICES) {
+  for (var block = slice; block < blocks; block += SLICES) {
     // @if SUBGROUPS
     var own: array<u32, ROWS>;
     // @unroll

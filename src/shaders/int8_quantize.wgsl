@@ -43,7 +43,7 @@ fn main(
   if (i == 0u) {
     q[begin] = select(bitcast<u32>(absmax), 0x7fc00000u, absmax == HUGE); // NaN does not vanish in a code
   }
-  let scale = select(0.0, 127.0 / absmax, absmax > 0.0);
+  let scale = select(0.0, 1.0 / absmax * 127.0, absmax > 0.0); // in this order, as torch divides 127
   for (var word = i; word < 8u * blocks; word += WG) {
     var codes = 0u;
     for (var c = 0u; c < 4u; c++) {

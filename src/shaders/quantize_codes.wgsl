@@ -30,7 +30,7 @@ fn codeAt(n: u32, k: u32) -> u32 {
   let value = floatAt(n * params[1] + k);
   let size = sizeAt(n, k);
   // @if INT8
-  return u32(i32(round(value * select(0.0, 127.0 / size, size > 0.0))));
+  return u32(i32(round(value * select(0.0, 1.0 / size * 127.0, size > 0.0)))); // in this order, as torch divides 127
   // @else
   let v = select(0.0, value / size, size > 0.0);
   // @end

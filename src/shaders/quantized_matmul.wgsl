@@ -3,11 +3,13 @@
 // groups   [K / group, N4] scales of 4 columns as f16 in 2 words; then the zeros of 4 columns, in ZERO_BITS each
 // @header
 const BITS: u32 = 4u; // @const 2 3 4 5 6 8
-const LOW: u32 = 4u; // @const
+const LOW: u32 = (BITS & 8u) | (BITS & 4u) | ((BITS & 2u) >> (BITS & 4u)); // 2 2 4 4 4 8
 const ROWS: u32 = 1u; // @const 1 4 8
 const SPAN: u32 = 32u; // @const 32 16
 const HIGH: u32 = BITS - LOW;
-// @optional X_BY_4 PERMUTED SUBGROUPS SPLIT RESIDUAL ZEROS
+// @one-of ALONE SUBGROUPS SPLIT
+// @one-of X_BY_4 X_ANY X_PERMUTED
+// @optional RESIDUAL
 // @include "quantized.wgsl"
 // @include "integer_groups.wgsl"
 

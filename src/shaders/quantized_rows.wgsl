@@ -5,11 +5,11 @@
 // grid     [T * K / 64]: a thread a number
 // traffic  y once, and the codes' words often, from cache
 const BITS: u32 = 4u; // @const 2 3 4 5 6 8
-const LOW: u32 = 4u; // @const
+const LOW: u32 = (BITS & 8u) | (BITS & 4u) | ((BITS & 2u) >> (BITS & 4u)); // 2 2 4 4 4 8
 const SPAN: u32 = 32u; // @const 32 16
 const HIGH: u32 = BITS - LOW;
 // @one-of INTEGER CODEBOOK INT8
-// @optional ZEROS PERMUTED NESTED FLAT
+// @optional PERMUTED NESTED FLAT
 // @include "grid.wgsl"
 // @include "codebook.wgsl"
 // @include "integer_groups.wgsl"

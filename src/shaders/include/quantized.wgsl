@@ -41,7 +41,7 @@ fn quadOf(row: u32, quad: u32) -> vec4<f32> {
   var v = vec4<f32>();
   for (var c = 0u; c < 4u; c++) {
     let k = 4u * quad + c;
-    // @if PERMUTED
+    // @if X_PERMUTED
     v[c] = select(0.0, x[row * K + dims[16u + k]], k < K);
     // @else
     v[c] = select(0.0, x[row * K + k], k < K);
@@ -69,10 +69,15 @@ fn main(
   let blocks = dims[4];
   let runBlocks = dims[5]; // a run of blocks has one scale
   let first = lane & ~7u; // of the 8 lanes that load x together
+  // @if SPLIT
+  let slice = thread.y;
+  // @else
+  let slice = 0u;
+  // @end
   prepare(thread.y * LANES + thread.x, lane, column);
   var sums: array<vec4<f32>, ROWS>;
 
-  for (var run = thread.y; run * runBlocks < blocks; run += SLICES) {
+  for (var run = slice; run * runBlocks < blocks; run += SLICES) {
     var t = array<vec4<f32>, ROWS>(); // without a value naga zeroes it before the loop only
     var total = array<f32, ROWS>();
     let end = min((run + 1u) * runBlocks, blocks);
