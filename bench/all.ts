@@ -5,6 +5,7 @@
  */
 import { openDevice } from "../src/gpu/mod.ts";
 import { decodeBench } from "./decode_bench.ts";
+import { loadBench, loadText } from "./load_bench.ts";
 import { replayBench, replayText } from "./replay_bench.ts";
 
 const smoke = Deno.args.includes("--smoke");
@@ -60,4 +61,5 @@ if (wanted("decode")) {
 if (wanted("replay")) {
   say(replayText(await replayBench(new URL("../models/tensaur-tiny", import.meta.url).pathname, smoke ? 2 : 30)));
 }
+if (wanted("load")) say(loadText(smoke ? await loadBench(40, 1) : await loadBench()));
 if (out) await Deno.writeTextFile(out, report.join("\n") + "\n");

@@ -52,6 +52,7 @@ export interface Recording extends Disposable {
 }
 
 const WRITE_CHUNK = 16 * 2 ** 20; // larger writes cost wgpu a second staging copy
+const SUBMIT_AFTER = 2 ** 20; // a large write is sent off, so that its staging memory is free again soon
 const MAX_PENDING = 256; // bounds the work of one submission
 const MAP_READ = 0x1;
 
@@ -117,7 +118,7 @@ export class Stream {
       for (let at = 0; at < data.byteLength; at += WRITE_CHUNK) {
         const bytes = Math.min(WRITE_CHUNK, data.byteLength - at);
         this.#gpu.queue.writeBuffer(buffer.gpu, offset + at, data as Uint8Array<ArrayBuffer>, at, bytes);
-        if (data.byteLength > WRITE_CHUNK) this.#gpu.queue.submit([]);
+        if (bytes >= SUBMIT_AFTER) this.#gpu.queue.submit([]);
         this.counters.writes++;
       }
     });
@@ -140,6 +141,12 @@ export class Stream {
     this.copy(buffer, offset, staging, 0, padded);
     this.flush();
     this.counters.reads++;
+    return await this.#contents(staging, size, early);
+  }
+
+  /** The first `size` bytes of a staging buffer, which it then gives back. */
+  async #contents(staging: GPUBuffer, size: number, early: boolean): Promise<ArrayBuffer> {
+    const padded = Math.max(4, Math.ceil(size / 4) * 4);
     const mapped = this.#guard.call("map a GPU buffer", () => staging.mapAsync(MAP_READ, 0, padded));
     const copyOut = () => {
       const bytes = staging.getMappedRange(0, padded).slice(0, size);
@@ -157,6 +164,17 @@ export class Stream {
   /** Resolves when WebGPU's own promises of early reads have. */
   async settled(): Promise<void> {
     await Promise.all(this.#late);
+  }
+
+  /**
+   * As {@linkcode synchronize}, without the 10 ms that Deno sleeps, where reads come early: for loops that wait often.
+   * {@linkcode settled} must be awaited at the end.
+   */
+  async drain(): Promise<void> {
+    if (!this.#early) return await this.synchronize();
+    this.#refuseInCapture("wait for the GPU");
+    this.flush();
+    await this.#contents(this.#staging.acquire(4), 4, true);
   }
 
   /** Resolves when all work is done and no error has come of it. */

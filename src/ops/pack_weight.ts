@@ -1,10 +1,11 @@
 import { ShapeError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
+import tileWgsl from "../shaders/pack_tile.wgsl" with { type: "text" };
 import wgsl from "../shaders/pack_weight.wgsl" with { type: "text" };
-import { type Dtype, empty, floatFlags, formatShape, type Tensor, tensor } from "../tensor/mod.ts";
+import { bytesPerElement, type Dtype, empty, floatFlags, formatShape, type Tensor, tensor } from "../tensor/mod.ts";
 
-const launch = kernel("pack_weight", wgsl);
-const STRIP = 16;
+const launch = kernel("pack_weight", wgsl), launchTile = kernel("pack_tile", tileWgsl);
+const STRIP = 16, TILE = 4, BLOCK = 8 * TILE;
 
 /** Where a piece of a weight goes in a packed matrix. */
 export interface PackOptions {
@@ -49,11 +50,19 @@ export function packWeight(x: Tensor, w: Tensor, { transpose = false, column = 0
         `current shape is ${formatShape(x.shape)}${transpose ? ", transposed" : ""}`,
     );
   }
+  if (!transpose && x.dtype === w.dtype && cols === stride && x.byteLength % 4 === 0) { // it lies as it shall
+    const start = w.byteOffset + row * stride * bytesPerElement(w.dtype);
+    return x.device.stream.copy(x.buffer.gpu, x.byteOffset, w.buffer.gpu, start, x.byteLength);
+  }
   const words = w.dtype === "float32" ? columns : Math.ceil((column + columns) / 2) - Math.floor(column / 2);
   using params = tensor(x.device, [rows, cols, stride, column, row], [5], "uint32");
+  const flags = { ...xFlags(x.dtype), ...dtypeFlags(w.dtype) }, bindings = { x, params, w };
+  if (transpose && [rows, cols, column].every((n) => n % TILE === 0)) {
+    return launchTile(x.device, { flags, bindings, grid: [Math.ceil(rows / BLOCK) * Math.ceil(cols / BLOCK)] });
+  }
   launch(x.device, {
-    flags: { ...xFlags(x.dtype), ...dtypeFlags(w.dtype), TRANSPOSE: transpose },
-    bindings: { x, params, w },
+    flags: { ...flags, TRANSPOSE: transpose },
+    bindings,
     grid: [Math.ceil((words * Math.ceil(depth / STRIP)) / 64)],
   });
 }

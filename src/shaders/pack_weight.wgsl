@@ -8,64 +8,28 @@ const STRIP: u32 = 16u;
 // @one-of X_F32 X_F16 X_BF16
 // @one-of F32 F16 BF16
 // @optional TRANSPOSE
-// @include "floats.wgsl"
+// @include "target_bits.wgsl"
 // @include "grid.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read> params: array<u32>;
 @group(0) @binding(2) var<storage, read_write> w: array<u32>;
 
-// An element in the bits of the target's dtype. Where the dtypes are equal the bits are copied, NaN and all.
+// An element in the bits of the target's dtype.
 fn converted(at: u32) -> u32 {
   // @if X_F32
-  let bits = x[at];
+  return targetBits(x[at]);
   // @else
-  let bits = (x[at >> 1u] >> (16u * (at & 1u))) & 0xffffu;
-  // @end
-  // @if X_F16
-  // @if F16
-  return bits;
-  // @else
-  let value = unpack2x16float(bits).x;
-  // @end
-  // @end
-  // @if X_BF16
-  // @if BF16
-  return bits;
-  // @else
-  let value = bitcast<f32>(bits << 16u);
-  // @end
-  // @end
-  // @if X_F32
-  // @if F32
-  return bits;
-  // @else
-  let value = bitcast<f32>(bits);
-  // @end
-  // @end
-  // @if F32
-  // @if !X_F32
-  return bitcast<u32>(value);
-  // @end
-  // @end
-  // @if F16
-  // @if !X_F16
-  return f16Bits(value);
-  // @end
-  // @end
-  // @if BF16
-  // @if !X_BF16
-  return bf16Bits(value);
-  // @end
+  return targetBits((x[at >> 1u] >> (16u * (at & 1u))) & 0xffffu);
   // @end
 }
 
 // Element i along the columns of w, k along its rows, both counted within the piece.
-fn bitsOf(i: u32, k: u32) -> u32 {
+fn bitsOf(i: u32, k: u32, cols: u32) -> u32 {
   // @if TRANSPOSE
-  return converted(i * params[1] + k);
+  return converted(i * cols + k);
   // @else
-  return converted(k * params[1] + i);
+  return converted(k * cols + i);
   // @end
 }
 
@@ -75,15 +39,17 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  let cols = params[1];
   // @if TRANSPOSE
   let columns = params[0];
-  let depth = params[1];
+  let depth = cols;
   // @else
-  let columns = params[1];
+  let columns = cols;
   let depth = params[0];
   // @end
   let stride = params[2];
   let first = params[3];
+  let top = params[4];
   // @if F32
   let words = columns;
   // @else
@@ -94,16 +60,16 @@ fn main(
   let start = index / words * STRIP;
   for (var k = start; k < min(start + STRIP, depth); k++) {
     // @if F32
-    w[(params[4] + k) * stride + first + word] = bitsOf(word, k);
+    w[(top + k) * stride + first + word] = bitsOf(word, k, cols);
     // @else
-    let at = ((params[4] + k) * stride) / 2u + first / 2u + word;
+    let at = ((top + k) * stride) / 2u + first / 2u + word;
     let even = i32(2u * word) - i32(first & 1u); // the piece's column in the low half; -1 and `columns` lie outside
     var both = w[at];
     if (even >= 0) {
-      both = (both & 0xffff0000u) | bitsOf(u32(even), k);
+      both = (both & 0xffff0000u) | bitsOf(u32(even), k, cols);
     }
     if (u32(even + 1) < columns) {
-      both = (both & 0xffffu) | (bitsOf(u32(even + 1), k) << 16u);
+      both = (both & 0xffffu) | (bitsOf(u32(even + 1), k, cols) << 16u);
     }
     w[at] = both;
     // @end

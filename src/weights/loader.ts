@@ -4,7 +4,7 @@
  * @module
  */
 import { ModelFormatError, throwIfAborted } from "../errors.ts";
-import type { Device } from "../gpu/mod.ts";
+import { type Device, quiet } from "../gpu/mod.ts";
 import { emptyPacked, packWeight } from "../ops/pack_weight.ts";
 import type { Progress } from "../progress.ts";
 import type { Quantization, TensorReader } from "../quantization/scheme.ts";
@@ -39,8 +39,8 @@ export interface LoaderOptions {
   signal?: AbortSignal;
 }
 
-// Bytes uploaded before waiting, which bounds the driver's copies of them; a GPU that is the CPU gains nothing by a queue.
-const IN_FLIGHT = 64 * 2 ** 20, IN_FLIGHT_CPU = 8 * 2 ** 20;
+// Bytes uploaded before waiting, which bounds the driver's copies of them; these are in the CPU's memory where the GPU is.
+const IN_FLIGHT = 64 * 2 ** 20, IN_FLIGHT_CPU = 16 * 2 ** 20;
 const DTYPES: Readonly<Record<string, Dtype>> = { F32: "float32", F64: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
@@ -51,7 +51,7 @@ export class WeightLoader implements WeightSource, Disposable {
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
   readonly #options: LoaderOptions;
-  readonly #buffer = new Uint8Array(CHUNK);
+  #buffers = buffersOf(CHUNK);
   #owned: Disposable[] = [];
   readonly #jobs: (() => Promise<void>)[] = [];
   #loaded = 0;
@@ -72,6 +72,7 @@ export class WeightLoader implements WeightSource, Disposable {
   /** Reads everything that was asked for. */
   async load(): Promise<void> {
     for (const job of this.#jobs.splice(0)) await job();
+    await this.#device.stream.settled();
   }
 
   /** A vector as float32. */
@@ -158,16 +159,29 @@ export class WeightLoader implements WeightSource, Disposable {
     this.#jobs.push(() => this.#readPieces(name, pack));
   }
 
+  /** Each piece is read while the one before is uploaded and packed. */
   async #readPieces(name: string, pack: (piece: Tensor, row: number) => void, multiple = 1): Promise<void> {
     const info = this.#info(name);
     const [rows = 0, cols = 0] = info.shape;
     const { rows: step, line } = pieceOf(info, multiple);
-    const buffer = line * step > CHUNK ? new Uint8Array(line * step) : this.#buffer;
-    for (let row = 0; row < rows; row += step) {
-      const n = Math.min(step, rows - row);
-      const bytes = await this.#bytes(info, row * line, (row + n) * line, buffer);
-      tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
-      await this.#count(info, bytes.byteLength);
+    if (line * step > this.#buffers[0].length) this.#buffers = buffersOf(line * step);
+    const read = (row: number) => {
+      this.#buffers.reverse();
+      const end = Math.min(row + step, rows);
+      return row < rows ? quiet(this.#bytes(info, row * line, end * line, this.#buffers[0])) : undefined;
+    };
+    let next = read(0);
+    try {
+      for (let row = 0; row < rows; row += step) {
+        const bytes = (await next)!;
+        next = read(row + step);
+        const n = Math.min(step, rows - row);
+        tidy(this.#device, () => pack(tensor(this.#device, ...elementsOf(bytes, info, [n, cols])), row));
+        this.#device.stream.flush(); // the GPU begins
+        await this.#count(info, bytes.byteLength);
+      }
+    } finally {
+      await next?.catch(() => {}); // the file is not closed under it
     }
   }
 
@@ -196,7 +210,7 @@ export class WeightLoader implements WeightSource, Disposable {
     using made = new DisposableStack();
     made.use(t);
     let at = 0;
-    for await (const chunk of this.#checkpoint.chunks(info.name, { maxBytes: CHUNK, buffer: this.#buffer })) {
+    for await (const chunk of this.#checkpoint.chunks(info.name, { maxBytes: CHUNK, buffer: this.#buffers[0] })) {
       const whole = new Uint8Array(Math.ceil(chunk.byteLength / 4) * 4);
       whole.set(chunk);
       device.stream.write(t.buffer, at, whole);
@@ -222,7 +236,7 @@ export class WeightLoader implements WeightSource, Disposable {
     onProgress?.({ phase: "load", label: name, loaded: this.#loaded, total: readBytes });
     if (this.#waiting < (this.#device.isCpu ? IN_FLIGHT_CPU : IN_FLIGHT)) return;
     this.#waiting = 0;
-    await this.#device.synchronize();
+    await this.#device.stream.drain();
   }
 
   #info(name: string): TensorInfo {
@@ -235,6 +249,11 @@ export class WeightLoader implements WeightSource, Disposable {
     this.#owned.push(value);
     return value;
   }
+}
+
+/** Two buffers that take turns. */
+function buffersOf(bytes: number): [Uint8Array, Uint8Array] {
+  return [new Uint8Array(bytes), new Uint8Array(bytes)];
 }
 
 function elementsOf(bytes: Uint8Array<ArrayBuffer>, { dtype }: TensorInfo, shape: number[]): [

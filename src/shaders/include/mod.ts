@@ -23,6 +23,7 @@ import rotate from "./rotate.wgsl" with { type: "text" };
 import sampling from "./sampling.wgsl" with { type: "text" };
 import score from "./score.wgsl" with { type: "text" };
 import search from "./search.wgsl" with { type: "text" };
+import targetBits from "./target_bits.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
@@ -46,4 +47,5 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "sampling.wgsl": sampling,
   "score.wgsl": score,
   "search.wgsl": search,
+  "target_bits.wgsl": targetBits,
 };
