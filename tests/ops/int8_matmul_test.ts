@@ -1,0 +1,75 @@
+import { assert } from "@std/assert";
+import { int8Dims, int8Matmul, int8MatmulReference, int8Threshold } from "../../src/ops/int8_matmul.ts";
+import { packCodesReference } from "../../src/ops/pack_codes.ts";
+import { packedColumns } from "../../src/ops/pack_weight.ts";
+import type { CodedMatrix } from "../../src/ops/quantized_matmul.ts";
+import { tensor } from "../../src/tensor/mod.ts";
+import { asGpu, randn, random, testDevice } from "../helpers.ts";
+import { assertWithin } from "../models/fixture.ts";
+
+const device = await testDevice(), plain = await testDevice({ features: { subgroups: false } });
+
+function matrixOf(on: typeof device, codes: Int8Array, absmax: Float32Array, K: number, N: number): CodedMatrix {
+  const w = packCodesReference(codes, N, K, 8), groups = new Float32Array(packedColumns(N));
+  groups.set(absmax);
+  return {
+    kind: "int8",
+    bits: 8,
+    span: 32,
+    flags: {},
+    ...{ K, N },
+    w: tensor(on, w, [w.length], "uint32"),
+    groups: tensor(on, groups, [groups.length]),
+    dims: int8Dims(on, K, N),
+  };
+}
+
+/** x with large numbers in some columns, a row of zeros, and codes and absmax of W. */
+function parts(M: number, K: number, N: number) {
+  const next = random(K), x = randn(M * K).map((v, i) => i % K % 13 === 5 ? 9 * v : v);
+  if (M > 2) x.fill(0, K, 2 * K);
+  const codes = Int8Array.from({ length: N * K }, () => Math.floor(next() * 255) - 127);
+  return { x, codes, absmax: Float32Array.from({ length: N }, () => next() + 0.1) };
+}
+
+const cases: [M: number, K: number, N: number, threshold: number][] = [
+  // one number; odd sizes; no outliers; all columns outliers; many rows, a ragged width
+  [1, 1, 1, 6],
+  [3, 37, 5, 6],
+  [2, 96, 8, 0],
+  [2, 33, 6, 1e-6],
+  [9, 128, 130, 6],
+];
+
+for (const [M, K, N, threshold] of cases) {
+  Deno.test(`int8Matmul() equals its reference at [${M}, ${K}] x [${K}, ${N}], threshold ${threshold}`, async () => {
+    const { x, codes, absmax } = parts(M, K, N);
+    const want = int8MatmulReference(x, codes, absmax, { M, K, N, threshold });
+    for (const on of M === 3 ? [device, plain] : [device]) {
+      const matrix = matrixOf(on, codes, absmax, K, N), params = int8Threshold(on, K, threshold);
+      using y = int8Matmul(tensor(on, x, [M, K]), matrix, params, threshold);
+      assertWithin("y", await y.read() as Float32Array, want, 1e-5);
+    }
+  });
+}
+
+Deno.test("int8Matmul() gives the same as a GPU runs it, and adds a residual", async () => {
+  const [M, K, N] = [3, 300, 34], { x, codes, absmax } = parts(M, K, N), r = randn(M * N, 5);
+  const matrix = matrixOf(device, codes, absmax, K, N), params = int8Threshold(device, K, 6);
+  using y = asGpu(device, () => int8Matmul(tensor(device, x, [M, K]), matrix, params, 6, tensor(device, r, [M, N])));
+  const want = int8MatmulReference(x, codes, absmax, { M, K, N, threshold: 6 }).map((v, i) => v + r[i]!);
+  assertWithin("y", await y.read() as Float32Array, want, 1e-5);
+});
+
+for (const [name, bad] of [["NaN", NaN], ["infinity", Infinity]] as const) {
+  Deno.test(`int8Matmul() does not hide ${name}`, async () => {
+    const { x, codes, absmax } = parts(2, 64, 8);
+    x[70] = bad;
+    const matrix = matrixOf(device, codes, absmax, 64, 8);
+    for (const threshold of [0, 6]) {
+      using y = int8Matmul(tensor(device, x, [2, 64]), matrix, int8Threshold(device, 64, threshold), threshold);
+      const row = (await y.read() as Float32Array).subarray(8);
+      assert(row.every((v) => !Number.isFinite(v)), `threshold ${threshold}: ${row}`);
+    }
+  });
+}

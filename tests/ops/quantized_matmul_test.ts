@@ -1,0 +1,100 @@
+import { assertEquals } from "@std/assert";
+import type { Device } from "../../src/gpu/mod.ts";
+import { codeAt, packCodesReference } from "../../src/ops/pack_codes.ts";
+import { packedColumns } from "../../src/ops/pack_weight.ts";
+import {
+  type CodeBits,
+  type CodedMatrix,
+  codeWords,
+  integerDims,
+  quantizedMatmul,
+  quantizedRows,
+} from "../../src/ops/quantized_matmul.ts";
+import { empty, tensor } from "../../src/tensor/mod.ts";
+import { asGpu, randn, random, testDevice } from "../helpers.ts";
+import { assertWithin } from "../models/fixture.ts";
+import { productOf } from "../quantization/reader.ts";
+
+const device = await testDevice(), plain = await testDevice({ features: { subgroups: false } });
+
+/** Random codes with random scales and zeros: the matrix on the GPU, and its numbers [N, K]. */
+function randomMatrix(on: Device, bits: CodeBits, K: number, N: number, G: number): [CodedMatrix, Float32Array] {
+  const next = random(bits * K + N), stride = packedColumns(N), count = Math.ceil(K / G);
+  const codes = Uint8Array.from({ length: N * K }, () => next() * 2 ** bits);
+  const zeroBits = bits <= 4 ? 4 : 8, zeros = count * stride / 2;
+  const words = new Uint32Array(zeros + Math.ceil(count * stride * zeroBits / 32));
+  const scales = new Float16Array(words.buffer);
+  const zeroOf = (g: number, n: number) =>
+    words[zeros + ((g * stride + n) * zeroBits >> 5)]! >>>
+      ((g * stride + n) * zeroBits & 31) & (2 ** zeroBits - 1);
+  for (let i = 0; i < count * stride; i++) {
+    scales[i] = next() + 0.1;
+    words[zeros + (i * zeroBits >> 5)]! |= Math.floor(next() * 2 ** bits) << (i * zeroBits & 31);
+  }
+  const group = G >= K ? K : G, span = G < 32 ? 16 : 32;
+  const weights = Float32Array.from(codes, (code, i) => {
+    const n = Math.floor(i / K), g = Math.floor(i % K / G);
+    return scales[g * stride + n]! * (code - zeroOf(g, n));
+  });
+  const packed = packCodesReference(codes, N, K, bits);
+  assertEquals(packed.length, codeWords(K, N, bits));
+  assertEquals(codeAt(packed, N, bits, K - 1, N - 1), codes.at(-1));
+  return [{
+    kind: "integer",
+    flags: {},
+    ...{ bits, span, K, N },
+    w: tensor(on, packed, [packed.length], "uint32"),
+    groups: tensor(on, words, [words.length], "uint32"),
+    dims: integerDims(on, { K, N, group, span, zeroBits, zeros }),
+  }, weights];
+}
+
+async function check(on: Device, matrix: CodedMatrix, weights: Float32Array, M: number, residual = false) {
+  const { K, N } = matrix, x = randn(M * K), r = randn(M * N, 7);
+  using y = empty(on, [M, N]);
+  quantizedMatmul(tensor(on, x, [M, K]), matrix, y, residual ? tensor(on, r, [M, N]) : undefined);
+  const want = productOf(x, weights, K).map((v, i) => residual ? v + r[i]! : v);
+  assertWithin(`[${M}, ${K}] x [${K}, ${N}]`, await y.read() as Float32Array, want, 1e-5);
+}
+
+const shapes: [K: number, N: number, G: number][] = [
+  // one number; K beyond a block and odd; N not a multiple of 4, and more than a workgroup; groups of 16; one group
+  [1, 1, 32],
+  [37, 3, 32],
+  [96, 130, 32],
+  [80, 6, 16],
+  [256, 8, 256],
+];
+
+for (const bits of [2, 3, 4, 5, 6, 8] as const) {
+  Deno.test(`quantizedMatmul() and quantizedRows() equal the numbers that ${bits}-bit codes stand for`, async () => {
+    for (const [K, N, G] of bits === 4 ? shapes : shapes.slice(2, 3)) {
+      const [matrix, weights] = randomMatrix(device, bits, K, N, G);
+      using rows = quantizedRows(tensor(device, [N - 1, N, 0], [3], "uint32"), matrix);
+      const want = [...weights.subarray((N - 1) * K), ...Array(K).fill(0), ...weights.subarray(0, K)];
+      assertEquals([...await rows.read()], want, "rows, one of which does not exist");
+      await check(device, matrix, weights, 1);
+    }
+  });
+}
+
+Deno.test("quantizedMatmul() multiplies any number of rows, and adds a residual", async () => {
+  const [matrix, weights] = randomMatrix(device, 4, 96, 130, 32);
+  for (const M of [0, 2, 3, 4, 5, 9]) await check(device, matrix, weights, M);
+  await check(device, matrix, weights, 3, true);
+});
+
+Deno.test("quantizedMatmul() gives the same without subgroups", async () => {
+  const [matrix, weights] = randomMatrix(plain, 4, 96, 130, 32);
+  for (const M of [1, 5]) await check(plain, matrix, weights, M);
+});
+
+Deno.test("quantizedMatmul() gives the same as a GPU runs it", async () => {
+  const [matrix, weights] = asGpu(device, () => randomMatrix(device, 4, 96 * 8, 34, 64));
+  for (const M of [1, 3, 9]) {
+    const x = randn(M * 768);
+    using y = empty(device, [M, 34]);
+    asGpu(device, () => quantizedMatmul(tensor(device, x, [M, 768]), matrix, y));
+    assertWithin(`${M} rows`, await y.read() as Float32Array, productOf(x, weights, 768), 1e-5);
+  }
+});
