@@ -1,10 +1,8 @@
 import { kernel } from "../gpu/mod.ts";
 import emitWgsl from "../shaders/emit_tokens.wgsl" with { type: "text" };
-import suppressWgsl from "../shaders/suppress_tokens.wgsl" with { type: "text" };
-import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+import { expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
 
 const emit = kernel("emit_tokens", emitWgsl);
-const suppress = kernel("suppress_tokens", suppressWgsl);
 
 /** What {@linkcode emitTokens} writes for a row whose logits are not finite. */
 export const INVALID_TOKEN = 0xffffffff;
@@ -41,20 +39,4 @@ export function emitTokens(chosen: Tensor, scores: Tensor, state: DecodeBuffers)
     bindings: { chosen, logits: scores, settings, tokens, positions, done, ring, step },
     grid: [1],
   });
-}
-
-/**
- * Logits in which the tokens `ids` cannot be chosen while `step < until`.
- *
- * @param logits [B, V] float32
- * @param ids [n] uint32
- * @param limits (V, until) uint32
- * @param step [1] uint32
- * @returns [B, V] float32
- */
-export function suppressTokens(logits: Tensor, ids: Tensor, limits: Tensor, step: Tensor): Tensor {
-  expectShape("suppressTokens", "logits", logits, ["B", "V"]);
-  const y = empty(logits.device, logits.shape);
-  suppress(logits.device, { bindings: { logits, ids, limits, step, y }, grid: [Math.ceil(y.size / 64)] });
-  return y;
 }
