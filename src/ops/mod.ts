@@ -50,6 +50,7 @@ export { zeros } from "./zeros.ts";
 export { sampleLogits } from "./sample_logits.ts";
 export { samplingParams, type SamplingSettings, samplingWords } from "./sampling_params.ts";
 export { warpLogits } from "./warp_logits.ts";
+export { NO_INDEX, type TopK, topK } from "./top_k.ts";
 export { countTokens } from "./count_tokens.ts";
 export { repetitionPenalty } from "./repetition_penalty.ts";
 export { occurrencePenalty } from "./occurrence_penalty.ts";
