@@ -6,7 +6,9 @@
 import { Command } from "commander";
 import { GpuError } from "../errors.ts";
 import { type Device, formatBytes } from "../gpu/mod.ts";
-import { type ModelPlan, planModel } from "../models/mod.ts";
+import { resolveAttention } from "../models/attention_implementation.ts";
+import { explainModel } from "../models/explain_model.ts";
+import { type ModelPlan, type ModelReport, planModel } from "../models/mod.ts";
 import { countParameters, estimateMemory, groupWeights, type MemoryEstimate, objections } from "./estimate.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
@@ -104,6 +106,7 @@ function asJson({ name, plan, memory, parameters }: Subject, device: Device | un
       fits: against?.length === 0,
       objections: against,
       kernels: report.rungs,
+      attention: device && attentionOf(plan, device).layers.map(({ layer, prompt, step }) => ({ layer, prompt, step })),
     },
   };
 }
@@ -114,8 +117,13 @@ function asText(subject: Subject, device: Device | undefined): string {
     summary(subject),
     weightTable(plan),
     memoryTable(plan, memory),
-    ...device ? [deviceText(plan, memory, device)] : [],
+    ...device ? [deviceText(plan, memory, device), `${attentionOf(plan, device)}`] : [],
   ].join("\n\n");
+}
+
+/** What attends in each layer, as `model.explain()` would say. */
+function attentionOf({ json, dtype, sizes }: ModelPlan, device: Device): ModelReport {
+  return explainModel({ sizes, dtype, attnImplementation: resolveAttention(json, {}) }, device);
 }
 
 function summary({ name, plan, parameters }: Subject): string {

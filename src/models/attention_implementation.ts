@@ -8,6 +8,7 @@ import { sdpaKernel } from "../ops/sdpa_kernel.ts";
 import type { WeightDtype } from "../weights/source.ts";
 import { warn, warnOnce } from "../warn.ts";
 import type { ConfigJson } from "./config.ts";
+import type { Pass } from "./family.ts";
 
 /**
  * How a model attends: `"eager"` with the math kernel, `"sdpa"` with the first kernel that can (`sdpaKernel` restricts
@@ -130,8 +131,19 @@ export function attending<T>(implementation: AttnImplementation, dtype: WeightDt
   return sdpaKernel("flash", fn);
 }
 
+/** What attends in a pass that collects this: only the eager kernels give probabilities or take a head mask. */
+export function implementationFor(
+  json: ConfigJson,
+  implementation: AttnImplementation,
+  { attentions, headMask }: Pick<Pass, "attentions" | "headMask">,
+): AttnImplementation {
+  if (implementation === "eager" || !(attentions || headMask)) return implementation;
+  warnOfFallback(json, implementation, attentions ? "outputAttentions=true" : "headMask");
+  return "eager";
+}
+
 /** Warns once that `what` is computed without the fused kernels. */
-export function warnOfFallback(json: ConfigJson, implementation: AttnImplementation, what: string): void {
+function warnOfFallback(json: ConfigJson, implementation: AttnImplementation, what: string): void {
   const base = classNameOf(json).replace(/(For[A-Z]\w*|LMHeadModel|Model)$/, "");
   const layer = implementation === "sdpa" ? `${base}SdpaAttention` : `${base}FlashAttention2`;
   const fused = implementation === "sdpa" ? "torch.nn.functional.scaled_dot_product_attention" : "flash_attention_2";
@@ -148,4 +160,9 @@ export function flashAfterConversion(): ValueError {
     "Cannot use Flash Attention 2.0 as the model must not be a BetterTransformer: toBetterTransformer() was called on it",
     { hint: "Call reverseBetterTransformer() first." },
   );
+}
+
+/** What a model's own caches keep keys and values as. */
+export function cacheDtypeOf(dtype: WeightDtype, headDim: number): "float32" | "float16" {
+  return dtype === "float32" || headDim % 2 !== 0 ? "float32" : "float16";
 }

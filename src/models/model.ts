@@ -13,12 +13,14 @@ import type { WeightDtype } from "../weights/source.ts";
 import {
   attending,
   type AttnImplementation,
+  cacheDtypeOf,
   checkSupported,
   flashAfterConversion,
-  warnOfFallback,
+  implementationFor,
 } from "./attention_implementation.ts";
 import { isBetterTransformer } from "./better_transformer.ts";
 import type { ConfigJson } from "./config.ts";
+import { explainModel, type ModelReport } from "./explain_model.ts";
 import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
 import { headMaskRows, headMaskTensors } from "./head_mask.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
@@ -94,7 +96,7 @@ export class Model implements Disposable {
     return this.#attention;
   }
 
-  /** Whether the caller of `loadModel` chose how it attends. */
+  /** Whether the caller of `loadModel` chose that. */
   get attnImplementationGiven(): boolean {
     return this.#parts.attnImplementationGiven;
   }
@@ -110,6 +112,12 @@ export class Model implements Disposable {
     this.#attention = implementation;
   }
 
+  /** Which attention kernel each layer runs and why, and how its matrices are packed; print it for a short table. */
+  explain(): ModelReport {
+    const { sizes, dtype, attnImplementation } = this;
+    return explainModel({ sizes, dtype, attnImplementation, weights: this.#parts.weights }, this.device);
+  }
+
   /** A new cache that fits the model: float16 keys for 16-bit weights, else float32. */
   newCache(): DynamicCache {
     return new DynamicCache({ dtype: this.cacheDtype });
@@ -117,7 +125,7 @@ export class Model implements Disposable {
 
   /** What the model's own caches store keys and values in. */
   get cacheDtype(): "float32" | "float16" {
-    return this.dtype === "float32" || this.sizes.headDim % 2 !== 0 ? "float32" : "float16";
+    return cacheDtypeOf(this.dtype, this.sizes.headDim);
   }
 
   /**
@@ -173,7 +181,7 @@ export class Model implements Disposable {
   /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */
   hidden(given: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions" | "headMask"> = {}): Tensor {
     const { family, config, weights } = this.#parts;
-    const implementation = this.#implementationFor(collect);
+    const implementation = implementationFor(this.config, this.#attention, collect);
     return orRewind(cache, () => {
       const batch = cache.prepare?.(given, this.#rope !== undefined) ?? given;
       this.#checkLength(batch);
@@ -257,13 +265,6 @@ export class Model implements Disposable {
       ...hiddenStates && { hiddenStates: hiddenStates.map(pad) },
       ...attentions && { attentions },
     };
-  }
-
-  /** What attends in a pass that collects this: only the eager kernels give probabilities or take a head mask. */
-  #implementationFor({ attentions, headMask }: Pick<Pass, "attentions" | "headMask">): AttnImplementation {
-    if (this.#attention === "eager" || !(attentions || headMask)) return this.#attention;
-    warnOfFallback(this.config, this.#attention, attentions ? "outputAttentions=true" : "headMask");
-    return "eager";
   }
 
   #checkLength({ maxPosition }: Batch): void {

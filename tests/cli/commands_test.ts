@@ -62,6 +62,8 @@ Deno.test("explain --json tells layers, bytes and memory, and whether they fit",
   assertEquals(plan.memory.cache, 128 * 1280);
   assertEquals(plan.device.fits, false);
   assertStringIncludes(plan.device.objections[0], "memory budget");
+  assertEquals(plan.device.attention.map((l: { layer: number }) => l.layer), [0, 1, 2, 3, 4]);
+  assertEquals([plan.device.attention[0].prompt.kernel, plan.device.attention[0].step.kernel], ["flash", "flash"]);
 });
 
 Deno.test("explain prints a table, without a device too", async () => {

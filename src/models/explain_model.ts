@@ -1,0 +1,138 @@
+/**
+ * What a model will run, and why: the attention kernel of each layer, the scheme of each matrix.
+ *
+ * @module
+ */
+import { RuntimeError } from "../errors.ts";
+import type { Device } from "../gpu/mod.ts";
+import { type AttentionChoice, chooseAttention, subgroupSize } from "../ops/attention.ts";
+import { enabledBackends } from "../ops/sdpa_kernel.ts";
+import type { WeightDtype } from "../weights/source.ts";
+import { type AttnImplementation, cacheDtypeOf } from "./attention_implementation.ts";
+import type { FamilyConfig } from "./family.ts";
+
+/** What attends in one kind of pass. */
+export interface AttentionReport {
+  /** "flash", "efficient" or "math"; "none" where nothing can. */
+  kernel: AttentionChoice["kernel"] | "none";
+  /** Why. */
+  why: string;
+}
+
+/** One layer. */
+export interface LayerReport {
+  /** Its number. */
+  layer: number;
+  /** Over a prompt, or a text of an encoder. */
+  prompt: AttentionReport;
+  /** Over one more token; undefined where the model does not generate. */
+  step?: AttentionReport;
+  /** Keys that a token sees; undefined for all. */
+  window?: number;
+  /** Its matrices, where known. */
+  linears: { name: string; scheme: string; inFeatures: number; outFeatures: number }[];
+}
+
+/** What `model.explain()` gives; as a string it is a short table. */
+export interface ModelReport {
+  /** How the model attends. */
+  attnImplementation: AttnImplementation;
+  /** What its matrices are kept as. */
+  dtype: WeightDtype;
+  /** Its layers. */
+  layers: LayerReport[];
+  /** The report as text. */
+  toString(): string;
+}
+
+/** What a report is made from; `weights` is the model's weight tree, where it is loaded. */
+export interface ExplainSubject {
+  /** Sizes and layers. */
+  sizes: FamilyConfig;
+  /** What matrices are kept as. */
+  dtype: WeightDtype;
+  /** How it attends. */
+  attnImplementation: AttnImplementation;
+  /** The weight tree. */
+  weights?: unknown;
+}
+
+const PROMPT = 512; // tokens of the prompt that is described
+
+/** Describes a model on `device`. */
+export function explainModel(subject: ExplainSubject, device: Device): ModelReport {
+  const { sizes, dtype, attnImplementation, weights } = subject;
+  const layers = sizes.attention.map(({ causal, window }, layer): LayerReport => ({
+    layer,
+    window,
+    prompt: choose(subject, device, Math.min(PROMPT, sizes.maxPositionEmbeddings), causal),
+    step: causal ? choose(subject, device, 1, causal) : undefined,
+    linears: linearsOf(weights, layer),
+  }));
+  return { attnImplementation, dtype, layers, toString: toText };
+}
+
+/** The kernel for `tokens` tokens of one sequence, by the same function that chooses when it runs. */
+function choose(subject: ExplainSubject, device: Device, tokens: number, causal: boolean): AttentionReport {
+  const { sizes: { heads, kvHeads, headDim, maxPositionEmbeddings }, attnImplementation } = subject;
+  const enabled = attnImplementation === "sdpa"
+    ? enabledBackends()
+    : [attnImplementation === "eager" ? "math" as const : "flash" as const];
+  const rounded = causal || enabled.every((name) => name === "flash"); // an encoder keeps its keys as they come
+  const keys = Math.min(maxPositionEmbeddings, Math.max(tokens, PROMPT));
+  const sizes = { headDim, heads, kvHeads, tokens, sequences: 1, keys };
+  try {
+    const { kernel, why } = chooseAttention({
+      ...sizes,
+      dtype: rounded ? cacheDtypeOf(subject.dtype, headDim) : "float32",
+      subgroup: subgroupSize(device),
+      cpu: device.isCpu,
+      enabled,
+    });
+    return { kernel, why };
+  } catch (error) {
+    if (!(error instanceof RuntimeError)) throw error;
+    return { kernel: "none", why: error.message };
+  }
+}
+
+/** What in the weights of a layer multiplies: whatever says how it is packed, and how wide it is. */
+function linearsOf(weights: unknown, layer: number): LayerReport["linears"] {
+  const { layers } = Object(weights) as { layers?: unknown[] };
+  return Object.entries(Object(layers?.[layer])).flatMap(([name, weight]) => {
+    const { scheme, inFeatures, outFeatures } = Object(weight) as Record<string, unknown>;
+    if (typeof scheme !== "string" || typeof inFeatures !== "number" || typeof outFeatures !== "number") return [];
+    return [{ name, scheme, inFeatures, outFeatures }];
+  });
+}
+
+/** Layers that say the same stand in one line. */
+function toText(this: ModelReport): string {
+  const lines = this.layers.map(({ layer, prompt, step, window, linears }) => {
+    const attends = (what: string, r: AttentionReport) =>
+      `    ${what}  ${r.kernel} (${r.why.replaceAll(/\n\s*/g, " ")})`;
+    return {
+      layer,
+      text: [
+        ...window ? [`    window  the last ${window} tokens`] : [],
+        attends(step ? "prompt" : "text  ", prompt),
+        ...step ? [attends("token ", step)] : [],
+        ...linears.map((l) => `    linear  ${l.name} ${l.inFeatures} → ${l.outFeatures}, ${l.scheme}`),
+      ].join("\n"),
+    };
+  });
+  const alike = Map.groupBy(lines, ({ text }) => text);
+  const blocks = [...alike].map(([text, of]) => `  layers ${ranges(of.map(({ layer }) => layer))}\n${text}`);
+  return [`attention: ${this.attnImplementation}; matrices kept as ${this.dtype}`, ...blocks].join("\n");
+}
+
+/** "0–3, 5" */
+function ranges(numbers: readonly number[]): string {
+  const runs: [from: number, to: number][] = [];
+  for (const n of numbers) {
+    const last = runs.at(-1);
+    if (last && last[1] === n - 1) last[1] = n;
+    else runs.push([n, n]);
+  }
+  return runs.map(([from, to]) => from === to ? `${from}` : `${from}–${to}`).join(", ");
+}
