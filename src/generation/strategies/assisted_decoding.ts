@@ -13,7 +13,7 @@ import {
   type SearchStep,
   type StepRecord,
 } from "./search.ts";
-import { type Accepted, acceptMatching, acceptSampled, type Draft } from "./speculative.ts";
+import { type Accepted, acceptMatching, acceptSampled, acceptTop, type Draft } from "./speculative.ts";
 import type { HostTensor, StepOutput } from "./step_model.ts";
 
 /** What drafts tokens. */
@@ -37,13 +37,16 @@ export async function* assistedDecoding(ctx: SearchContext, source: DraftSource)
     const draft = await source.propose(ids, o.newTokens - emitted - 1);
     throwIfAborted(o.signal, "generating");
     const n = draft.tokens.length;
-    const output = await model.forward([[...ids, ...draft.tokens]], requestOf(o, { last: n + 1 }));
+    const few = ctx.plain && !o.doSample ? 1 : undefined;
+    const output = await model.forward([[...ids, ...draft.tokens]], requestOf(o, { last: n + 1, top: few }));
     const scoresAt = async (i: number) => {
       const [scores] = await process([[...ids, ...draft.tokens.slice(0, i)]], [output.logits[i]!.slice()]);
       return scores!;
     };
     const choose = (s: Float32Array) => o.doSample ? draw(softmax(s), random) : argmax(s);
-    const kept = o.doSample && draft.probabilities
+    const kept = output.top
+      ? acceptTop(draft, output.top)
+      : o.doSample && draft.probabilities
       ? await acceptSampled(draft, scoresAt, random)
       : await acceptMatching(draft, scoresAt, choose);
     source.learn(n, kept.tokens.length - 1);
@@ -57,18 +60,24 @@ export async function* assistedDecoding(ctx: SearchContext, source: DraftSource)
 /** The steps of one round of `n` drafted tokens, each with what it was made of. */
 function* emit(o: OutputOptions, output: StepOutput, { tokens, scores }: Accepted, n: number): Generator<SearchStep> {
   for (const [i, token] of tokens.entries()) {
-    yield { tokens: [token], more: i + 1 < tokens.length, ...recordAt(o, output, scores[i]!, i, n) };
+    yield { tokens: [token], more: i + 1 < tokens.length, ...recordAt(o, output, scores[i], i, n) };
   }
 }
 
 /** The first token has all that was run up to it, each later one its own position. */
-function recordAt(o: OutputOptions, output: StepOutput, scores: Float32Array, i: number, n: number): StepRecord {
+function recordAt(
+  o: OutputOptions,
+  output: StepOutput,
+  scores: Float32Array | undefined,
+  i: number,
+  n: number,
+): StepRecord {
   const span = (run: number): [number, number] => i === 0 ? [0, run - n] : [run - n + i - 1, run - n + i];
   return record(o, {
-    logits: [output.logits[i]!],
+    logits: output.logits.slice(i, i + 1),
     attentions: output.attentions?.map((t) => attentionRows(t, ...span(t.shape[2]!))),
     hiddenStates: output.hiddenStates?.map((t) => hiddenRows(t, ...span(t.shape[1]!))),
-  }, [scores]);
+  }, scores ? [scores] : []);
 }
 
 function hiddenRows({ data, shape: [, , D = 0] }: HostTensor, from: number, to: number): HostTensor {

@@ -11,13 +11,13 @@ const FINISHED = -1e9; // added to the score of a beam that must not go on
 
 /** As {@linkcode BeamScorer}, by the rules of Transformers 5. */
 export class BeamScorerHf5 extends BeamScorer {
-  readonly #stops: (row: number, ids: readonly number[]) => boolean;
+  readonly #stops: (ids: readonly number[]) => boolean;
 
   /** Scores beams of `prompts`; `stops` says which sequences end for a reason of their own. */
   constructor(
     prompts: readonly (readonly number[])[],
     o: BeamOptions,
-    stops: (row: number, ids: readonly number[]) => boolean,
+    stops: (ids: readonly number[]) => boolean,
   ) {
     super(prompts, o);
     this.#stops = stops;
@@ -29,7 +29,7 @@ export class BeamScorerHf5 extends BeamScorer {
     const length = this.beams[this.start(row)]!.tokens.length + 1;
     const judged = ranked.map((candidate) => {
       const { token, beam, score } = candidate, eos = eosTokenIds.includes(token);
-      const ends = eos || length === newTokens || this.#stops(row, [...this.beams[beam]!.ids, token]);
+      const ends = eos || length === newTokens || this.#stops([...this.beams[beam]!.ids, token]);
       return { candidate, eos, ends, open: Math.fround(ends ? score + FINISHED : score) };
     });
     for (

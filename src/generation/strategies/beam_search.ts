@@ -9,6 +9,7 @@ import type { Hypothesis } from "./beam_hypotheses.ts";
 import { type BeamOptions, BeamScorer, type Candidate } from "./beam_scorer.ts";
 import { BeamScorerHf5 } from "./beam_scorer_hf5.ts";
 import { drawDistinct, logSoftmax, type Random, topK } from "./math.ts";
+import type { TopTokens } from "./step_model.ts";
 import { pickRows, record, requestOf, type SearchContext, type SearchOptions, type StepRecord } from "./search.ts";
 
 /** Settings of beam searches. */
@@ -33,8 +34,8 @@ export interface Choice {
   scores: Float32Array[];
 }
 
-/** Chooses the next beams, given the log probabilities [V] of each beam. */
-export type ChooseBeams = (scorer: BeamScorer, logProbs: Float32Array[]) => Promise<Choice>;
+/** Chooses the next beams, given the log probabilities [V] of each beam, or its likeliest tokens. */
+export type ChooseBeams = (scorer: BeamScorer, logProbs: Float32Array[], top?: TopTokens[]) => Promise<Choice>;
 
 /**
  * Keeps the `numBeams` likeliest sequences of each row; with `doSample`, draws them.
@@ -42,43 +43,53 @@ export type ChooseBeams = (scorer: BeamScorer, logProbs: Float32Array[]) => Prom
  * Source: Transformers' beam search and beam sampling (semantics: G-46 … G-52).
  */
 export function beamSearch(ctx: SearchContext<BeamSearchOptions>): Promise<BeamResult> {
-  const { o, process, random, stops } = ctx;
+  const { o, process, random, stops } = ctx, few = ctx.plain && !o.doSample;
   const scorer = o.profile === "hf5" ? new BeamScorerHf5(ctx.prompts, o, stops) : new BeamScorer(ctx.prompts, o);
-  return searchBeams(ctx, scorer, async (scorer, logProbs) => {
-    const scores = await process(scorer.beams.map(({ ids }) => ids), logProbs);
+  return searchBeams(ctx, scorer, async (scorer, logProbs, top) => {
+    const scores = top ? [] : await process(scorer.beams.map(({ ids }) => ids), logProbs);
     const totals = scores.map((row, beam) => addTo(row, scorer.beams[beam]!.score));
-    const chosen = ctx.prompts.flatMap((_, row) =>
-      scorer.sort(
-        row,
-        0,
-        rank(totals, scorer.start(row), o.numBeams, scorer.candidates, o.doSample ? random : undefined),
-      )
-    );
-    return { chosen, scores };
-  });
+    const draws = o.doSample ? random : undefined;
+    const ranked = (row: number) =>
+      top
+        ? rankTop(top, scorer, row, o.numBeams)
+        : rank(totals, scorer.start(row), o.numBeams, scorer.candidates, draws);
+    return { chosen: ctx.prompts.flatMap((_, row) => scorer.sort(row, 0, ranked(row))), scores };
+  }, few ? scorer.candidates : undefined);
 }
 
-/** The loop of every beam search. */
+/** The loop of every beam search; with `top`, only so many of the likeliest tokens are looked at. */
 export async function searchBeams(
   { model, prompts, o, stops }: SearchContext<BeamSearchOptions>,
   scorer: BeamScorer,
   choose: ChooseBeams,
+  top?: number,
 ): Promise<BeamResult> {
   const steps: StepRecord[] = [];
   const rowOf = prompts.flatMap((_, row) => Array<number>(o.numBeams).fill(row));
   for (let step = 0; step < o.newTokens; step++) {
     throwIfAborted(o.signal, "generating");
     const ids = step === 0 ? prompts : scorer.beams.map((beam) => beam.ids);
-    const given = await model.forward(ids, requestOf(o));
+    const given = await model.forward(ids, requestOf(o, { top: top && Math.min(top, model.vocabSize) }));
     const output = step === 0 ? pickRows(given, rowOf) : given;
-    const { chosen, scores } = await choose(scorer, output.logits.map(logSoftmax));
+    const { chosen, scores } = await choose(scorer, output.logits.map(logSoftmax), output.top);
     steps.push(record(o, output, scores));
     const from = scorer.advance(chosen);
-    const ended = (row: number, beam: number) => scorer.done(row) || stops(row, scorer.beams[beam]!.ids);
+    const ended = (row: number, beam: number) => scorer.done(row) || stops(scorer.beams[beam]!.ids);
     if (step + 1 === o.newTokens || rowOf.every(ended)) break;
     await model.select(step === 0 ? from.map((beam) => rowOf[beam]!) : from);
   }
   return { rows: prompts.map((_, row) => scorer.finish(row)), steps };
+}
+
+/** The best candidates of a row, best first, among the likeliest tokens of its `count` beams. */
+function rankTop(top: readonly TopTokens[], scorer: BeamScorer, row: number, count: number): Candidate[] {
+  const start = scorer.start(row);
+  const all = top.slice(start, start + count).flatMap(({ tokens, logProbs }, i) =>
+    Array.from(tokens, (token, j) => {
+      return { token, score: Math.fround(logProbs[j]! + scorer.beams[start + i]!.score), beam: start + i };
+    })
+  );
+  return all.sort((a, b) => b.score - a.score || a.beam - b.beam || a.token - b.token).slice(0, scorer.candidates);
 }
 
 /** `scores + sum`, rounded to float32. */

@@ -4,9 +4,9 @@
  * @module
  */
 import { throwIfAborted } from "../../errors.ts";
-import { argmax, softmax, topK } from "./math.ts";
+import { argmax, logSoftmax, topK } from "./math.ts";
 import { pickRows, record, requestOf, type SearchContext, type SearchOptions, type SearchStep } from "./search.ts";
-import type { StepOutput } from "./step_model.ts";
+import type { StepOutput, StepRequest, TopTokens } from "./step_model.ts";
 
 /** Settings of {@linkcode contrastiveSearch}. */
 export interface ContrastiveOptions extends SearchOptions {
@@ -28,18 +28,18 @@ export async function* contrastiveSearch(ctx: SearchContext<ContrastiveOptions>)
   const { model, o, process, prompts } = ctx;
   const k = Math.min(o.topK, model.vocabSize);
   const ids = prompts.map((row) => [...row]);
-  const request = requestOf(o, { hidden: true });
+  const request = requestOf(o, { hidden: true, top: ctx.plain ? k : undefined });
   let output = await model.forward(ids, request);
   const context = output.hidden!.map((hidden, b) => unitRows(hidden, prompts[b]!.length));
   let from = prompts.map((_, b) => b);
   for (let step = 0; step < o.newTokens; step++) {
     throwIfAborted(o.signal, "generating");
-    const scores = await process(ids, output.logits.map((row) => row.slice()));
-    const probabilities = scores.map(softmax);
-    const candidates = probabilities.map((p) => topK(p, k));
-    const trial = await tryAll(ctx, ids, candidates, from);
+    const scores = output.top ? [] : await process(ids, output.logits.map((row) => row.slice()));
+    const likeliest = output.top ?? scores.map((row) => topOf(row, k));
+    const candidates = likeliest.map(({ tokens }) => Array.from(tokens));
+    const trial = await tryAll(ctx, ids, candidates, from, request);
     const hidden = (b: number) => trial.hidden!.slice(b * k, (b + 1) * k);
-    const best = ids.map((_, b) => bestOf(probabilities[b]!, candidates[b]!, hidden(b), context[b]!, o.penaltyAlpha));
+    const best = ids.map((_, b) => bestOf(likeliest[b]!, hidden(b), context[b]!, o.penaltyAlpha));
     const tokens = best.map((i, b) => candidates[b]![i]!);
     yield { tokens, ...record(o, output, scores) };
     tokens.forEach((token, b) => {
@@ -58,8 +58,9 @@ async function tryAll(
   ids: readonly (readonly number[])[],
   candidates: readonly (readonly number[])[],
   from: readonly number[],
+  request: StepRequest,
 ): Promise<StepOutput> {
-  const request = requestOf(o, { hidden: true }), k = candidates[0]!.length;
+  const k = candidates[0]!.length;
   if (!o.lowMemory) {
     await model.select(from.flatMap((row) => Array<number>(k).fill(row)));
     return await model.forward(ids.flatMap((row, b) => candidates[b]!.map((token) => [...row, token])), request);
@@ -67,7 +68,7 @@ async function tryAll(
   const each: Float32Array[][] = [];
   for (let i = 0; i < k; i++) {
     throwIfAborted(o.signal, "generating");
-    const { hidden } = await model.forward(ids.map((row, b) => [...row, candidates[b]![i]!]), { hidden: true });
+    const { hidden } = await model.forward(ids.map((row, b) => [...row, candidates[b]![i]!]), { hidden: true, top: 1 });
     each.push(hidden!);
     model.crop(ids.map((row) => row.length));
   }
@@ -76,18 +77,23 @@ async function tryAll(
 
 /** Which of the candidates is likely and unlike the context; of equals the likelier. */
 function bestOf(
-  probabilities: Float32Array,
-  candidates: readonly number[],
+  { logProbs }: TopTokens,
   hidden: readonly Float32Array[],
   context: readonly Float32Array[],
   alpha: number,
 ): number {
-  const values = candidates.map((token, i) => {
-    const [unit] = unitRows(hidden[i]!, 1);
+  const values = hidden.map((state, i) => {
+    const [unit] = unitRows(state, 1);
     const likeness = context.reduce((most, other) => Math.max(most, dot(unit!, other)), -Infinity);
-    return (1 - alpha) * probabilities[token]! - alpha * likeness;
+    return (1 - alpha) * Math.exp(logProbs[i]!) - alpha * likeness;
   });
   return argmax(values);
+}
+
+/** The `k` likeliest tokens of scores [V]. */
+function topOf(scores: Float32Array, k: number): TopTokens {
+  const all = logSoftmax(scores), tokens = topK(all, k);
+  return { tokens, logProbs: Float32Array.from(tokens, (token) => all[token]!) };
 }
 
 /** `n` rows of unit length. */

@@ -24,6 +24,8 @@ export interface DraftOptions {
   confidenceThreshold: number;
   /** How {@linkcode DraftLength.tokens} changes. */
   schedule: AssistantSchedule;
+  /** No processor changes the scores. */
+  plain: boolean;
   /** Stops a draft. */
   signal?: AbortSignal;
 }
@@ -57,15 +59,23 @@ export class DraftModel implements DraftSource {
     const tokens: number[] = [], probabilities: Float32Array[] = [];
     while (tokens.length < Math.min(most, Math.floor(this.#length.tokens))) {
       throwIfAborted(signal, "drafting");
-      const prefix = [...ids, ...tokens];
-      const [logits] = await this.#model.logits([prefix]);
-      const [scores] = await this.#process([prefix], [logits!.slice()]);
-      const p = softmax(scores!), token = doSample ? draw(p, this.#random) : argmax(p);
+      const { token, chance, all } = await this.#next([...ids, ...tokens]);
       tokens.push(token);
-      probabilities.push(p);
-      if (p[token]! < confidenceThreshold || eosTokenIds.includes(token)) break;
+      if (all) probabilities.push(all);
+      if (chance < confidenceThreshold || eosTokenIds.includes(token)) break;
     }
     return doSample ? { tokens, probabilities } : { tokens };
+  }
+
+  /** The token that follows `ids`, how likely it is, and, where one is drawn, how likely all are. */
+  async #next(ids: readonly number[]): Promise<{ token: number; chance: number; all?: Float32Array }> {
+    const { doSample, plain } = this.#o;
+    const output = await this.#model.forward([ids], { top: plain && !doSample ? 1 : undefined });
+    const likeliest = output.top?.[0];
+    if (likeliest) return { token: likeliest.tokens[0]!, chance: Math.exp(likeliest.logProbs[0]!) };
+    const [scores] = await this.#process([ids], [output.logits[0]!.slice()]);
+    const all = softmax(scores!), token = doSample ? draw(all, this.#random) : argmax(all);
+    return { token, chance: all[token]!, all };
   }
 
   /** Drafts more after success, less after failure. */

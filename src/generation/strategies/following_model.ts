@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { StepModel } from "./step_model.ts";
+import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
 
 /** A {@linkcode StepModel} that is told sequences only. */
 export class FollowingModel {
@@ -15,8 +15,8 @@ export class FollowingModel {
     this.#model = model;
   }
 
-  /** Logits [V] after each of the sequences. */
-  async logits(ids: readonly (readonly number[])[]): Promise<Float32Array[]> {
+  /** What follows each of the sequences. */
+  async forward(ids: readonly (readonly number[])[], request: StepRequest = {}): Promise<StepOutput> {
     if (this.#held.length) {
       const nearest = ids.map((row) => nearestOf(row, this.#held));
       const moved = ids.length !== this.#held.length || nearest.some(({ index }, b) => index !== b);
@@ -24,9 +24,9 @@ export class FollowingModel {
       this.#model.crop(nearest.map(({ common }, b) => Math.min(common, ids[b]!.length - 1)));
     }
     this.#held = [];
-    const { logits } = await this.#model.forward(ids);
+    const output = await this.#model.forward(ids, request);
     this.#held = ids.map((row) => [...row]);
-    return logits;
+    return output;
   }
 }
 

@@ -6,10 +6,10 @@
 import { type Batch, type Cache, packBatch } from "../../cache/mod.ts";
 import { NumericError, throwIfAborted } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
-import { gatherRows } from "../../ops/mod.ts";
+import { gatherRows, NO_INDEX, type TopK, topK } from "../../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../../tensor/mod.ts";
 import { paddedAttentions, paddedRows, splitRows } from "./padded_outputs.ts";
-import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
+import type { StepModel, StepOutput, StepRequest, TopTokens } from "./step_model.ts";
 
 /** How a {@linkcode GpuStepModel} runs. */
 export interface GpuStepOptions {
@@ -23,7 +23,8 @@ export interface GpuStepOptions {
 
 /** Tensors of one pass, to be read and returned. */
 interface PassTensors {
-  logits: Tensor;
+  logits?: Tensor;
+  top?: TopK;
   hidden?: Tensor;
   layers: Tensor[];
   hiddenStates: Tensor[];
@@ -72,7 +73,7 @@ export class GpuStepModel implements StepModel {
     try {
       return await this.#read(made, batch, start, request);
     } finally {
-      for (const t of Object.values(made).flat()) t?.dispose();
+      for (const t of tensorsOf(made)) t.dispose();
     }
   }
 
@@ -116,7 +117,7 @@ export class GpuStepModel implements StepModel {
   }
 
   /** Records the pass; the cache has the batch from then on. */
-  #pass(batch: Batch, { last = 1, hidden, layers, attentions, hiddenStates }: StepRequest): PassTensors {
+  #pass(batch: Batch, { last = 1, top, hidden, layers, attentions, hiddenStates }: StepRequest): PassTensors {
     const { device } = this.#model, ends = runningSum(batch.lengths);
     const rows = (n: number) => ends.flatMap((end) => Array.from({ length: n }, (_, i) => end - n + i));
     const made = tidy(device, () => {
@@ -126,23 +127,25 @@ export class GpuStepModel implements StepModel {
       const at = (t: Tensor, n: number) => {
         return this.#model.applyHead(gatherRows(t, tensor(device, rows(n), [n * batch.size], "uint32")), batch);
       };
+      const logits = at(x, last);
       return {
-        logits: at(x, last),
+        ...top ? { top: topK(logits, top) } : { logits },
         hidden: hidden ? x : undefined,
         layers: layers?.map((layer) => at(all![layer]!, 1)) ?? [],
         hiddenStates: hiddenStates ? all! : [],
         attentions: weights ?? [],
       };
     });
-    for (const t of Object.values(made).flat()) t && keep(device, t);
+    for (const t of tensorsOf(made)) keep(device, t);
     this.#cache.advanced(batch.lengths);
     return made;
   }
 
   async #read(made: PassTensors, batch: Batch, past: readonly number[], request: StepRequest): Promise<StepOutput> {
     const host = async (t: Tensor) => await t.read({ early: true }) as Float32Array;
-    const [logits, hidden, layers, states, weights] = await Promise.all([
-      host(made.logits),
+    const [logits, top, hidden, layers, states, weights] = await Promise.all([
+      made.logits && host(made.logits),
+      made.top && readTop(made.top),
       made.hidden && host(made.hidden),
       Promise.all(made.layers.map(host)),
       Promise.all(made.hiddenStates.map(host)),
@@ -150,10 +153,13 @@ export class GpuStepModel implements StepModel {
     ]);
     await this.#model.device.stream.settled();
     throwIfAborted(this.#o.signal, "generating");
-    expectFinite(logits);
+    if (logits && !logits.every(Number.isFinite) || top?.some(({ tokens }) => tokens[0] === NO_INDEX)) {
+      throw notFinite();
+    }
     const { lengths } = batch, D = this.#model.sizes.hiddenSize, V = this.vocabSize;
     return {
-      logits: splitRows(logits, V),
+      logits: logits ? splitRows(logits, V) : [],
+      top,
       hidden: hidden &&
         lengths.map((n, b) => hidden.slice((runningSum(lengths)[b]! - n) * D, runningSum(lengths)[b]! * D)),
       layers: request.layers && layers.map((data) => splitRows(data, V)),
@@ -169,9 +175,21 @@ function runningSum(lengths: readonly number[]): number[] {
   return lengths.map((n) => sum += n);
 }
 
-function expectFinite(logits: Float32Array): void {
-  if (logits.every(Number.isFinite)) return;
-  throw new NumericError("Cannot choose the next tokens as the logits must be finite: they are NaN or infinite", {
+function tensorsOf({ top, ...rest }: PassTensors): Tensor[] {
+  return [top?.indices, top?.logProbs, ...Object.values(rest).flat()].filter((t) => t !== undefined);
+}
+
+async function readTop({ indices, logProbs }: TopK): Promise<TopTokens[]> {
+  const [rows = 0, k = 0] = indices.shape;
+  const [ids, scores] = await Promise.all([indices.read({ early: true }), logProbs.read({ early: true })]);
+  return Array.from({ length: rows }, (_, r) => ({
+    tokens: ids.subarray(r * k, (r + 1) * k) as Uint32Array,
+    logProbs: scores.subarray(r * k, (r + 1) * k) as Float32Array,
+  }));
+}
+
+function notFinite(): NumericError {
+  return new NumericError("Cannot choose the next tokens as the logits must be finite: they are NaN or infinite", {
     hint: 'Load the model with dtype: "float32", or check the weights.',
   });
 }

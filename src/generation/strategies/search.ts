@@ -61,10 +61,12 @@ export interface SearchContext<O extends SearchOptions = SearchOptions> {
   o: O;
   /** The processors. */
   process: Process;
-  /** Whether `row` ends with `ids`, for another reason than a token that ends sequences, or their length. */
-  stops(row: number, ids: readonly number[]): boolean;
+  /** Whether a sequence ends, for another reason than a token that ends sequences, or its length. */
+  stops(ids: readonly number[]): boolean;
   /** Draws. */
   random: Random;
+  /** No processor changes the scores and nobody wants to see them: the likeliest tokens are enough. */
+  plain: boolean;
 }
 
 /** What a step was made of, beside its tokens; [B · V] each, [L] and [L + 1] of [B, …]. */
@@ -106,7 +108,8 @@ export function record(o: OutputOptions, output: StepOutput, scores: readonly Fl
 export function pickRows(output: StepOutput, rows: readonly number[]): StepOutput {
   const pick = <T>(all: readonly T[]) => rows.map((row) => all[row]!);
   return {
-    logits: pick(output.logits),
+    logits: output.top ? [] : pick(output.logits),
+    top: output.top && pick(output.top),
     hidden: output.hidden && pick(output.hidden),
     layers: output.layers?.map(pick),
     attentions: output.attentions?.map((t) => tensorRows(t, rows)),

@@ -4,6 +4,7 @@
  * @module
  */
 import { draw, type Random, softmax } from "./math.ts";
+import type { TopTokens } from "./step_model.ts";
 
 /** Tokens that were drafted, and what they were drawn from where the draft was a sample. */
 export interface Draft {
@@ -20,7 +21,7 @@ export type ScoresAt = (i: number) => Promise<Float32Array>;
 export interface Accepted {
   /** At least one. */
   tokens: number[];
-  /** What each was chosen from. */
+  /** What each was chosen from, where that is known. */
   scores: Float32Array[];
 }
 
@@ -38,6 +39,13 @@ export async function acceptMatching(
     if (token !== draft.tokens[i]) break;
   }
   return { tokens, scores };
+}
+
+/** The same where the model's likeliest token is known of each position. */
+export function acceptTop(draft: Draft, top: readonly TopTokens[]): Accepted {
+  const choices = top.map(({ tokens }) => tokens[0]!);
+  const differ = choices.findIndex((token, i) => token !== draft.tokens[i]);
+  return { tokens: choices.slice(0, differ + 1), scores: [] };
 }
 
 /**

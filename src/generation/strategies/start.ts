@@ -8,7 +8,7 @@ import type { Model } from "../../models/mod.ts";
 import { Decoder } from "../decoder.ts";
 import { decode } from "../loop.ts";
 import type { ResolvedOptions } from "../options.ts";
-import { hostPipe } from "../processors/mod.ts";
+import { hostPipe, processorsOf, warpersOf } from "../processors/mod.ts";
 import type { Rows } from "../rows.ts";
 import { assistedDecoding, type DraftSource } from "./assisted_decoding.ts";
 import { type BeamResult, beamSearch } from "./beam_search.ts";
@@ -105,9 +105,16 @@ function contextOf(start: Start): SearchContext {
     prompts: rows.prompts,
     o,
     process: processOf(start),
-    stops: (_, ids) => rows.stops(ids),
+    stops: (ids) => rows.stops(ids),
     random: seededRandom(o.seed),
+    plain: isPlain(start) && !o.outputScores && !o.outputLogits,
   };
+}
+
+/** Whether no processor and no warper changes the scores. */
+function isPlain({ model, rows, o }: Start): boolean {
+  const context = { vocabSize: model.sizes.vocabSize, prompts: rows.prompts };
+  return processorsOf(o, context).length + warpersOf(o, context).length === 0;
 }
 
 /** The processors on the host, with the logits after the negative prompt where guidance wants them. */
@@ -123,7 +130,7 @@ function processOf({ model, rows, o, owned }: Start): Process {
       const b = Math.floor(r / each);
       return [...negative[b]!, ...row.slice(prompts[b]!.length)];
     });
-    const unconditional = away && joined(await away.logits(after), V);
+    const unconditional = away && joined((await away.forward(after)).logits, V);
     pipe(ids, flat, { ...context, unconditional });
     return ids.map((_, r) => flat.subarray(r * V, (r + 1) * V));
   };
@@ -160,6 +167,7 @@ function draftSource(start: Start): DraftSource {
     schedule,
     signal,
     confidenceThreshold: assistantConfidenceThreshold,
+    plain: other || isPlain(start),
   };
   const plain: Process = (_ids, scores) => scores;
   const inner = new DraftModel(step, other ? plain : processOf(start), options, length, seededRandom(~o.seed >>> 0));

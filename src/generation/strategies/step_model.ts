@@ -9,6 +9,8 @@
 export interface StepRequest {
   /** Of how many last tokens of each sequence the logits are wanted. Default 1. */
   last?: number;
+  /** Instead of logits, give so many of the likeliest tokens: little to read. */
+  top?: number;
   /** Give the last hidden state of every token that is run. */
   hidden?: boolean;
   /** Hidden states to apply the output layer to, 0 being the embeddings: for DoLa. */
@@ -27,10 +29,20 @@ export interface HostTensor {
   shape: readonly number[];
 }
 
+/** The likeliest tokens, likeliest first; of equals the lower one first. */
+export interface TopTokens {
+  /** [top] */
+  tokens: ArrayLike<number>;
+  /** [top]: their log probabilities. */
+  logProbs: Float32Array;
+}
+
 /** What a step gives. */
 export interface StepOutput {
-  /** [B · last] of [V]: raw logits of the last tokens of each sequence. */
+  /** [B · last] of [V]: raw logits of the last tokens of each sequence; none with `top`. */
   logits: Float32Array[];
+  /** [B · last], with `top`. */
+  top?: TopTokens[];
   /** [B] of [tokens that were run · D]. */
   hidden?: Float32Array[];
   /** [layers][B] of [V]: logits of the last token, from an earlier layer. */

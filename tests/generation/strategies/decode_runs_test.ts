@@ -31,7 +31,10 @@ for (const [profile, decodeRuns] of [["hf4", runs.decode_446], ["hf5", runs.deco
   for (const run of decodeRuns as unknown as DecodeRun[]) {
     Deno.test(`a search equals transformers' ${profile === "hf4" ? "4.46" : "5.23"}: ${run.name}`, async () => {
       const { use_cache: _, ...kwargs } = run.kwargs;
-      const output = await toyGenerate(new ToyModel(), run.input_ids, { ...optionsOf(kwargs), profile });
+      const options = { ...optionsOf(kwargs), profile };
+      const output = await toyGenerate(new ToyModel(), run.input_ids, { ...options, outputScores: true });
+      const fewer = await toyGenerate(new ToyModel(), run.input_ids, options); // does without the scores if it can
+      assertEquals([fewer.sequences, fewer.beamIndices], [output.sequences, output.beamIndices]);
       const width = run.input_ids[0]!.length;
       if (profile === "hf4") assertEquals(output.sequences, run.sequences);
       else assertEquals(unpadded(output.sequences, width, [0, 3]), unpadded(run.sequences, width, [0, 3]));

@@ -14,7 +14,13 @@ import { toyLogits, ToyModel, V } from "./toy_model.ts";
 import { followed, toyContext, toyGenerate, toyOptions } from "./toy_search.ts";
 
 const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
-const DRAFT: DraftOptions = { eosTokenIds: [], doSample: false, confidenceThreshold: 0, schedule: "constant" };
+const DRAFT: DraftOptions = {
+  eosTokenIds: [],
+  doSample: false,
+  confidenceThreshold: 0,
+  schedule: "constant",
+  plain: false,
+};
 
 for (const [name, { ids, kw, out }] of Object.entries(vectors.prompt_lookup)) {
   Deno.test(`lookup() finds what transformers finds: ${name}`, () => {
@@ -66,7 +72,7 @@ function drafter(
   tokens = 5,
 ) {
   const length = { tokens };
-  const settings = { ...DRAFT, eosTokenIds: o.eosTokenIds, doSample: o.doSample, ...options };
+  const settings = { ...DRAFT, plain: context.plain, eosTokenIds: o.eosTokenIds, doSample: o.doSample, ...options };
   const source = new DraftModel(new ToyModel(shift), context.process, settings, length, seededRandom(o.seed + 1));
   return { source, length };
 }

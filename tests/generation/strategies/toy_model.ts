@@ -3,6 +3,7 @@
  * of what it has seen, so that a search that loses track of it is caught.
  */
 import { AssertionError } from "@std/assert";
+import { logSoftmax, topK } from "../../../src/generation/strategies/math.ts";
 import type { StepModel, StepOutput, StepRequest } from "../../../src/generation/strategies/step_model.ts";
 
 export const V = 12;
@@ -17,6 +18,11 @@ export function toyLogits(ids: readonly number[], shift = 0): Float32Array {
 export function toyHidden(ids: readonly number[]): Float32Array {
   const a = ids.at(-1)!, b = ids.at(-2) ?? 0;
   return Float32Array.of(Math.cos(a + 0.3 * b), Math.sin(1.7 * a - b));
+}
+
+function topOf(logits: Float32Array, k: number) {
+  const all = logSoftmax(logits), tokens = topK(all, k);
+  return { tokens, logProbs: Float32Array.from(tokens, (token) => all[token]!) };
 }
 
 export class ToyModel implements StepModel {
@@ -34,7 +40,10 @@ export class ToyModel implements StepModel {
     this.#shift = shift;
   }
 
-  forward(ids: readonly (readonly number[])[], { last = 1, hidden, layers }: StepRequest = {}): Promise<StepOutput> {
+  forward(
+    ids: readonly (readonly number[])[],
+    { last = 1, top, hidden, layers }: StepRequest = {},
+  ): Promise<StepOutput> {
     this.onForward();
     this.forwards++;
     if (this.cached.length === 0) this.cached = ids.map(() => []);
@@ -52,8 +61,10 @@ export class ToyModel implements StepModel {
     this.cached = ids.map((row) => [...row]);
     const prefixes = (row: readonly number[], n: number) =>
       Array.from({ length: n }, (_, i) => row.slice(0, row.length - n + 1 + i));
+    const logits = ids.flatMap((row) => prefixes(row, last).map((p) => toyLogits(p, this.#shift)));
     return Promise.resolve({
-      logits: ids.flatMap((row) => prefixes(row, last).map((p) => toyLogits(p, this.#shift))),
+      logits: top ? [] : logits,
+      ...top && { top: logits.map((row) => topOf(row, top)) },
       ...hidden && {
         hidden: ids.map((row, b) => Float32Array.from(prefixes(row, fresh[b]!).flatMap((p) => [...toyHidden(p)]))),
       },

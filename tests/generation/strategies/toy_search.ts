@@ -2,7 +2,7 @@
 import { DEFAULTS } from "../../../src/generation/config_fields.ts";
 import type { GenerationOptions, ResolvedOptions } from "../../../src/generation/options.ts";
 import { beamOutput, type GenerateOutput, recordsOf, sequencesOf } from "../../../src/generation/outputs.ts";
-import { hostPipe } from "../../../src/generation/processors/mod.ts";
+import { hostPipe, processorsOf, warpersOf } from "../../../src/generation/processors/mod.ts";
 import { Rows } from "../../../src/generation/rows.ts";
 import { beamSearch } from "../../../src/generation/strategies/beam_search.ts";
 import { chooseStrategy } from "../../../src/generation/strategies/choose_strategy.ts";
@@ -49,8 +49,10 @@ export function toyContext(
       pipe(ids, flat, context);
       return ids.map((_, r) => flat.subarray(r * V, (r + 1) * V));
     },
-    stops: (row, ids) => rows.stops(row, ids),
+    stops: (ids) => rows.stops(ids),
     random: seededRandom(o.seed),
+    plain: processorsOf(o, { vocabSize: V, prompts }).length + warpersOf(o, { vocabSize: V, prompts }).length === 0 &&
+      !o.outputScores,
   };
 }
 
@@ -71,7 +73,7 @@ export async function toyGenerate(
   inputIds: number[][],
   given: GenerationOptions,
 ): Promise<GenerateOutput> {
-  const o = toyOptions({ ...given, outputScores: true }, Math.max(...inputIds.map((row) => row.length)));
+  const o = toyOptions(given, Math.max(...inputIds.map((row) => row.length)));
   const rows = new Rows(inputIds, o), context = toyContext(model, rows, o);
   const beams = {
     beam: beamSearch,
