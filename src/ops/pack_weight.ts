@@ -15,6 +15,10 @@ export interface PackOptions {
   column?: number;
   /** First row of the packed matrix that the piece fills. Default 0. */
   row?: number;
+  /** Which of the piece's columns, or rows with `transpose`, are packed: from where, and how many. Default: all. */
+  columns?: readonly [start: number, count: number];
+  /** Which of the others. */
+  rows?: readonly [start: number, count: number];
 }
 
 /** Columns of a packed matrix of `n` columns: the next multiple of 4. */
@@ -40,30 +44,33 @@ export function emptyPacked(
  * @param w [K, packedColumns(N)] float32, float16 or bfloat16; changed in place
  * @throws {ShapeError} if the piece does not fit
  */
-export function packWeight(x: Tensor, w: Tensor, { transpose = false, column = 0, row = 0 }: PackOptions = {}): void {
-  const [rows = 0, cols = 0] = x.shape;
+export function packWeight(x: Tensor, w: Tensor, options: PackOptions = {}): void {
+  const { transpose = false, column = 0, row = 0 } = options;
+  const [n = 0, cols = 0] = x.shape;
   const [K = 0, stride = 0] = w.shape;
-  const [columns, depth] = transpose ? [rows, cols] : [cols, rows];
-  if (x.shape.length !== 2 || w.shape.length !== 2 || column + columns > stride || row + depth > K) {
+  const [across, down] = transpose ? [n, cols] : [cols, n];
+  const { columns: [left, columns] = [0, across], rows: [top, rows] = [0, down] } = options;
+  const within = left + columns <= across && top + rows <= down;
+  if (x.shape.length !== 2 || w.shape.length !== 2 || column + columns > stride || row + rows > K || !within) {
     throw new ShapeError(
       `Cannot pack a weight as it must fit into ${formatShape(w.shape)} at row ${row}, column ${column}: ` +
         `current shape is ${formatShape(x.shape)}${transpose ? ", transposed" : ""}`,
     );
   }
-  if (!transpose && x.dtype === w.dtype && cols === stride && x.byteLength % 4 === 0) { // it lies as it shall
-    const start = w.byteOffset + row * stride * bytesPerElement(w.dtype);
-    return x.device.stream.copy(x.buffer.gpu, x.byteOffset, w.buffer.gpu, start, x.byteLength);
+  if (!transpose && x.dtype === w.dtype && columns === cols && cols === stride) { // it lies as it shall
+    const line = stride * bytesPerElement(w.dtype), from = x.byteOffset + top * line, to = w.byteOffset + row * line;
+    return x.device.stream.copy(x.buffer.gpu, from, w.buffer.gpu, to, rows * line);
   }
   const words = w.dtype === "float32" ? columns : Math.ceil((column + columns) / 2) - Math.floor(column / 2);
-  using params = tensor(x.device, [rows, cols, stride, column, row], [5], "uint32");
+  using params = tensor(x.device, [cols, stride, column, row, columns, rows, left, top], [8], "uint32");
   const flags = { ...xFlags(x.dtype), ...dtypeFlags(w.dtype) }, bindings = { x, params, w };
-  if (transpose && [rows, cols, column].every((n) => n % TILE === 0)) {
-    return launchTile(x.device, { flags, bindings, grid: [Math.ceil(rows / BLOCK) * Math.ceil(cols / BLOCK)] });
+  if (transpose && [cols, column, columns, rows, left, top].every((n) => n % TILE === 0)) {
+    return launchTile(x.device, { flags, bindings, grid: [Math.ceil(columns / BLOCK) * Math.ceil(rows / BLOCK)] });
   }
   launch(x.device, {
     flags: { ...flags, TRANSPOSE: transpose },
     bindings,
-    grid: [Math.ceil((words * Math.ceil(depth / STRIP)) / 64)],
+    grid: [Math.ceil((words * Math.ceil(rows / STRIP)) / 64)],
   });
 }
 

@@ -2,7 +2,7 @@
 //
 // x        [rows, cols] f32, or 16-bit floats two in a u32: a piece of a weight as checkpoints hold it
 // w        [cols, N4 * 4] f32, or 16-bit floats two in a u32: what matmul reads
-// params   (rows, cols, N4 * 4, first column of w, first row of w)
+// params   as pack_weight's
 // grid     a thread turns a tile of 4 x 4, a workgroup 8 x 8 of them, so that what it touches stays in a CPU's first cache
 // traffic  read and write each element once: bandwidth-bound
 // @one-of X_F32 X_F16 X_BF16
@@ -50,21 +50,22 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let depth = params[1] / 4u;
-  let stride = params[2] / 4u;
+  let cols = params[0] / 4u;
+  let stride = params[1] / 4u;
+  let depth = params[5] / 4u;
   let blocks = (depth + 7u) / 8u;
   let block = flatGroup(group, groups);
   let k = block % blocks * 8u + thread / 8u;
   let i = block / blocks * 8u + thread % 8u;
-  if (k >= depth || i >= params[0] / 4u) {
+  if (k >= depth || i >= params[4] / 4u) {
     return;
   }
-  let at = 4u * i * depth + k;
+  let at = (params[6] + 4u * i) * cols + params[7] / 4u + k;
   let a = quad(at);
-  let b = quad(at + depth);
-  let c = quad(at + 2u * depth);
-  let d = quad(at + 3u * depth);
-  let to = (params[4] + 4u * k) * stride + params[3] / 4u + i;
+  let b = quad(at + cols);
+  let c = quad(at + 2u * cols);
+  let d = quad(at + 3u * cols);
+  let to = (params[3] + 4u * k) * stride + params[2] / 4u + i;
   w[to] = joined(a.x, b.x, c.x, d.x);
   w[to + stride] = joined(a.y, b.y, c.y, d.y);
   w[to + 2u * stride] = joined(a.z, b.z, c.z, d.z);

@@ -2,7 +2,8 @@
 //
 // x        [rows, cols] f32, or 16-bit floats two in a u32: a piece of a weight as checkpoints hold it
 // w        [K, N4 * 4] f32, or 16-bit floats two in a u32: what matmul reads
-// params   (rows, cols, N4 * 4, first column of w, first row of w)
+// params   (cols of x, N4 * 4, first column of w, first row of w, columns, rows: how many of w are written,
+//          column, row: those of w, counted within the piece, with which that begins)
 // grid     a thread writes one word of STRIP rows of w; words shared with a neighbour keep the neighbour's half
 const STRIP: u32 = 16u;
 // @one-of X_F32 X_F16 X_BF16
@@ -39,17 +40,14 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let cols = params[1];
-  // @if TRANSPOSE
-  let columns = params[0];
-  let depth = cols;
-  // @else
-  let columns = cols;
-  let depth = params[0];
-  // @end
-  let stride = params[2];
-  let first = params[3];
-  let top = params[4];
+  let stride = params[1];
+  let first = params[2];
+  let columns = params[4];
+  let depth = params[5];
+  let cols = params[0];
+  let row = params[3];
+  let left = params[6];
+  let top = params[7];
   // @if F32
   let words = columns;
   // @else
@@ -60,16 +58,16 @@ fn main(
   let start = index / words * STRIP;
   for (var k = start; k < min(start + STRIP, depth); k++) {
     // @if F32
-    w[(top + k) * stride + first + word] = bitsOf(word, k, cols);
+    w[(row + k) * stride + first + word] = bitsOf(left + word, top + k, cols);
     // @else
-    let at = ((top + k) * stride) / 2u + first / 2u + word;
+    let at = ((row + k) * stride) / 2u + first / 2u + word;
     let even = i32(2u * word) - i32(first & 1u); // the piece's column in the low half; -1 and `columns` lie outside
     var both = w[at];
     if (even >= 0) {
-      both = (both & 0xffff0000u) | bitsOf(u32(even), k, cols);
+      both = (both & 0xffff0000u) | bitsOf(left + u32(even), top + k, cols);
     }
     if (u32(even + 1) < columns) {
-      both = (both & 0xffffu) | (bitsOf(u32(even + 1), k, cols) << 16u);
+      both = (both & 0xffffu) | (bitsOf(left + u32(even + 1), top + k, cols) << 16u);
     }
     w[at] = both;
     // @end

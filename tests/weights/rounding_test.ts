@@ -100,6 +100,9 @@ const linears: [number[], number, LinearOptions][] = [
   [[15, 15, 15], 15, { bias: true }], // 16-bit parts that end inside a word
   [[7, 3, 3], 20, { bias: true }],
   [[9, 1, 2, 1], 5, {}],
+  [[16, 4, 4], 24, { bias: true }], // turned in tiles
+  [[36], 68, {}],
+  [[12], 8, { conv1d: true }], // copied where the dtypes are equal
   [[21], 13, { conv1d: true, bias: true }],
 ];
 for (const stored of STORED) {
