@@ -110,7 +110,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
   const device = options.device ?? await openDevice();
   const { onProgress, signal } = options;
   try {
-    checkFits(opened, device);
+    checkFits(opened, device, options.device !== undefined);
     const settings = { dtype: plan.dtype, quantization, prefix: family.prefix, readBytes, onProgress, signal };
     using loader = new WeightLoader(device, checkpoint, settings);
     const weights = await family.weights(loader, plan.sizes);
@@ -159,7 +159,7 @@ export async function planModel(pathOrHubId: string, options: PlanOptions = {}):
   return plan;
 }
 
-async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> {
+async function open(pathOrHubId: string, options: PlanOptions & { device?: Device }): Promise<Opened> {
   const { revision, onProgress, signal } = options;
   throwIfAborted(signal, "loading the model");
   const { dir } = await resolveModel(pathOrHubId, { revision, onProgress, signal });
@@ -171,7 +171,8 @@ async function open(pathOrHubId: string, options: PlanOptions): Promise<Opened> 
   const checkpoint = await openCheckpoint(dir);
   try {
     const dtype = dtypeOf(json, checkpoint, options.dtype);
-    const plan = new WeightPlan(checkpoint, family.prefix, dtype, quantization);
+    const limit = options.device?.limits.maxStorageBufferBindingSize;
+    const plan = new WeightPlan(checkpoint, family.prefix, dtype, quantization, limit);
     const weights = await family.weights(plan, sizes);
     await head?.load(plan, sizes, weights);
     plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json, task));
@@ -245,9 +246,15 @@ function headOf(family: Family, json: ConfigJson, task?: Task): [Task, Head<Fami
   );
 }
 
-function checkFits({ plan: { path, weights, byteLength }, peakBytes }: Opened, device: Device): void {
+function checkFits(
+  { plan: { path, weights, byteLength }, peakBytes }: Opened,
+  device: Device,
+  given: boolean,
+): void {
   const most = device.limits.maxStorageBufferBindingSize;
-  const wide = weights.find(({ bufferBytes }) => bufferBytes > most);
+  // dense weights are split: planned for this device they fit where they can, else the loader will see to it
+  const splits = ({ scheme }: PlannedWeight) => !given && (DTYPES as readonly string[]).includes(scheme);
+  const wide = weights.find((w) => w.bufferBytes > most && !splits(w));
   if (wide) {
     throw new LimitError(
       `Cannot load ${path} as each weight must fit one binding of the GPU, at most ${formatBytes(most)}: ` +

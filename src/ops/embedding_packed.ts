@@ -1,25 +1,42 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/embedding_packed.wgsl" with { type: "text" };
-import { empty, expectDtype, type Tensor } from "../tensor/mod.ts";
+import { empty, expectDtype, type Tensor, tensor } from "../tensor/mod.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 
 const launch = kernel("embedding_packed", wgsl);
 
+/** A table of embeddings as the kernel reads it, or a part of one. */
+export interface PackedTable {
+  /** [V, packedColumns(dim)], or with `columns` [dim, packedColumns(V)] as a matmul's weight that is tied to it. */
+  readonly w: Tensor;
+  /** Length of an embedding. */
+  readonly dim: number;
+  /** Whether the embeddings are columns. */
+  readonly columns: boolean;
+  /** (dim, columns of `w`, V, the first of its tokens) as uint32. */
+  readonly dims: Tensor;
+}
+
+/** The {@linkcode PackedTable} of `w`, whose `count` tokens are those from `first` on. */
+export function packedTable(w: Tensor, dim: number, count: number, columns: boolean, first = 0): PackedTable {
+  return { w, dim, columns, dims: tensor(w.device, [dim, w.shape[1]!, count, first], [4], "uint32") };
+}
+
 /**
- * Rows of an embedding that lies packed: `[V, stride]`, or `[DIM, stride]` as a matmul's weight that is tied to it.
+ * Rows of an embedding that lies packed in one table or in several, whose tokens follow on one another.
  *
  * @param tokens [T] uint32; a token that does not exist gives zeros
- * @param w [V, packedColumns(dim)], or [dim, packedColumns(V)] with `columns`
- * @param dims (dim, columns of `w`, V) uint32
  * @returns [T, dim] float32
  */
-export function embeddingPacked(tokens: Tensor, w: Tensor, dims: Tensor, dim: number, columns: boolean): Tensor {
+export function embeddingPacked(tokens: Tensor, tables: readonly PackedTable[]): Tensor {
   expectDtype("embedding", "tokens", tokens, "uint32");
-  const y = empty(tokens.device, [...tokens.shape, dim]);
-  launch(tokens.device, {
-    flags: { ...dtypeFlags(w.dtype), COLUMNS: columns },
-    bindings: { tokens, w, dims, y },
-    grid: [Math.ceil(y.size / 64)],
-  });
+  const y = empty(tokens.device, [...tokens.shape, tables[0]!.dim]);
+  for (const { w, dims, columns } of tables) {
+    launch(tokens.device, {
+      flags: { ...dtypeFlags(w.dtype), COLUMNS: columns },
+      bindings: { tokens, w, dims, y },
+      grid: [Math.ceil(y.size / 64)],
+    });
+  }
   return y;
 }

@@ -4,7 +4,8 @@
  * @module
  */
 export * from "./bitsandbytes_config.ts";
-export * from "./dense.ts";
+export type { Shard } from "./bytes.ts";
+export { DenseEmbedding, DenseLinear, type DensePart } from "./dense.ts";
 export * from "./linear.ts";
 export type { QuantizationOptions } from "./method.ts";
 export type { QuantizationState } from "./scheme.ts";

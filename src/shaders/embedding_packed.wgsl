@@ -1,7 +1,8 @@
 // embedding_packed: y[t,d] = w[d, tokens[t]] (columns: a tied output matrix as matmul reads it) or w[tokens[t], d]
 //
 // tokens   [T] u32      w  [DIM, stride] or [V, stride], f32 or 16-bit floats two in a u32      y  [T, DIM] f32
-// dims     (DIM, stride, number of tokens that exist)      a token that does not exist gives zeros
+// dims     (DIM, stride, number of tokens that w has, the first of them)      a token that no w has gives zeros, which the
+//          w whose first token is 0 writes; others leave the rows alone that are not theirs
 // grid     a thread an element of y
 // @one-of F32 F16 BF16
 // @optional COLUMNS
@@ -40,11 +41,15 @@ fn main(
     return;
   }
   let d = index % dims[0];
-  let token = tokens[index / dims[0]];
+  let token = tokens[index / dims[0]] - dims[3]; // wraps round below the first
+  let has = token < dims[2];
+  if (!has && dims[3] > 0u) {
+    return;
+  }
   // @if COLUMNS
   let at = d * dims[1] + token;
   // @else
   let at = token * dims[1] + d;
   // @end
-  y[index] = select(0.0, weight(select(0u, at, token < dims[2])), token < dims[2]);
+  y[index] = select(0.0, weight(select(0u, at, has)), has);
 }

@@ -5,9 +5,11 @@
  */
 import { ModelFormatError, throwIfAborted } from "../errors.ts";
 import { type Device, quiet } from "../gpu/mod.ts";
-import { emptyPacked, packWeight } from "../ops/pack_weight.ts";
+import { emptyPacked, packedColumns } from "../ops/pack_weight.ts";
 import type { Progress } from "../progress.ts";
 import type { Quantization, TensorReader } from "../quantization/scheme.ts";
+import { shardsOf } from "../quantization/bytes.ts";
+import { packOutputs, packRows } from "../quantization/dense.ts";
 import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../quantization/mod.ts";
 import { decode, type Dtype, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -93,24 +95,31 @@ export class WeightLoader implements WeightSource, Disposable {
     if (scheme) return this.#own(await scheme.load(this.#reader, layer, lookup));
     const list = [names].flat(), outs = [outputs].flat();
     const total = outs.reduce((sum, n) => sum + n, 0);
-    const w = this.#own(this.#matrix(inputs, total, list.join(" + ")));
-    let column = 0;
+    const label = list.join(" + "), { dtype } = this.#options;
+    const parts = shardsOf(total, inputs, dtype, this.#limit).map((shard) => ({
+      ...shard,
+      w: this.#own(this.#matrix(inputs, shard.count, label)),
+    }));
+    let output = 0;
     for (const [i, name] of list.entries()) {
-      const at = column;
+      const at = output;
       this.#pieces(`${name}.weight`, (piece, row) => {
-        packWeight(piece, w, conv1d ? { row, column: at } : { transpose: true, column: at + row });
+        packOutputs(piece, parts, { transpose: !conv1d, output: conv1d ? at : at + row, input: conv1d ? row : 0 });
       });
-      column += outs[i]!;
+      output += outs[i]!;
     }
     const b = bias ? this.#vector(list.map((name) => `${name}.bias`), total) : undefined;
-    return this.#own(new DenseLinear(w, inputs, total, b));
+    return this.#own(new DenseLinear(parts, inputs, total, b));
   }
 
   /** An embedding table. */
   embedding(name: string, rows: number, width: number): Promise<Embedding> {
-    const w = this.#own(this.#matrix(rows, width, name));
-    this.#pieces(`${name}.weight`, (piece, row) => packWeight(piece, w, { row }));
-    return Promise.resolve(this.#own(new DenseEmbedding(w, rows, width)));
+    const parts = shardsOf(rows, packedColumns(width), this.#options.dtype, this.#limit).map((shard) => ({
+      ...shard,
+      w: this.#own(this.#matrix(shard.count, width, name)),
+    }));
+    this.#pieces(`${name}.weight`, (piece, row) => packRows(piece, parts, row));
+    return Promise.resolve(this.#own(new DenseEmbedding(parts, rows, width)));
   }
 
   /** Hands over what was loaded: the caller disposes of it. */
@@ -123,6 +132,11 @@ export class WeightLoader implements WeightSource, Disposable {
   /** Returns the memory of what was not handed over. */
   [Symbol.dispose](): void {
     for (const value of this.take()) value[Symbol.dispose]();
+  }
+
+  /** Bytes that a buffer may have to be bound. */
+  get #limit(): number {
+    return this.#device.limits.maxStorageBufferBindingSize;
   }
 
   #matrix(rows: number, columns: number, label: string): Tensor {

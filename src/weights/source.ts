@@ -6,7 +6,7 @@
  */
 import { ModelFormatError, NotSupportedError } from "../errors.ts";
 import { sizeClass } from "../gpu/pool.ts";
-import { EMBEDDING_EXTRA_BYTES, linearExtraBytes, matrixBytes, vectorBytes } from "../quantization/bytes.ts";
+import { embeddingBytes, linearBytes, vectorBytes } from "../quantization/bytes.ts";
 import type { Embedding, Linear } from "../quantization/mod.ts";
 import { type LayerShape, type Lookup, outFeatures, type Quantization, type Scheme } from "../quantization/scheme.ts";
 import { type Dtype, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
@@ -104,6 +104,7 @@ export class WeightPlan implements WeightSource {
   readonly #prefix: string;
   readonly #dtype: WeightDtype;
   readonly #quantization: Quantization | undefined;
+  readonly #limit: number;
   readonly #lookup: Lookup;
   readonly #used = new Set<string>();
   #readBytes = 0;
@@ -111,8 +112,19 @@ export class WeightPlan implements WeightSource {
   #loadingBytes = 0;
   readonly #wrong: string[] = [];
 
-  /** A plan over `checkpoint` for weights kept as `dtype`, or as `quantization` says. */
-  constructor(checkpoint: Checkpoint, prefix: string, dtype: WeightDtype, quantization?: Quantization) {
+  /**
+   * A plan over `checkpoint` for weights kept as `dtype`, or as `quantization` says.
+   *
+   * @param limit bytes that a buffer may have to be bound: dense weights of more are split
+   */
+  constructor(
+    checkpoint: Checkpoint,
+    prefix: string,
+    dtype: WeightDtype,
+    quantization?: Quantization,
+    limit: number = Infinity,
+  ) {
+    this.#limit = limit;
     this.#quantization = quantization;
     this.#lookup = lookupIn(checkpoint, prefix);
     this.#checkpoint = checkpoint;
@@ -162,9 +174,8 @@ export class WeightPlan implements WeightSource {
       ...bias ? [[`${name}.bias`, [outs[i]!]] as Part] : [],
     ]);
     const outFeatures = outs.reduce((sum, n) => sum + n, 0);
-    const matrix = matrixBytes(inputs, outFeatures, this.#dtype),
-      byteLength = matrix + linearExtraBytes(outFeatures, bias);
-    this.#plan(list.join(" + "), parts, byteLength, matrix, [outFeatures, inputs]);
+    const { byteLength, bufferBytes } = linearBytes(inputs, outFeatures, this.#dtype, bias, this.#limit);
+    this.#plan(list.join(" + "), parts, byteLength, bufferBytes, [outFeatures, inputs]);
     return Promise.resolve({ inFeatures: inputs, outFeatures, byteLength, scheme: this.#dtype, ...standIn });
   }
 
@@ -182,8 +193,8 @@ export class WeightPlan implements WeightSource {
 
   /** Plans an embedding table. */
   embedding(name: string, rows: number, width: number): Promise<Embedding> {
-    const matrix = matrixBytes(rows, width, this.#dtype), byteLength = matrix + EMBEDDING_EXTRA_BYTES;
-    this.#plan(name, [[`${name}.weight`, [rows, width]]], byteLength, matrix, [rows, width]);
+    const { byteLength, bufferBytes } = embeddingBytes(rows, width, this.#dtype, this.#limit);
+    this.#plan(name, [[`${name}.weight`, [rows, width]]], byteLength, bufferBytes, [rows, width]);
     return Promise.resolve({ numEmbeddings: rows, embeddingDim: width, byteLength, scheme: this.#dtype, ...standIn });
   }
 
