@@ -10,7 +10,7 @@ import type { CacheDtype } from "./kv_cache.ts";
 export class NoCache implements Cache {
   readonly #dtype: CacheDtype;
 
-  /** @param options `dtype`: what keys and values may be rounded to where only the flash kernel may run */
+  /** Of nothing; `dtype` is what keys and values may be rounded to where only the flash kernel may run. */
   constructor({ dtype = "float32" }: { dtype?: CacheDtype } = {}) {
     this.#dtype = dtype;
   }

@@ -21,6 +21,7 @@ export {
   kvLayout,
   type Strides,
 } from "./attention.ts";
+export type { AttentionTraits } from "./sdpa_choice.ts";
 export { scaledDotProductAttention, type SdpaOptions } from "./scaled_dot_product_attention.ts";
 export {
   sdpaKernel,
