@@ -45,7 +45,7 @@ export function int8Matmul(
   const M = x.size / K, blocks = Math.ceil(K / 32);
   const OUTLIERS = threshold > 0;
   const y = empty(device, [...x.shape.slice(0, -1), N]);
-  using q = empty(device, [blocks + M * (8 * blocks + 1)], "uint32");
+  using q = empty(device, [blocks + 1 + K + M * (8 * blocks + 1)], "uint32");
   if (OUTLIERS) outliers(device, { bindings: { x, dims: params, q }, grid: [M === 0 ? 0 : blocks] });
   quantize(device, {
     flags: { OUTLIERS },

@@ -1,7 +1,8 @@
 // int8_matmul: y = (codes of x · codes of W) * rowAbsmax * columnAbsmax / 127² + outliers of x · W + bias + residual
 //
 // x        [M, K] f32, from which come the columns that are outliers
-// q        [K/32] a bit for each outlier column; then of each row its absmax and its codes, 4 in a word, K/4 words
+// q        as int8_quantize leaves it: from K/32 on how many outlier columns there are, and which; from K/32 + 1 + K on of
+//          each row its absmax and its codes
 // w        [K/32, 8, N4] vec4<u32>: 4 codes of each of 4 columns
 // groups   [N4 * 4] columnAbsmax, then the bias, where there is one
 // dims     (K, N, N4, where the bias begins or 0)      sums of codes are i32, so exact; those of outliers f32
@@ -46,9 +47,11 @@ fn main(
 ) {
   let K = dims[0];
   let N4 = dims[2];
+  let words = min(8u, arrayLength(&w)); // 8, but the compiler must not know: unrolled it takes seconds to compile
   let M = arrayLength(&y) / dims[1];
   let blocks = (K + 31u) / 32u;
   let stride = 8u * blocks + 1u;
+  let rows = blocks + 1u + K; // where they begin in q
   let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
   let row0 = group.y * ROWS;
   // @if SPLIT
@@ -64,10 +67,10 @@ fn main(
     var own: array<u32, ROWS>;
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
-      own[r] = q[blocks + min(row0 + r, M - 1u) * stride + 1u + 8u * block + lane % 8u];
+      own[r] = q[rows + min(row0 + r, M - 1u) * stride + 1u + 8u * block + lane % 8u];
     }
     // @end
-    for (var j = 0u; j < 8u; j += 2u) {
+    for (var j = 0u; j < words; j += 2u) {
       let a = w[(8u * block + j) * N4 + column];
       let b = w[(8u * block + j + 1u) * N4 + column];
       // @unroll
@@ -76,26 +79,24 @@ fn main(
         let first = lane & ~7u;
         sums[r] += dot4(a, subgroupShuffle(own[r], first | j)) + dot4(b, subgroupShuffle(own[r], first | (j + 1u)));
         // @else
-        let at = blocks + min(row0 + r, M - 1u) * stride + 1u + 8u * block + j;
+        let at = rows + min(row0 + r, M - 1u) * stride + 1u + 8u * block + j;
         sums[r] += dot4(a, q[at]) + dot4(b, q[at + 1u]);
         // @end
       }
     }
-    // @if OUTLIERS
-    var bits = q[block];
-    while (bits != 0u) {
-      let j = firstTrailingBit(bits);
-      bits &= bits - 1u;
-      let word = w[(8u * block + j / 4u) * N4 + column] << vec4<u32>(24u - 8u * (j % 4u));
-      let code = vec4<f32>(bitcast<vec4<i32>>(word) >> vec4<u32>(24u));
-      // @unroll
-      for (var r = 0u; r < ROWS; r++) {
-        rest[r] += code * x[min(row0 + r, M - 1u) * K + 32u * block + j];
-      }
-    }
-    // @end
   }
 
+  // @if OUTLIERS
+  for (var i = slice; i < q[blocks]; i += SLICES) {
+    let k = q[blocks + 1u + i];
+    let word = w[k / 4u * N4 + column] << vec4<u32>(24u - 8u * (k % 4u));
+    let code = vec4<f32>(bitcast<vec4<i32>>(word) >> vec4<u32>(24u));
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      rest[r] += code * x[min(row0 + r, M - 1u) * K + k];
+    }
+  }
+  // @end
   // @if SPLIT
   // @unroll
   for (var r = 0u; r < ROWS; r++) {
@@ -118,7 +119,7 @@ fn main(
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       if (row0 + r < M) {
-        let absmax = bitcast<f32>(q[blocks + (row0 + r) * stride]);
+        let absmax = bitcast<f32>(q[rows + (row0 + r) * stride]);
         store(row0 + r, column, vec4<f32>(sums[r]) * (absmax / 127.0) + rest[r]);
       }
     }

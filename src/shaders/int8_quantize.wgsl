@@ -1,8 +1,9 @@
 // int8_quantize: of each row of x its absmax and its codes round(127 * x / absmax), as LLM.int8() takes them
 //
 // x        [M, K] f32
-// q        [K/32] bits of outlier columns (read); then of each row absmax, and its codes, 4 in a word, 8 words for 32.
-//          With OUTLIERS numbers from the threshold on do not count for the absmax, and outlier columns have codes 0
+// q        [K/32] bits of outlier columns (read); how many they are; [K] which; then of each row absmax, and its codes, 4
+//          in a word, 8 words for 32. With OUTLIERS numbers from the threshold on do not count for the absmax, and outlier
+//          columns have codes 0
 // dims     = (K, threshold as f32 bits)
 // grid     [M]: a workgroup a row
 // traffic  read x twice, write a quarter: bandwidth-bound
@@ -39,10 +40,24 @@ fn main(
   }
   let absmax = workgroupMax(most, i);
   let blocks = (K + 31u) / 32u;
-  let begin = blocks + row * (8u * blocks + 1u);
+  let begin = blocks + 1u + K + row * (8u * blocks + 1u);
   if (i == 0u) {
     q[begin] = select(bitcast<u32>(absmax), 0x7fc00000u, absmax == HUGE); // NaN does not vanish in a code
   }
+  // @if OUTLIERS
+  if (row == 0u && i == 0u) {
+    var count = 0u;
+    for (var word = 0u; word < blocks; word++) {
+      var bits = q[word];
+      while (bits != 0u) {
+        q[blocks + 1u + count] = 32u * word + firstTrailingBit(bits);
+        bits &= bits - 1u;
+        count++;
+      }
+    }
+    q[blocks] = count;
+  }
+  // @end
   let scale = select(0.0, 1.0 / absmax * 127.0, absmax > 0.0); // in this order, as torch divides 127
   for (var word = i; word < 8u * blocks; word += WG) {
     var codes = 0u;

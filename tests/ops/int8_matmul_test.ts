@@ -54,7 +54,7 @@ for (const [M, K, N, threshold] of cases) {
 }
 
 Deno.test("int8Matmul() gives the same as a GPU runs it, and adds a residual", async () => {
-  const [M, K, N] = [3, 300, 34], { x, codes, absmax } = parts(M, K, N), r = randn(M * N, 5);
+  const [M, K, N] = [1, 300, 34], { x, codes, absmax } = parts(M, K, N), r = randn(M * N, 5);
   const matrix = matrixOf(device, codes, absmax, K, N), params = int8Threshold(device, K, 6);
   using y = asGpu(device, () => int8Matmul(tensor(device, x, [M, K]), matrix, params, 6, tensor(device, r, [M, N])));
   const want = int8MatmulReference(x, codes, absmax, { M, K, N, threshold: 6 }).map((v, i) => v + r[i]!);
@@ -63,12 +63,12 @@ Deno.test("int8Matmul() gives the same as a GPU runs it, and adds a residual", a
 
 for (const [name, bad] of [["NaN", NaN], ["infinity", Infinity]] as const) {
   Deno.test(`int8Matmul() does not hide ${name}`, async () => {
-    const { x, codes, absmax } = parts(2, 64, 8);
-    x[70] = bad;
+    const { x, codes, absmax } = parts(1, 64, 8);
+    x[6] = bad;
     const matrix = matrixOf(device, codes, absmax, 64, 8);
     for (const threshold of [0, 6]) {
-      using y = int8Matmul(tensor(device, x, [2, 64]), matrix, int8Threshold(device, 64, threshold), threshold);
-      const row = (await y.read() as Float32Array).subarray(8);
+      using y = int8Matmul(tensor(device, x, [1, 64]), matrix, int8Threshold(device, 64, threshold), threshold);
+      const row = await y.read() as Float32Array;
       assert(row.every((v) => !Number.isFinite(v)), `threshold ${threshold}: ${row}`);
     }
   });

@@ -91,7 +91,7 @@ Deno.test("quantizedMatmul() gives the same without subgroups", async () => {
 
 Deno.test("quantizedMatmul() gives the same as a GPU runs it", async () => {
   const [matrix, weights] = asGpu(device, () => randomMatrix(device, 4, 96 * 8, 34, 64));
-  for (const M of [1, 3, 9]) {
+  for (const M of [1, 9]) {
     const x = randn(M * 768);
     using y = empty(device, [M, 34]);
     asGpu(device, () => quantizedMatmul(tensor(device, x, [M, 768]), matrix, y));
