@@ -95,12 +95,6 @@ export class NumericError extends TensaurError {
   override readonly code = "NUMERIC";
 }
 
-/** More work is waiting than may wait. */
-export class OverloadedError extends TensaurError {
-  /** See {@linkcode TensaurError.code}. */
-  override readonly code = "OVERLOADED";
-}
-
 /** Something that is waited for did not come in the time that was set for it. */
 export class TimeoutError extends TensaurError {
   /** See {@linkcode TensaurError.code}. */

@@ -26,7 +26,10 @@ export interface DeviceOptions {
   powerPreference?: GPUPowerPreference;
   /** Features to leave out, or to insist on; a feature not named is used where the adapter has it. */
   features?: FeatureOptions;
-  /** Most bytes of GPU memory to hold at a time. Default: no limit but the device's. */
+  /**
+   * Most bytes of GPU memory to hold at a time. Default: no limit but the device's. What results are read through is the
+   * host's and not counted: as much as is being read, and up to 64 MiB kept for the next reads.
+   */
   memoryBudget?: number;
   /** Milliseconds without an answer after which the GPU counts as hung. Default 30,000. */
   gpuTimeout?: number;
