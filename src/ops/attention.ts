@@ -1,13 +1,10 @@
 import { ShapeError } from "../errors.ts";
-import { type Device, kernel } from "../gpu/mod.ts";
-import wgsl from "../shaders/attention.wgsl" with { type: "text" };
-import mergeWgsl from "../shaders/attention_merge.wgsl" with { type: "text" };
-import flashWgsl from "../shaders/flash_attention.wgsl" with { type: "text" };
+import { kernel } from "../gpu/mod.ts";
 import storeWgsl from "../shaders/kv_store.wgsl" with { type: "text" };
-import weightsWgsl from "../shaders/attention_weights.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
-import { type AttentionBackend, type AttentionChoice, chooseAttention, powerOfTwo } from "./attention_choice.ts";
-import { type CachedKeyValues, type KeyValues, layoutOf } from "./attention_layout.ts";
+import { type AttentionBackend, chooseAttention } from "./attention_choice.ts";
+import { launchAttention, launchWeights, subgroupSize } from "./attention_launch.ts";
+import type { CachedKeyValues, KeyValues } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 import { enabledBackends } from "./sdpa_kernel.ts";
 
@@ -17,6 +14,7 @@ export {
   type AttentionChoice,
   chooseAttention,
 } from "./attention_choice.ts";
+export { subgroupSize } from "./attention_launch.ts";
 export {
   type CachedKeyValues,
   type KeyValues,
@@ -26,11 +24,8 @@ export {
   type Strides,
 } from "./attention_layout.ts";
 
-const attend = kernel("attention", wgsl);
-const tiled = kernel("flash_attention", flashWgsl);
-const merge = kernel("attention_merge", mergeWgsl);
 const store = kernel("kv_store", storeWgsl);
-const weigh = kernel("attention_weights", weightsWgsl);
+const PAGE = 64; // keys, as kv.wgsl has them
 
 /** What a call of {@linkcode attention} says beyond the layout. */
 export interface AttentionCall {
@@ -70,6 +65,7 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, b
       `Cannot run attention as the head's length must be at most 256: current value is ${Math.max(Dh, Ev)}`,
     );
   }
+  const keys = keysOf(kv, B, Dh);
   const choice = chooseAttention({
     dtype: k.dtype,
     headDim: Dh,
@@ -78,87 +74,21 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, b
     sequences: B,
     heads: H,
     kvHeads,
-    keys: k.size / Math.max(1, Dh * kvHeads) / (k.shape.length > 3 ? Math.max(1, B) : 1),
+    keys,
     bias: bias !== undefined,
     subgroup: subgroupSize(q.device),
     cpu: q.device.isCpu,
     enabled: backend ? [backend] : enabledBackends(),
   });
   const o = empty(q.device, [T, H, Ev]);
-  const flags = { ...dtypeFlags(k.dtype), BY_4: Dh % 4 === 0 && Ev % 4 === 0, BIAS: !!bias, MAPPED: !!kv.paged };
-  const call = { q, kv, cuSeqlens, counts: countsOf(kv, cuSeqlens), bias, o, flags };
-  if (choice.body === "subgroup") launchTiled(call, choice);
-  else launchRows(call);
+  launchAttention({ q, kv, cuSeqlens, bias }, choice, keys, o);
   return o;
 }
 
-/** What the kernels of one call share. */
-interface Prepared {
-  q: Tensor;
-  kv: KeyValues;
-  cuSeqlens: Tensor;
-  counts: Tensor;
-  bias?: Tensor;
-  o: Tensor;
-  flags: Record<string, boolean>;
-}
-
-/** A workgroup a query. */
-function launchRows({ q, kv, cuSeqlens, counts, bias, o, flags }: Prepared): void {
-  const { k, v, geometry } = kv;
-  const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!;
-  attend(q.device, {
-    flags,
-    consts: { DH: Dh, DV: Ev, QUADS: powerOfTwo(Ev / 4) },
-    bindings: { q, k, v, cuSeqlens, geometry, counts, o, bias },
-    grid: [T * H],
-  });
-}
-
-/** A subgroup a tile of queries; where keys are split, a second kernel puts the parts together. */
-function launchTiled(call: Prepared, { rows, pack, keysPerLane, splits }: AttentionChoice): void {
-  const { q, kv: { k, v, geometry }, cuSeqlens, counts, bias, o } = call;
-  const { device } = q;
-  const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!, kvHeads = k.shape[1]!;
-  const lanes = subgroupSize(device),
-    quads = Math.ceil(Ev / 4),
-    span = Math.min(lanes, powerOfTwo(quads)),
-    tokens = Math.floor(rows / pack);
-  const tiles = tokens === 1 ? T : Math.floor(T / tokens) + cuSeqlens.size - 1;
-  const { softcap } = layoutOf(geometry) ?? { softcap: 1 }; // a layout made elsewhere may say anything
-  using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
-  tiled(device, {
-    flags: { ...call.flags, CAP: !!softcap, SPLIT: splits > 1, SUBGROUPS: true },
-    consts: {
-      DH: Dh,
-      DV: Ev,
-      ROWS: rows,
-      PACK: pack,
-      KEYS: keysPerLane,
-      LANES: lanes,
-      SPAN: span,
-      HELD: Math.ceil(quads / span),
-    },
-    bindings: { q, k, v, cuSeqlens, geometry, counts, o: parts ?? o, bias },
-    grid: [splits, tiles, kvHeads * Math.ceil(H / kvHeads / pack)],
-  });
-  if (!parts) return;
-  merge(device, {
-    consts: { DV: Ev },
-    bindings: { parts, cuSeqlens, geometry, counts, o },
-    grid: [Math.ceil((T * H * quads) / 64)],
-  });
-}
-
-/** Threads of every subgroup; 0 where there are none, or their number varies. */
-function subgroupSize({ features, info }: Device): number {
-  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info as GPUAdapterInfo & Record<string, number>;
-  return features.subgroups && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0;
-}
-
-/** What the shader's `counts` is bound to. */
-function countsOf({ past, cuSeqlensK }: Omit<KeyValues, "k" | "v">, cuSeqlens: Tensor): Tensor {
-  return past ?? cuSeqlensK ?? cuSeqlens;
+/** As many keys as a sequence may have. */
+function keysOf({ k, past, paged }: KeyValues, B: number, Dh: number): number {
+  if (paged && past) return PAGE * (past.size / Math.max(1, B) - 2);
+  return k.size / Math.max(1, Dh * k.shape[1]!) / (k.shape.length > 3 ? Math.max(1, B) : 1);
 }
 
 /**
@@ -174,16 +104,8 @@ export function attentionWeights(
   keys: number,
   { bias }: AttentionCall = {},
 ): Tensor {
-  const [T = 0, H = 0, Dh = 0] = expectShape("attentionWeights", "q", q, ["T", "H", "Dh"]);
-  const { k, geometry } = kv;
-  const p = empty(q.device, [H, T, keys]);
-  weigh(q.device, {
-    flags: { ...dtypeFlags(k.dtype), BIAS: bias !== undefined, MAPPED: !!kv.paged },
-    consts: { DH: Dh },
-    bindings: { q, k, cuSeqlens, geometry, counts: countsOf(kv, cuSeqlens), p, bias },
-    grid: [T * H],
-  });
-  return p;
+  expectShape("attentionWeights", "q", q, ["T", "H", "Dh"]);
+  return launchWeights({ q, kv, cuSeqlens, bias }, keys);
 }
 
 /**

@@ -33,7 +33,7 @@ export interface AttentionChoice {
   /** The kernel. */
   kernel: AttentionBackend;
   /** How its workgroups work together. */
-  body: "subgroup" | "workgroup" | "matrix";
+  body: "subgroup" | "workgroup" | "rows" | "matrix";
   /** Queries that a workgroup holds. */
   rows: number;
   /** Heads of one token among them, which read the same keys. */
@@ -79,8 +79,12 @@ function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   const tiles = Math.ceil(c.tokens / Math.max(1, Math.floor(rows / pack))) * c.kvHeads * Math.ceil(group / pack);
   const [busy, piece] = c.cpu ? [8, 1024] : [512, 256]; // workgroups that keep the device busy, keys worth a workgroup
   const splits = Math.max(1, Math.min(Math.ceil(busy / Math.max(1, tiles)), Math.floor(c.keys / piece), 64));
+  if (c.subgroup < 8 && c.cpu && perSequence >= 16) {
+    return { body: "rows", rows: 32, pack: 1, keysPerLane: 8, splits: 1 };
+  }
   const body = c.subgroup >= 8 ? "subgroup" : "workgroup";
-  return { body, rows, pack, keysPerLane: long ? 1 : rows === 8 ? 2 : 4, splits };
+  const keysPerLane = c.cpu ? (long ? 1 : rows === 8 ? 2 : 4) : rows === 8 ? 1 : 2;
+  return { body, rows, pack, keysPerLane, splits };
 }
 
 /** The least power of two that is `n` or more. */

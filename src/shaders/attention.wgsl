@@ -1,136 +1,158 @@
 // attention: o[t,h] = softmax_j(score(q[t,h] . k[j,g])) v[j,g], g = h * Hkv / H, over the keys j that token t may see
 //
 // q, o     [T, H, DH] and [T, H, DV] f32      k, v  f32, or 16 bits two in a u32, laid out as include/kv.wgsl says
-// grid     [T * H]: one workgroup a query; threads are keys for the scores, then QUADS x GROUPS for the values
-// traffic  each workgroup reads its keys and values once; nothing of size T x keys is ever stored
-// paper    online softmax, https://arxiv.org/abs/1805.02867
+// grid     [key splits, tiles of tokens, tiles of heads]: a workgroup of LANES threads holds a tile of ROWS queries
+// threads  are keys in q . k, then rows in the softmax, then fours of elements in the sum of values; what all need lies in
+//          workgroup memory
+// traffic  a tile reads its keys and values once for ROWS queries; nothing of size T x keys is ever stored
+// papers   https://arxiv.org/abs/1805.02867, https://arxiv.org/abs/2205.14135
 const DH: u32 = 64; // @const
 const DV: u32 = 64; // @const
-const QUADS: u32 = 16; // @const
-const WG: u32 = 64;
-const GROUPS: u32 = WG / QUADS; // QUADS is a power of two from DV / 4 on
+const ROWS: u32 = 8; // @const
+const PACK: u32 = 1; // @const
+const KEYS: u32 = 2; // @const
+const LANES: u32 = 8; // @const
+const SPAN: u32 = 8; // @const
+const HELD: u32 = 2; // @const
 // @one-of F32 F16 BF16
-// @optional BY_4 BIAS MAPPED
+// @optional BY_4 BIAS CAP SPLIT MAPPED
 // @include "floats.wgsl"
-// @include "grid.wgsl"
+// @include "attention_tile.wgsl"
 
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-// @include "kv_quads.wgsl"
-@group(0) @binding(3) var<storage, read> cuSeqlens: array<u32>;
-@group(0) @binding(4) var<storage, read> geometry: array<u32>;
-@group(0) @binding(5) var<storage, read> counts: array<u32>;
-@group(0) @binding(6) var<storage, read_write> o: array<f32>;
-// @if BIAS
-@group(0) @binding(7) var<storage, read> bias: array<u32>;
-// @end
-// @include "kv.wgsl"
-// @include "score.wgsl"
-
-const KEYS_PER_PART: u32 = 8;
-const PARTS: u32 = WG / KEYS_PER_PART;
 const Q4: u32 = (DH + 3) / 4;
-var<workgroup> query: array<vec4<f32>, Q4>;
-var<workgroup> scores: array<f32, WG>; // then the weights of the tile
-var<workgroup> largestOf: array<f32, PARTS>;
-var<workgroup> sums: array<vec4<f32>, WG>;
-var<workgroup> totals: array<f32, WG>;
+const WIDTH: u32 = LANES * KEYS; // keys of a step
+const SHARES: u32 = LANES / ROWS; // threads that a row has in the softmax
+var<workgroup> queries: array<vec4<f32>, ROWS * Q4>;
+var<workgroup> scores: array<f32, ROWS * WIDTH>; // then the weights
+var<workgroup> tops: array<f32, LANES>; // of each thread's scores
+var<workgroup> shrinks: array<f32, ROWS>;
+var<workgroup> totals: array<f32, LANES>;
+var<workgroup> values: array<vec4<f32>, LANES>;
 
-@compute @workgroup_size(WG)
+@compute @workgroup_size(LANES)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) thread: u32,
+  @builtin(local_invocation_index) lane: u32,
 ) {
-  let H = geometry[HEADS];
-  let index = flatGroup(group, groups);
-  let token = index / H;
-  let head = index % H;
-  if (token >= cuSeqlens[arrayLength(&cuSeqlens) - 1u]) {
+  let t = tileAt(group, groups);
+  if (t.tokens == 0u) {
     return;
   }
-  let s = sequenceOf(token);
-  let place = s.place + i32(token - s.start);
-  let keys = visible(place, s.keys);
-  let g = head * geometry[KV_HEADS] / H;
-  let k0 = s.k + g * geometry[K_STRIDES + 1u];
-  let v0 = s.v + g * geometry[V_STRIDES + 1u];
-  let q0 = qAt(s, token, head, DH);
-  let slope = slopeOf(head);
-  let sink = sinkOf(head);
-  // @if BIAS
-  let bias0 = biasAt(s, head) + (token - s.start) * geometry[BIAS_STRIDES + 2u];
-  // @end
-  let quad = thread % QUADS;
-  let share = thread / QUADS;
-  for (var i4 = thread; i4 < Q4; i4 += WG) {
-    var four = vec4<f32>();
-    for (var i = 0u; i < min(4u, DH - 4u * i4); i++) {
-      four[i] = q[q0 + 4u * i4 + i];
-    }
-    query[i4] = four * bitcast<f32>(geometry[SCALE]);
+  let end = t.keys.y;
+  let row = lane % ROWS; // in the softmax
+  let share = lane / ROWS;
+  let mine = queryAt(t, row);
+  let place = t.place + i32(row / PACK);
+  let slope = slopeOf(mine.head);
+  var largest = select(NEG, sinkOf(mine.head), group.x == 0u);
+  var total = select(0.0, 1.0, share == 0u && largest > NEG);
+  var sum: array<array<vec4<f32>, HELD>, ROWS>;
+  for (var c = share; c < Q4; c += SHARES) {
+    queries[row * Q4 + c] = queryQuad(mine.q, c);
   }
-  var sum = vec4<f32>();
-  var largest = sink;
-  var total = select(0.0, 1.0, thread == 0u && sink > NEG);
-  for (var first = keys.x; first < keys.y; first += WG) {
-    workgroupBarrier(); // the query is there; the weights of the tile before have been read
-    let key = first + thread;
-    var score = HIDDEN;
-    if (key < keys.y) {
-      let at = keyAt(s, k0, key);
-      var products = vec4<f32>();
-      for (var i = 0u; i < Q4; i++) {
-        products += query[i] * keyQuad(at, i);
-      }
-      score = capped(products.x + products.y + products.z + products.w);
-      score -= slope * abs(f32(place - i32(key)));
-      // @if BIAS
-      score = biased(score, bias0 + key * geometry[BIAS_STRIDES + 3u]);
-      // @end
+  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
+  for (var j = t.keys.x; j < end; j += WIDTH) {
+    var product = array<array<f32, KEYS>, ROWS>();
+    var at: array<u32, KEYS>;
+    // @unroll
+    for (var i = 0u; i < KEYS; i++) {
+      at[i] = keyAt(t.s, t.k0, min(j + i * LANES + lane, end - 1u));
     }
-    scores[thread] = score;
-    workgroupBarrier();
-    if (thread < PARTS) {
-      var most = NEG;
-      for (var i = 0u; i < KEYS_PER_PART; i++) {
-        most = max(most, scores[thread * KEYS_PER_PART + i]);
+    workgroupBarrier(); // the queries are there; the weights of the step before have been read
+    for (var c = 0u; c < Q4 + zero; c++) {
+      var key: array<vec4<f32>, KEYS>;
+      // @unroll
+      for (var i = 0u; i < KEYS; i++) {
+        key[i] = keyQuad(at[i], c);
       }
-      largestOf[thread] = most;
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        let query = queries[r * Q4 + c];
+        // @unroll
+        for (var i = 0u; i < KEYS; i++) {
+          product[r][i] += dot(key[i], query);
+        }
+      }
+    }
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      // @unroll
+      for (var i = 0u; i < KEYS; i++) {
+        scores[r * WIDTH + i * LANES + lane] = product[r][i];
+      }
     }
     workgroupBarrier();
     var most = largest;
-    for (var i = 0u; i < PARTS; i++) {
-      most = max(most, largestOf[i]);
+    for (var i = share; i < WIDTH; i += SHARES) {
+      let x = scoreOf(scores[row * WIDTH + i], place, j + i, end, slope, mine.bias);
+      scores[row * WIDTH + i] = x;
+      most = max(most, x);
     }
-    let weight = select(0.0, exp(score - most), score > HIDDEN);
-    scores[thread] = weight;
-    let shrink = exp(largest - most);
-    total = total * shrink + weight;
-    largest = most;
+    tops[lane] = most;
     workgroupBarrier();
-    sum *= shrink;
-    if (4u * quad < DV) {
-      for (var j = share; j < min(WG, keys.y - first); j += GROUPS) {
-        sum += scores[j] * valueQuad(valueAt(s, v0, first + j), quad);
+    for (var i = 0u; i < SHARES; i++) {
+      most = max(most, tops[i * ROWS + row]);
+    }
+    let shrink = exp(largest - most);
+    largest = most;
+    shrinks[row] = shrink;
+    total *= shrink;
+    for (var i = share; i < WIDTH; i += SHARES) {
+      let x = scores[row * WIDTH + i];
+      let weight = select(0.0, exp(x - most), x > HIDDEN);
+      scores[row * WIDTH + i] = weight;
+      total += weight;
+    }
+    workgroupBarrier();
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      let less = shrinks[r];
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        sum[r][n] *= less;
+      }
+    }
+    for (var turn = lane / SPAN; turn < min(WIDTH, end - j); turn += PARTS) {
+      let v1 = valueAt(t.s, t.v0, j + turn);
+      var value: array<vec4<f32>, HELD>;
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        value[n] = valueQuad(v1, min(lane % SPAN + n * SPAN, QUADS - 1u));
+      }
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        let weight = scores[r * WIDTH + turn];
+        // @unroll
+        for (var n = 0u; n < HELD; n++) {
+          sum[r][n] += value[n] * weight;
+        }
       }
     }
   }
-  sums[thread] = sum;
-  totals[thread] = total;
-  workgroupBarrier();
-  if (thread >= QUADS || 4u * quad >= DV) {
-    return;
-  }
-  var all = 0.0;
-  for (var i = 0u; i < WG; i++) {
-    all += totals[i];
-  }
-  for (var i = 1u; i < GROUPS; i++) {
-    sum += sums[i * QUADS + quad];
-  }
-  sum *= select(0.0, 1.0 / all, all > 0.0); // a query that sees no key gives zeros
-  let at = oAt(s, token, head, DV) + 4u * quad;
-  for (var i = 0u; i < min(4u, DV - 4u * quad); i++) {
-    o[at + i] = sum[i];
+  tops[lane] = largest;
+  totals[lane] = total;
+  for (var at = 0u; at < ROWS + zero; at++) {
+    var value: array<vec4<f32>, HELD>;
+    // @unroll
+    for (var n = 0u; n < HELD; n++) {
+      var mySum = vec4<f32>();
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        mySum = select(mySum, sum[r][n], r == at);
+      }
+      workgroupBarrier();
+      values[lane] = mySum;
+      workgroupBarrier();
+      value[n] = values[lane % SPAN];
+      for (var part = 1u; part < PARTS; part++) {
+        value[n] += values[part * SPAN + lane % SPAN];
+      }
+    }
+    var all = 0.0;
+    for (var i = 0u; i < SHARES; i++) {
+      all += totals[i * ROWS + at];
+    }
+    storeRow(t, at, group, groups, lane, value, tops[at], all);
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import activation from "./activation.wgsl" with { type: "text" };
+import attentionTile from "./attention_tile.wgsl" with { type: "text" };
 import activations from "./activations.wgsl" with { type: "text" };
 import codebook from "./codebook.wgsl" with { type: "text" };
 import distribution from "./distribution.wgsl" with { type: "text" };
@@ -28,6 +29,7 @@ import targetBits from "./target_bits.wgsl" with { type: "text" };
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
   "activation.wgsl": activation,
+  "attention_tile.wgsl": attentionTile,
   "activations.wgsl": activations,
   "codebook.wgsl": codebook,
   "distribution.wgsl": distribution,

@@ -1,0 +1,133 @@
+// @header
+// attention_subgroup: what attention.wgsl computes, by subgroups of LANES threads
+//
+// grid     [key splits, tiles of tokens, tiles of heads]: a workgroup is one subgroup and holds a tile of ROWS queries
+// lanes    are keys in q . k, and fours of elements in the sum of values; what all need is shuffled, so that no workgroup
+//          memory and no barrier is wanted
+// traffic  a tile reads its keys and values once for ROWS queries; nothing of size T x keys is ever stored
+// papers   https://arxiv.org/abs/2205.14135, https://arxiv.org/abs/2307.08691
+const DH: u32 = 64; // @const
+const DV: u32 = 64; // @const
+const ROWS: u32 = 8; // @const
+const PACK: u32 = 1; // @const
+const KEYS: u32 = 2; // @const
+const LANES: u32 = 8; // @const
+const SPAN: u32 = 8; // @const
+const HELD: u32 = 2; // @const
+// @one-of F32 F16 BF16
+// @one-of SUBGROUPS
+// @optional BY_4 BIAS CAP SPLIT MAPPED
+// @include "floats.wgsl"
+// @include "attention_tile.wgsl"
+
+@compute @workgroup_size(LANES)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let t = tileAt(group, groups);
+  if (t.tokens == 0u) {
+    return;
+  }
+  let end = t.keys.y;
+  let mine = queryAt(t, lane % ROWS); // of one row, for the others to ask
+  let slope = slopeOf(mine.head);
+  let sink = select(NEG, sinkOf(mine.head), group.x == 0u);
+  var largest: array<f32, ROWS>;
+  var total: array<f32, ROWS>;
+  var sum: array<array<vec4<f32>, HELD>, ROWS>;
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    largest[r] = subgroupShuffle(sink, r);
+    total[r] = select(0.0, 1.0, lane == 0u && largest[r] > NEG);
+  }
+  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
+  for (var j = t.keys.x; j < end; j += LANES * KEYS) {
+    var score = array<array<f32, KEYS>, ROWS>(); // then the weights
+    var at: array<u32, KEYS>;
+    // @unroll
+    for (var i = 0u; i < KEYS; i++) {
+      at[i] = keyAt(t.s, t.k0, min(j + i * LANES + lane, end - 1u));
+    }
+    for (var c = 0u; c < (DH + 3u) / 4u + zero; c++) {
+      let query = queryQuad(mine.q, c);
+      // @unroll
+      for (var i = 0u; i < KEYS; i++) {
+        let key = keyQuad(at[i], c);
+        // @unroll
+        for (var r = 0u; r < ROWS; r++) {
+          score[r][i] += dot(key, subgroupShuffle(query, r));
+        }
+      }
+    }
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      let place = t.place + i32(r / PACK);
+      let bend = subgroupShuffle(slope, r);
+      let added = subgroupShuffle(mine.bias, r);
+      var most = largest[r];
+      // @unroll
+      for (var i = 0u; i < KEYS; i++) {
+        score[r][i] = scoreOf(score[r][i], place, j + i * LANES + lane, end, bend, added);
+        most = max(most, score[r][i]);
+      }
+      most = subgroupMax(most);
+      let shrink = exp(largest[r] - most);
+      largest[r] = most;
+      total[r] *= shrink;
+      // @unroll
+      for (var i = 0u; i < KEYS; i++) {
+        score[r][i] = select(0.0, exp(score[r][i] - most), score[r][i] > HIDDEN);
+        total[r] += score[r][i];
+      }
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        sum[r][n] *= shrink;
+      }
+    }
+    // @unroll
+    for (var i = 0u; i < KEYS; i++) {
+      let first = j + i * LANES;
+      for (var turn = 0u; turn < LANES && first + turn < end; turn += PARTS) {
+        let key = turn + lane / SPAN;
+        let v1 = valueAt(t.s, t.v0, min(first + key, end - 1u));
+        var value: array<vec4<f32>, HELD>;
+        // @unroll
+        for (var n = 0u; n < HELD; n++) {
+          value[n] = valueQuad(v1, min(lane % SPAN + n * SPAN, QUADS - 1u));
+        }
+        // @unroll
+        for (var r = 0u; r < ROWS; r++) {
+          let weight = subgroupShuffle(score[r][i], key);
+          // @unroll
+          for (var n = 0u; n < HELD; n++) {
+            sum[r][n] += value[n] * weight;
+          }
+        }
+      }
+    }
+  }
+  for (var row = 0u; row < ROWS + zero; row++) {
+    var value: array<vec4<f32>, HELD>;
+    var most = NEG;
+    var all = 0.0;
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      most = select(most, largest[r], r == row);
+      all = select(all, total[r], r == row);
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        value[n] = select(value[n], sum[r][n], r == row);
+      }
+    }
+    all = subgroupAdd(all);
+    for (var step = SPAN; step < LANES; step *= 2u) {
+      // @unroll
+      for (var n = 0u; n < HELD; n++) {
+        value[n] += subgroupShuffleXor(value[n], step);
+      }
+    }
+    storeRow(t, row, group, groups, lane, value, most, all);
+  }
+}
