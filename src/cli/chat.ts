@@ -75,7 +75,7 @@ async function run(flags: ChatFlags): Promise<void> {
 /** Loads the model and compiles its kernels before anybody waits for an answer. */
 async function openWarm(flags: ChatFlags, ui: Ui): Promise<Session> {
   using interrupt = new Interrupt();
-  const session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm" });
+  const session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm", promptLength: () => 32 });
   try {
     await streamReply(session.model, Array(WARM_UP).fill(0), {
       ...samplingOf(flags),

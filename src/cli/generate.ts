@@ -68,9 +68,13 @@ async function run(argument: string | undefined, flags: GenerateFlags): Promise<
   const prompt = await readPrompt(argument, flags);
   await prepareTrace(flags);
   using interrupt = new Interrupt();
-  using session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm" });
+  let ids: number[] = [];
+  const promptLength = async (tokenizer: Tokenizer) => {
+    ids = chat ? await chatIds(tokenizer, prompt, flags) : tokenizer.encode(prompt);
+    return ids.length;
+  };
+  using session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm", promptLength });
   const { model, tokenizer, device } = session;
-  const ids = chat ? await chatIds(tokenizer, prompt, flags) : tokenizer.encode(prompt);
   const sampling = samplingOf(flags);
   const maxNewTokens = newTokensFor(model, ids.length, flags);
   ui.detail(`seed        ${sampling.seed}`);

@@ -29,6 +29,8 @@ export interface Session extends Disposable {
 /** The model that is used where none is named. */
 export const DEFAULT_MODEL = "tensaur-tiny";
 
+const LONGEST_PASS = 512; // longer prompts run in parts of this many tokens
+
 /** What the model of `flags` is called. */
 export function modelName({ model }: ModelFlags): string {
   return model ?? DEFAULT_MODEL;
@@ -64,11 +66,21 @@ export async function openFlagged(flags: DeviceFlags, ui: Ui): Promise<Device> {
   return device;
 }
 
+/** How {@linkcode openSession} opens. */
+export interface SessionOptions {
+  /** What the model is for. */
+  task?: Task;
+  /** Stops the work. */
+  signal?: AbortSignal;
+  /** Tokens of the first prompt, whose kernels are compiled while the weights load. */
+  promptLength?: (tokenizer: Tokenizer) => number | Promise<number>;
+}
+
 /** Opens the device and loads model and tokenizer; disposing of the session closes all of it. */
 export async function openSession(
   flags: ModelFlags & DeviceFlags,
   ui: Ui,
-  { task, signal }: { task?: Task; signal?: AbortSignal } = {},
+  { task, signal, promptLength }: SessionOptions = {},
 ): Promise<Session> {
   const start = performance.now();
   const path = await findModel(flags, ui, signal);
@@ -76,7 +88,8 @@ export async function openSession(
   const device = await openFlagged(flags, ui);
   try {
     const onProgress = (progress: Progress) => ui.bar.update(progress);
-    const model = await loadModel(path, { device, dtype: flags.dtype, task, onProgress, signal });
+    const prompt = await promptLength?.(tokenizer), warmUp = prompt ? [Math.min(prompt, LONGEST_PASS)] : [];
+    const model = await loadModel(path, { device, dtype: flags.dtype, task, onProgress, signal, warmUp });
     ui.bar.clear();
     const loadSeconds = (performance.now() - start) / 1000;
     const { description } = device.info;
