@@ -196,8 +196,9 @@ export class Model implements Disposable {
   nextLogits(batch: Batch, cache: Cache): Tensor {
     return orRewind(cache, () =>
       tidy(this.device, () => {
-        const last = poolRows(this.hidden(batch, cache), batch.cuSeqlens, "last"); // [B, D]
-        return this.#head()(last, batch);
+        const hidden = this.hidden(batch, cache); // [T, D]
+        const single = batch.lengths.every((n) => n === 1); // each row is a last one
+        return this.#head()(single ? hidden : poolRows(hidden, batch.cuSeqlens, "last"), batch); // [B, V]
       }));
   }
 

@@ -168,7 +168,7 @@ function run(x: Tensor, matrix: PackedMatrix, fusion: Fusion & Epilogue, y: Tens
   };
   const bindings = { w, dims, bias, residual, y, norm: norm?.weight };
   const overrides = { ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS: parts, ...norm ? { EPS: norm.eps } : {} };
-  const lanes = columns > 64 ? 32 : 8; // of narrow matrices each core gets a part too
+  const lanes = columns > 128 ? 32 : 8; // of narrow matrices each core gets an equal part
   const tiles = (lanes: number, rows: number) => [Math.ceil(columns / lanes), Math.ceil(M / rows), batch] as const;
   if (kernel === "matmul_columns") {
     using xT = transpose(x.reshape([M, K]));
