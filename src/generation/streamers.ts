@@ -102,7 +102,7 @@ export class TextIteratorStreamer extends TextStreamer implements AsyncIterable<
   #ended = false;
   #wake = () => {};
 
-  /** @param options.timeout milliseconds to wait for the next text; without it, for ever */
+  /** A streamer of what `tokenizer` decodes; the loop waits `timeout` milliseconds for the next text, or for ever. */
   constructor(tokenizer: TextCodec, { timeout, ...options }: TextStreamerOptions & { timeout?: number } = {}) {
     super(tokenizer, options);
     this.#timeout = timeout;
