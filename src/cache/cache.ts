@@ -57,6 +57,8 @@ export interface Cache extends Disposable {
   readonly generation: number;
   /** False where a pass writes from the host or reads what is known there only: its steps must not be recorded. */
   readonly replayable?: boolean;
+  /** Optional: how many tokens more each row may get before the cache must be asked for room again. Default: any number. */
+  horizon?(): number;
   /** Makes room for `tokens` more in each sequence of a batch of `size`, before anything of them is written. */
   reserve(size: number, tokens: readonly number[]): void;
   /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */

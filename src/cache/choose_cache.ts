@@ -10,6 +10,7 @@ import { HybridCache } from "./hybrid_cache.ts";
 import type { CacheDtype } from "./layer_store.ts";
 import { OffloadedCache, OffloadedStaticCache } from "./offloaded_cache.ts";
 import { PagedCache } from "./paged_cache.ts";
+import { QuantizedCache } from "./quantized_cache.ts";
 import { SlidingWindowCache } from "./sliding_window_cache.ts";
 import { StaticCache } from "./static_cache.ts";
 
@@ -48,6 +49,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   sliding_window: { make: slidingWindowCache, kept: true },
   hybrid: { make: hybridCache, kept: true },
   mamba: { make: mambaCache, kept: true },
+  quantized: { make: ({ dtype }, config) => new QuantizedCache({ dtype, ...config }), configured: true },
   paged: { make: ({ dtype }) => new PagedCache({ dtype }) },
 };
 

@@ -9,6 +9,7 @@ import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions } from "./cache.ts";
 import type { OffloadedStore, OffloadSlots } from "./offloaded_store.ts";
+import type { QuantizedPass } from "./quantized_store.ts";
 import type { RingShape } from "./rings.ts";
 
 /** Dtypes that keys and values can be kept in. */
@@ -42,6 +43,8 @@ export interface CachePass {
   ring(shape: RingShape): Tensor;
   /** Where there are pages: the counts and pages of the batch, [(2 + P) · B] uint32. */
   pages?(): Tensor;
+  /** Where keys are quantized: how many are. */
+  quantized?(): QuantizedPass;
   /** Where layers lie in host memory: the device buffers, and the layer after `store`, where it is known. */
   offload?(store: OffloadedStore): { slots: OffloadSlots; next?: OffloadedStore };
 }

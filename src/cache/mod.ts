@@ -22,6 +22,7 @@ export type { LegacyCache } from "./legacy.ts";
 export * from "./no_cache.ts";
 export * from "./offloaded_cache.ts";
 export * from "./paged_cache.ts";
+export * from "./quantized_cache.ts";
 export * from "./sink_cache.ts";
 export { SlidingWindowCache, type SlidingWindowCacheOptions } from "./sliding_window_cache.ts";
 export * from "./static_cache.ts";

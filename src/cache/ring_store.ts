@@ -210,7 +210,7 @@ export function copyRows(from: Tensor, into: Tensor, rows: readonly number[], si
 }
 
 /** The last `kept[b]` of the `lengths[b]` tokens of each sequence. */
-function lastTokens(t: Tensor, lengths: readonly number[], kept: readonly number[]): Tensor {
+export function lastTokens(t: Tensor, lengths: readonly number[], kept: readonly number[]): Tensor {
   if (lengths.every((n, b) => n === kept[b])) return t;
   const row = t.byteLength / t.shape[0]!, { device } = t;
   const y = empty(device, [kept.reduce((sum, n) => sum + n, 0), ...t.shape.slice(1)], t.dtype);

@@ -159,14 +159,27 @@ export class Decoder implements Disposable {
    * @param length of the longest row before the first of them
    */
   step(length: number, until: number, steps = 1): void {
+    for (let done = 0; done < steps;) {
+      const some = Math.min(steps - done, this.#cache.horizon?.() ?? steps);
+      this.#steps(length + done, until, some);
+      done += some;
+    }
+  }
+
+  #steps(length: number, until: number, steps: number): void {
     this.reserve(steps);
     const recorded = this.#step.recorded(length + 1, until);
     const guided = this.#guide && this.#guide.#step.recorded(length + 1 - this.#behind, until - this.#behind);
     if (recorded && (guided || !this.#guide)) {
       const models = guided ? [guided.recording, recorded.recording] : [recorded.recording];
       this.#device.stream.replay([...models, this.#chooses(recorded.logits, guided?.logits)], steps);
-    } else for (let i = 1; i <= steps; i++) this.#run(length + i);
-    for (let i = 0; i < steps; i++) this.advanced();
+      for (let i = 0; i < steps; i++) this.advanced();
+    } else {
+      for (let i = 1; i <= steps; i++) {
+        this.#run(length + i);
+        this.advanced();
+      }
+    }
   }
 
   /** Resolves when nothing of this run is pending. */

@@ -14,6 +14,8 @@ import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
 import integerGroups from "./integer_groups.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
+import kvCodes from "./kv_codes.wgsl" with { type: "text" };
+import kvGroups from "./kv_groups.wgsl" with { type: "text" };
 import kvQuads from "./kv_quads.wgsl" with { type: "text" };
 import linear from "./linear.wgsl" with { type: "text" };
 import packCodes from "./pack_codes.wgsl" with { type: "text" };
@@ -39,6 +41,8 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "grid.wgsl": grid,
   "integer_groups.wgsl": integerGroups,
   "kv.wgsl": kv,
+  "kv_codes.wgsl": kvCodes,
+  "kv_groups.wgsl": kvGroups,
   "kv_quads.wgsl": kvQuads,
   "linear.wgsl": linear,
   "pack_codes.wgsl": packCodes,

@@ -1,0 +1,269 @@
+import { NotSupportedError, ValueError } from "../errors.ts";
+import { type Device, kernel } from "../gpu/mod.ts";
+import type { GroupMode, KvScheme } from "../ops/kv_quantization.ts";
+import countsWgsl from "../shaders/kv_counts.wgsl" with { type: "text" };
+import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { type CacheDtype, KvCache } from "./kv_cache.ts";
+import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
+import { type Change, QuantizedStore } from "./quantized_store.ts";
+import { ENDLESS } from "./sliding_window_cache.ts";
+
+const count = kernel("kv_counts", countsWgsl);
+
+/** How a {@linkcode QuantizedCache} quantizes; names and defaults are those of Transformers' `QuantizedCacheConfig`. */
+export interface QuantizedCacheConfig {
+  /** The formula. Default "quanto". */
+  backend?: "quanto" | "hqq";
+  /** Bits of a code: 2, 4 or 8 (HQQ also 1 and 3). Default 4. */
+  nbits?: number;
+  /** 0: groups lie within a token (quanto), or across tokens (HQQ); -1 (quanto) across, 1 (HQQ) within. Default 0 or 1. */
+  axisKey?: number;
+  /** The same for values. */
+  axisValue?: number;
+  /** Elements that share a scale, a multiple of 4. Default 64. */
+  qGroupSize?: number;
+  /** Tokens that are kept as they are before all is quantized anew. Default 128. */
+  residualLength?: number;
+  /** What scales are stored in. Default "float16". */
+  computeDtype?: "float16" | "float32";
+}
+
+/** What a {@linkcode QuantizedCache} takes. */
+export interface QuantizedCacheOptions extends QuantizedCacheConfig {
+  /** What the last tokens are stored in. Default "float16". */
+  dtype?: CacheDtype;
+}
+
+const BITS = { quanto: [2, 4, 8], hqq: [1, 2, 3, 4, 8] } as const;
+const AXES = { quanto: [0, -1], hqq: [0, 1] } as const;
+const NAMES = { quanto: "quanto", hqq: "HQQ" } as const;
+
+/**
+ * A cache whose keys and values are codes of a few bits, made numbers within the attention kernel; the first input attends
+ * to itself unrounded, and the last `residualLength` tokens stay as they are.
+ *
+ * Sources: https://arxiv.org/abs/2402.02750, Transformers' `QuantizedCache`.
+ *
+ * @throws {ValueError} if the config is not possible
+ *
+ * @example
+ * ```ts
+ * import { QuantizedCache } from "@tensaur/tensaur";
+ * using cache = new QuantizedCache({ nbits: 4 });
+ * console.log(cache.config.qGroupSize); // 64
+ * ```
+ */
+export class QuantizedCache extends KvCache {
+  /** The config with its defaults. */
+  readonly config: Required<QuantizedCacheConfig>;
+  readonly #scheme: KvScheme;
+  #quantized: number[] = [];
+  #onGpu: Tensor | undefined; // [B] uint32: #quantized
+  #counts: Tensor | undefined; // [2B] uint32, of the pass
+  #counted: CachePass | undefined;
+
+  /** An empty cache. */
+  constructor({ dtype = "float16", ...config }: QuantizedCacheOptions = {}) {
+    super(dtype);
+    this.config = checked(config);
+    this.#scheme = schemeOf(this.config);
+  }
+
+  /** Tokens that are in codes, of each sequence. */
+  get quantizedLengths(): readonly number[] {
+    return this.#quantized;
+  }
+
+  /** Tokens before all is quantized anew. */
+  horizon(): number {
+    const most = Math.max(1, this.config.residualLength), used = Math.max(0, ...this.#rest());
+    return used >= most ? most : most - used;
+  }
+
+  /** Quantizes what has come together, and makes room for the rest. */
+  override reserve(size: number, tokens: readonly number[]): void {
+    super.reserve(size, tokens);
+    if (this.lengths.every((n) => n === 0)) return;
+    if (Math.max(...this.#rest()) >= this.config.residualLength) this.#quantize();
+    const used = this.#rest(), need = Math.max(...used.map((n, b) => n + tokens[b]!));
+    this.#change((store) => store.widen(need, used));
+  }
+
+  /** Counts tokens on the host; those of the first batch are in codes. */
+  override advanced(tokens: readonly number[]): void {
+    const first = this.lengths.every((n) => n === 0);
+    super.advanced(tokens);
+    const [store] = this.stores as (QuantizedStore | undefined)[];
+    if (first && store) this.#setQuantized(store.quantizable(this.lengths));
+  }
+
+  /** Forgets the tokens from `lengths[b]` on. */
+  override crop(lengths: readonly number[] | number): void {
+    super.crop(lengths);
+    if (this.#quantized.length) this.#setQuantized(this.#quantized.map((n, b) => Math.min(n, this.lengths[b]!)));
+  }
+
+  /** Returns the memory. */
+  override dispose(): void {
+    super.dispose();
+    this.#setQuantized([]);
+  }
+
+  /** A sequence may have any length. */
+  protected override room(): number {
+    return ENDLESS;
+  }
+
+  /** Codes. */
+  protected override newStore(spec: StoreSpec): LayerStore {
+    if (spec.headDim % 4 === 0) return new QuantizedStore(spec, this.#scheme);
+    throw new NotSupportedError(
+      `Cannot quantize the cache as the length of a head must be a multiple of 4: current length is ${spec.headDim}`,
+    );
+  }
+
+  /** A new, empty cache of the same kind. */
+  protected override another(): KvCache {
+    return new QuantizedCache({ ...this.config, dtype: this.dtype });
+  }
+
+  /** Rows keep what is in codes. */
+  protected override become(rows: readonly number[]): void {
+    super.become(rows);
+    this.#setQuantized(rows.map((row) => this.#quantized[row] ?? 0));
+  }
+
+  /** A copy of some rows. */
+  protected override copyOf(rows: readonly number[]): this {
+    const copy = super.copyOf(rows);
+    copy.#quantized = rows.map((row) => this.#quantized[row] ?? 0);
+    return copy;
+  }
+
+  /** What the stores are told. */
+  protected override passFor(batch: CachePass["batch"]): CachePass {
+    const pass = super.passFor(batch);
+    const first = pass.lengths.every((n) => n === 0);
+    return pass.quantized ? pass : Object.assign(pass, { quantized: () => ({ counts: this.#countsOf(pass), first }) });
+  }
+
+  /** What is there of a layer. */
+  protected override view(store: LayerStore): Pick<LayerStore, "spec" | "contents"> {
+    const contents = (lengths: readonly number[]) => {
+      this.#change((each) => each.widen(1, this.#rest()));
+      const words = [...this.#rest(), ...this.#quantized];
+      using counts = tensor(store.spec.device, words, [words.length], "uint32");
+      return (store as QuantizedStore).read(lengths, counts);
+    };
+    return { spec: store.spec, contents };
+  }
+
+  /** Tokens that are not in codes. */
+  #rest(): number[] {
+    return this.lengths.map((n, b) => n - (this.#quantized[b] ?? 0));
+  }
+
+  #quantize(): void {
+    const [first] = this.stores as (QuantizedStore | undefined)[];
+    if (!first) return;
+    const quantized = first.quantizable(this.lengths), before = this.#quantized;
+    if (quantized.every((n, b) => n === before[b])) return;
+    this.#change((store) => store.widen(1, this.#rest()));
+    const words = [...this.#rest(), ...before];
+    using counts = tensor(first.spec.device, words, [words.length], "uint32");
+    this.#change((store) => store.quantize(this.lengths, quantized, before, counts));
+    this.#setQuantized(quantized);
+  }
+
+  /** Makes a change of all layers, or of none. */
+  #change(change: (store: QuantizedStore) => Change | undefined): void {
+    using made = new DisposableStack();
+    const changes = (this.stores as (QuantizedStore | undefined)[]).map((store) => {
+      const one = store && change(store);
+      return one && made.use(one);
+    });
+    made.move(); // nothing failed: they are the stores'
+    for (const one of changes) one?.apply();
+    if (changes.some(Boolean)) this.moved();
+  }
+
+  #setQuantized(quantized: readonly number[]): void {
+    this.#quantized = [...quantized];
+    this.#counted = undefined;
+    if (this.#onGpu?.size === quantized.length) return this.#onGpu.write(quantized);
+    this.#onGpu?.dispose();
+    this.#counts?.dispose();
+    this.#onGpu = this.#counts = undefined;
+  }
+
+  #countsOf(pass: CachePass): Tensor {
+    const { past } = pass, B = past.size, { device } = past;
+    const quantized = this.#onGpu ??= this.#newQuantized(device, B);
+    const counts = this.#counts ??= keep(device, empty(device, [2 * B], "uint32"));
+    if (this.#counted !== pass) count(device, { bindings: { past, quantized, counts }, grid: [Math.ceil(B / 64)] });
+    this.#counted = pass;
+    return counts;
+  }
+
+  #newQuantized(device: Device, size: number): Tensor {
+    if (this.#quantized.length !== size) this.#quantized = Array<number>(size).fill(0);
+    return keep(device, tensor(device, this.#quantized, [size], "uint32"));
+  }
+}
+
+function schemeOf(c: Required<QuantizedCacheConfig>): KvScheme {
+  const mode = (axis: number): GroupMode => {
+    if (c.backend === "quanto") return axis === 0 ? "consecutive" : "channel";
+    return axis === 1 ? "consecutive" : "strided";
+  };
+  const { backend, nbits: bits, qGroupSize: group } = c;
+  return { backend, bits, group, keys: mode(c.axisKey), values: mode(c.axisValue), wide: c.computeDtype === "float32" };
+}
+
+/** The config with its defaults, if it is possible. */
+function checked(given: QuantizedCacheConfig): Required<QuantizedCacheConfig> {
+  const backend = given.backend ?? "quanto", axis = backend === "hqq" ? 1 : 0;
+  const config = {
+    backend,
+    nbits: 4,
+    axisKey: axis,
+    axisValue: axis,
+    qGroupSize: 64,
+    residualLength: 128,
+    computeDtype: "float16" as const,
+    ...given,
+  };
+  const whole = (value: unknown, least: number) => Number.isSafeInteger(value) && value as number >= least;
+  const rules: [string, unknown, boolean, string][] = [
+    ["nbits", config.nbits, [1, 2, 3, 4, 8].includes(config.nbits), "1, 2, 3, 4 or 8"],
+    ["qGroupSize", config.qGroupSize, whole(config.qGroupSize, 4) && config.qGroupSize % 4 === 0, "a multiple of 4"],
+    ["residualLength", config.residualLength, whole(config.residualLength, 0), "a whole number from 0"],
+    ["axisKey", config.axisKey, [0, 1, -1].includes(config.axisKey), "0, 1 or -1"],
+    ["axisValue", config.axisValue, [0, 1, -1].includes(config.axisValue), "0, 1 or -1"],
+    ["computeDtype", config.computeDtype, ["float16", "float32"].includes(config.computeDtype), "float16 or float32"],
+  ];
+  const wrong = rules.find(([, , holds]) => !holds);
+  if (wrong) {
+    throw new ValueError(
+      `Some of the keys in \`cacheConfig\` are defined incorrectly. \`${wrong[0]}\` should be ${wrong[3]} but found ${
+        wrong[1]
+      }`,
+    );
+  }
+  const name = NAMES[backend as keyof typeof NAMES];
+  if (!Object.hasOwn(NAMES, backend)) throw new ValueError(`Unknown quantization backend \`${backend}\``);
+  const limits: [string, number, readonly number[]][] = [
+    ["nbits", config.nbits, BITS[backend]],
+    ["axisKey", config.axisKey, AXES[backend]],
+    ["axisValue", config.axisValue, AXES[backend]],
+  ];
+  for (const [key, value, allowed] of limits) {
+    if (allowed.includes(value)) continue;
+    throw new ValueError(
+      `\`${key}\` for \`${name}\` backend has to be one of [${
+        allowed.map((n) => `\`${n}\``).join(", ")
+      }] but got ${value}`,
+    );
+  }
+  return config;
+}
