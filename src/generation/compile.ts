@@ -76,11 +76,11 @@ export async function compile(model: Model, options: CompileOptions = {}): Promi
   const sizes = [...new Set([1, maxBatch])];
   const prompts = PROMPTS.filter((n) => n <= Math.min(maxLength, maxPositionEmbeddings));
   const batches = [...prompts.map((n) => [n]), ...sizes.map((size) => Array<number>(size).fill(1))];
-  await model.device.kernels.compile(
-    [...passKernels(model, batches), ...choiceKernels(model, sizes, options.generation)],
-    signal,
-  );
-  await model.device.tuning.settle({ signal });
+  const { kernels, tuning } = model.device;
+  const variants = () => [...passKernels(model, batches), ...choiceKernels(model, sizes, options.generation)];
+  let needed = variants();
+  if (await tuning.settle({ signal }) > 0) needed = variants();
+  await kernels.compile(needed, signal);
   compiled.get(model)?.[Symbol.dispose]();
   const caches = new CompiledCaches(model, maxBatch, maxLength);
   compiled.set(model, caches);

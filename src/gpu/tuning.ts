@@ -48,22 +48,27 @@ export class Tuning {
   }
 
   /**
-   * The candidate to use for `key`: the chosen one, else the first, which is then noted for {@linkcode Tuning.settle}.
+   * The candidate to use for `key`: the chosen one, else the first, and the choice is noted for
+   * {@linkcode Tuning.settle}: candidates allocate what they work on.
    *
    * @throws {GpuError} if there is no candidate
    */
   choice(key: string, candidates: () => readonly Candidate[]): string {
     const given = this.#given.get(key);
     if (given !== undefined) return given;
-    const list = this.#wanted.get(key) ?? candidates(), chosen = this.#chosen(key, list);
+    const noted = this.#wanted.get(key);
+    if (noted) return noted[0]!.name;
+    const list = candidates(), chosen = this.#chosen(key, list);
     if (chosen !== undefined) return chosen;
     this.#wanted.set(key, list);
     return list[0]!.name;
   }
 
-  /** Makes the choices that {@linkcode Tuning.choice} could not. */
-  async settle(options: TuneOptions = {}): Promise<void> {
-    for (const [key, candidates] of [...this.#wanted]) await this.tune(key, candidates, options);
+  /** Makes the choices that {@linkcode Tuning.choice} could not; returns how many. */
+  async settle(options: TuneOptions = {}): Promise<number> {
+    const wanted = [...this.#wanted];
+    for (const [key, candidates] of wanted) await this.tune(key, candidates, options);
+    return wanted.length;
   }
 
   /**

@@ -139,7 +139,8 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
     );
     await allDone([loader.load(), warmUp(model, options.warmUp ?? [], signal)]);
     await device.synchronize();
-    if (options.warmUp?.length) await device.tuning.settle({ signal });
+    const { warmUp: lengths = [] } = options;
+    if (lengths.length && await device.tuning.settle({ signal }) > 0) await warmUp(model, lengths, signal);
     made.move(); // nothing failed: it is the caller's
     return model;
   } catch (error) {

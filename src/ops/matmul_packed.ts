@@ -114,6 +114,7 @@ export function matmulTraits(device: Device): MatmulTraits {
 }
 
 const FEW = 4; // rows up to which the kernel norms them itself
+const SLICES = [8, 4, 16]; // threads that share a sum on a GPU, the default first
 
 /**
  * The product of x [..., M, K] float32 with a packed matrix and what stands around it, in one kernel where it can be.
@@ -154,7 +155,34 @@ function batchOf(w: Tensor): number {
   return w.shape.length > 2 ? elements(w.shape.slice(0, -2)) : 1;
 }
 
-function run(x: Tensor, matrix: PackedMatrix, fusion: Fusion & Epilogue, y: Tensor, M: number): void {
+/** Threads that share a sum; for one row on a GPU as many as were fastest there. */
+function slicesOf(device: Device, { w, K, N }: PackedMatrix, rows: number): number {
+  if (device.isCpu || rows > FEW) return 1;
+  if (rows > 1 || batchOf(w) > 1) return SLICES[0]!;
+  const key = `slices of the sum of a row of ${K} by ${K} x ${N} ${w.dtype}`;
+  const most = device.limits.maxComputeInvocationsPerWorkgroup / 32;
+  return Number(device.tuning.choice(key, () =>
+    SLICES.filter((slices) => slices <= most).map((slices) => ({
+      name: `${slices}`,
+      run() {
+        using x = empty(device, [1, K]);
+        using y = empty(device, [1, N]);
+        using scratch = empty(device, [K, packedColumns(N)], w.dtype);
+        const matrix = packedMatrix(scratch, N);
+        run(x, matrix, {}, y, 1, slices);
+        matrix.dims.dispose();
+      },
+    }))));
+}
+
+function run(
+  x: Tensor,
+  matrix: PackedMatrix,
+  fusion: Fusion & Epilogue,
+  y: Tensor,
+  M: number,
+  slices?: number,
+): void {
   const { w, dims, K, N, width, offset } = matrix;
   const { bias, residual, norm, gate, activation = gate ?? "identity", parts = gate ? 2 : 1 } = fusion;
   const { device } = x, batch = batchOf(w), columns = packedColumns(N) / (gate ? 8 : 4);
@@ -177,7 +205,7 @@ function run(x: Tensor, matrix: PackedMatrix, fusion: Fusion & Epilogue, y: Tens
   } else if (kernel === "matmul_tile") {
     KERNELS.matmul_tile(device, { flags, overrides, bindings: { ...bindings, x }, grid: tiles(gate ? 8 : 16, 64) });
   } else if (kernel === "matmul") {
-    const consts = { ROWS: rows, SLICES: device.isCpu || rows > FEW ? 1 : 8 };
+    const consts = { ROWS: rows, SLICES: slices ?? slicesOf(device, matrix, rows) };
     Object.assign(flags, { NORM: !!norm, K_BY_4: K % 4 === 0, SPLIT: consts.SLICES > 1 });
     KERNELS.matmul(device, { flags, consts, overrides, bindings: { ...bindings, x }, grid: tiles(32, rows) });
   } else {

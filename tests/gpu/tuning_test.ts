@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { AbortError, GpuError } from "../../src/errors.ts";
 import { type Candidate, type Device, openDevice, tune } from "../../src/gpu/mod.ts";
-import { add } from "../../src/ops/mod.ts";
+import { add, matmul } from "../../src/ops/mod.ts";
 import { tensor } from "../../src/tensor/mod.ts";
+import { asGpu } from "../helpers.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
 
 /** Candidates that add `times` times, and how often each ran. */
@@ -46,10 +47,25 @@ Deno.test("tune() takes the fastest, keeps it on disk, and measures no second ti
 Deno.test("Tuning.choice() gives the first until settle() has measured", async () => {
   await using device = await openDevice({ tuningFile: null });
   const { candidates } = adders(device, SLOW_AND_FAST);
-  assertEquals(device.tuning.choice("add", () => candidates), "slow");
+  const choose = () => device.tuning.choice("add", () => candidates);
+  assertEquals(choose(), "slow");
+  assertEquals(choose(), "slow");
   await device.tuning.settle();
   assertEquals(device.tuning.choice("add", () => candidates), "fast");
   assertEquals(device.explain().tuning, { file: undefined, choices: { add: "fast" } });
+});
+
+Deno.test("the slices of a row's product are tuned on a GPU, and any of them gives the product", async () => {
+  await using device = await openDevice({ tuningFile: null, features: { subgroups: false } });
+  const x = tensor(device, Float32Array.from({ length: 64 }, (_, i) => i % 7), [1, 64]);
+  const b = tensor(device, Float32Array.from({ length: 64 * 8 }, (_, i) => i % 5), [64, 8]);
+  const want = await matmul(x, b).read();
+  asGpu(device, () => device.kernels.collect(() => matmul(x, b).dispose()));
+  await device.tuning.settle({ limit: 100 });
+  const [[key = "", slices = ""] = []] = device.tuning.all;
+  assertMatch(key, /^slices of the sum of a row of 64 by 64 x 8 float32$/);
+  assert(["4", "8", "16"].includes(slices), slices);
+  assertEquals(await asGpu(device, () => matmul(x, b)).read(), want);
 });
 
 Deno.test("tune() has a limit, after which it is the first, and not for ever", async () => {
