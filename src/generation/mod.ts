@@ -24,3 +24,4 @@ export { setSeed } from "./seed.ts";
 export { WatermarkingConfig, type WatermarkingSettings } from "./watermarking_config.ts";
 export { type WatermarkDetection, WatermarkDetector, type WatermarkDetectorOptions } from "./watermark_detector.ts";
 export { compile, type CompileOptions } from "./compile.ts";
+export { whisperTimestamps, type WhisperTimestampSettings } from "./processors/whisper_timestamps.ts";

@@ -6,6 +6,10 @@ import { RunState } from "../../src/generation/processors/gpu_state.ts";
 import { processorsOf, warpersOf } from "../../src/generation/processors/mod.ts";
 import type { Processor, ProcessorContext } from "../../src/generation/processors/processor.ts";
 import { logSoftmaxRow } from "../../src/generation/processors/values.ts";
+import {
+  whisperTimestamps,
+  type WhisperTimestampSettings,
+} from "../../src/generation/processors/whisper_timestamps.ts";
 import { WatermarkingConfig } from "../../src/generation/watermarking_config.ts";
 import { samplingParams, warpLogits } from "../../src/ops/mod.ts";
 import { tensor, tidy } from "../../src/tensor/mod.ts";
@@ -187,6 +191,10 @@ function optionsOf({ params: p, generate_option: option, processor }: Golden): O
   const eos = p.eos_token_id === undefined ? {} : { eosTokenIds: [p.eos_token_id].flat() as number[] };
   const keep = p.min_tokens_to_keep === undefined ? {} : keeping(p.min_tokens_to_keep as number);
   const warper = processor.endsWith("Warper") ? { doSample: true, ...keep } : {};
+  if (option === "return_timestamps") {
+    const settings = Object.fromEntries(Object.entries(p).map(([key, value]) => [camel(key), value]));
+    return { logitsProcessor: [whisperTimestamps(settings as unknown as WhisperTimestampSettings)] };
+  }
   if (option === "prefix_allowed_tokens_fn") {
     const allowed = p.allowed_by_batch as Record<string, number[]>;
     return { prefixAllowedTokensFn: (batch) => allowed[batch]! };
@@ -217,7 +225,6 @@ function optionsOf({ params: p, generate_option: option, processor }: Golden): O
 const keeping = (n: number) => ({ numBeams: 2, eosTokenIds: Array.from({ length: n - 1 }, (_, i) => i) });
 
 for (const c of await goldenCases<Golden>("data/ops/logits_processors")) {
-  if (c.processor.startsWith("Whisper")) continue; // a matter of Whisper, not of this pipe
   Deno.test(`the pipe gives transformers' ${c.name}, in both forms`, async () => {
     const o = resolved(optionsOf(c)), { input_ids: ids } = c.inputs;
     const guided = c.processor.startsWith("Classifier"), all = c.inputs.scores.data as Float32Array<ArrayBuffer>;
