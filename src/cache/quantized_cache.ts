@@ -76,7 +76,7 @@ export class QuantizedCache extends KvCache {
 
   /** Tokens before all is quantized anew. */
   horizon(): number {
-    const most = Math.max(1, this.config.residualLength), used = Math.max(0, ...this.#rest());
+    const most = this.#most, used = Math.max(0, ...this.#rest());
     return used >= most ? most : most - used;
   }
 
@@ -84,7 +84,7 @@ export class QuantizedCache extends KvCache {
   override reserve(size: number, tokens: readonly number[]): void {
     super.reserve(size, tokens);
     if (this.lengths.every((n) => n === 0)) return;
-    if (Math.max(...this.#rest()) >= this.config.residualLength) this.#quantize();
+    if (Math.max(...this.#rest()) >= this.#most) this.#quantize();
     const used = this.#rest(), need = Math.max(...used.map((n, b) => n + tokens[b]!));
     this.#change((store) => store.widen(need, used));
   }
@@ -161,6 +161,11 @@ export class QuantizedCache extends KvCache {
   /** Tokens that are not in codes. */
   #rest(): number[] {
     return this.lengths.map((n, b) => n - (this.#quantized[b] ?? 0));
+  }
+
+  /** Tokens in the rest from which on all is quantized: never at the first one after that, as Transformers has it. */
+  get #most(): number {
+    return Math.max(2, this.config.residualLength);
   }
 
   #quantize(): void {

@@ -20,7 +20,7 @@ import { NotSupportedError } from "../errors.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
-import { copyRows, lastTokens } from "./ring_store.ts";
+import { copyRows, firstTokens, lastTokens, startsOf } from "./packed_rows.ts";
 
 /** What a store is told of a pass. */
 export interface QuantizedPass {
@@ -122,13 +122,13 @@ export class QuantizedStore implements LayerStore {
     using made = new DisposableStack();
     const rest = made.use(this.#newRest(Math.ceil(tokens / 64) * 64));
     const words = this.#words ?? made.use(keep(device, emptyKvCodes(device, this.#spans, this.scheme)));
+    const geometry = made.use(this.#restLayout(rest.shape[3]!));
     if (this.#rest) this.#moveRest(this.#rest, rest, used.map(() => 0), used);
     const owned = made.move();
     const apply = () => {
       this.#rest?.dispose();
       this.#geometry?.dispose();
-      this.#geometry = undefined;
-      [this.#rest, this.#words] = [rest, words];
+      [this.#rest, this.#words, this.#geometry] = [rest, words, geometry];
     };
     return { apply, [Symbol.dispose]: () => owned.dispose() };
   }
@@ -170,6 +170,7 @@ export class QuantizedStore implements LayerStore {
     }
     if (this.#rest) {
       to.#rest = to.#newRest(this.#rest.shape[3]!);
+      to.#geometry = to.#restLayout(this.#rest.shape[3]!);
       for (const part of [0, 1]) {
         using from = this.#rest.rows(part, part + 1);
         using into = to.#rest.rows(part, part + 1);
@@ -191,6 +192,13 @@ export class QuantizedStore implements LayerStore {
     return { words: this.#words!, rest: this.#rest!, counts };
   }
 
+  #restLayout(tokens: number): Tensor {
+    const { device, kvHeads, headDim } = this.spec;
+    const strides = { sequenceStride: kvHeads * tokens * headDim, headStride: tokens * headDim, keyStride: headDim };
+    const layout = { heads: kvHeads, kvHeads, scale: 1, causal: true, counts: "past" as const, ...strides };
+    return keep(device, kvLayout(device, layout));
+  }
+
   #newRest(tokens: number): Tensor {
     const { device, size, kvHeads, headDim, dtype } = this.spec;
     const shape = [2, size, kvHeads, tokens, headDim];
@@ -206,8 +214,8 @@ export class QuantizedStore implements LayerStore {
     [this.#words, this.#spans] = [words, spans];
     const left = batch.lengths.map((n, b) => n - quantized[b]!);
     tidy(device, () => {
-      const firstTokens = batch.lengths.map((n, b) => [n, quantized[b]!] as const);
-      for (const [part, packed] of [[0, heads(k, firstTokens)], [1, heads(v, firstTokens)]] as const) {
+      const parts = batch.lengths.map((n, b) => [n, quantized[b]!] as const);
+      for (const [part, packed] of [[0, firstTokens(k, parts)], [1, firstTokens(v, parts)]] as const) {
         const cuSeqlens = tensor(device, startsOf(quantized), [batch.size + 1], "uint32");
         quantizeKv(flattenKv(words, spans, this.scheme, part, { packed, cuSeqlens }), words, spans, this.scheme, part);
       }
@@ -220,21 +228,14 @@ export class QuantizedStore implements LayerStore {
   }
 
   #storeRest(k: Tensor, v: Tensor, counts: Tensor, cuSeqlens: Tensor): void {
-    const { device, kvHeads, headDim, size } = this.spec, tokens = this.#rest!.shape[3]!;
-    const strides = {
-      sequenceStride: kvHeads * tokens * headDim,
-      headStride: tokens * headDim,
-      keyStride: headDim,
-      counts: "past" as const,
-    };
-    this.#geometry ??= keep(device, kvLayout(device, { heads: kvHeads, kvHeads, scale: 1, causal: true, ...strides }));
+    const { kvHeads, headDim, size } = this.spec, tokens = this.#rest!.shape[3]!;
     const half = (part: number) => {
       using rows = this.#rest!.rows(part, part + 1);
       return rows.reshape([size, kvHeads, tokens, headDim]);
     };
     using keys = half(0);
     using values = half(1);
-    storeKv(k, v, { k: keys, v: values, geometry: this.#geometry, past: counts }, cuSeqlens);
+    storeKv(k, v, { k: keys, v: values, geometry: this.#geometry!, past: counts }, cuSeqlens);
   }
 
   #attendFresh(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
@@ -283,22 +284,4 @@ export class QuantizedStore implements LayerStore {
       }
     }
   }
-}
-
-function startsOf(lengths: readonly number[]): number[] {
-  return lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
-}
-
-/** The first tokens of each sequence. */
-function heads(t: Tensor, lengths: readonly (readonly [all: number, first: number])[]): Tensor {
-  if (lengths.every(([all, first]) => all === first)) return t;
-  const row = t.byteLength / t.shape[0]!, total = lengths.reduce((sum, [, first]) => sum + first, 0);
-  const y = empty(t.device, [total, ...t.shape.slice(1)], t.dtype);
-  let from = t.byteOffset, to = y.byteOffset;
-  for (const [all, first] of lengths) {
-    t.device.stream.copy(t.buffer.gpu, from, y.buffer.gpu, to, first * row);
-    from += all * row;
-    to += first * row;
-  }
-  return y;
 }

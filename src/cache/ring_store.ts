@@ -10,6 +10,7 @@ import { gatherRows } from "../ops/gather_rows.ts";
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import { copyRows, lastTokens } from "./packed_rows.ts";
 import { interleave, PAGE, type RingShape, roomOf, slotOf, temporaryCounts } from "./rings.ts";
 
 const LONG_LIVED = { exact: true, label: "the cache" };
@@ -198,28 +199,4 @@ export class RingStore implements LayerStore {
       ring: { staying, length },
     });
   }
-}
-
-/** Copies the `1 / size`-th parts `rows` of `from` one after the other into `into`. */
-export function copyRows(from: Tensor, into: Tensor, rows: readonly number[], size: number): void {
-  const bytes = from.byteLength / size;
-  for (const [b, row] of rows.entries()) {
-    const at = from.byteOffset + row * bytes;
-    from.device.stream.copy(from.buffer.gpu, at, into.buffer.gpu, into.byteOffset + b * bytes, bytes);
-  }
-}
-
-/** The last `kept[b]` of the `lengths[b]` tokens of each sequence. */
-export function lastTokens(t: Tensor, lengths: readonly number[], kept: readonly number[]): Tensor {
-  if (lengths.every((n, b) => n === kept[b])) return t;
-  const row = t.byteLength / t.shape[0]!, { device } = t;
-  const y = empty(device, [kept.reduce((sum, n) => sum + n, 0), ...t.shape.slice(1)], t.dtype);
-  let from = 0, to = 0;
-  for (const [b, n] of lengths.entries()) {
-    const bytes = kept[b]! * row;
-    from += n * row;
-    device.stream.copy(t.buffer.gpu, t.byteOffset + from - bytes, y.buffer.gpu, y.byteOffset + to, bytes);
-    to += bytes;
-  }
-  return y;
 }

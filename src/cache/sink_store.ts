@@ -16,7 +16,8 @@ import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions, Rotary } from "./cache.ts";
 import type { CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
 import type { RingShape } from "./rings.ts";
-import { copyRows, RingStore } from "./ring_store.ts";
+import { copyRows } from "./packed_rows.ts";
+import { RingStore } from "./ring_store.ts";
 
 const rotate = kernel("sink_rotate", rotateWgsl);
 const rotateBack = kernel("rotate_back", backWgsl);
