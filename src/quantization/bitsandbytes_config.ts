@@ -4,7 +4,6 @@
  * @module
  */
 import { ValueError } from "../errors.ts";
-import type { CodeBook } from "./code_books.ts";
 
 /** Dtypes that a 4-bit product may be asked to compute in. */
 export type ComputeDtype = "float32" | "float16" | "bfloat16";
@@ -29,7 +28,7 @@ export interface BitsAndBytesOptions {
   /** Accepted for checkpoints that have it: sums are float32 here whatever it is. Default float32. */
   bnb4bitComputeDtype?: ComputeDtype;
   /** Code book of 4 bits. Default fp4, as in bitsandbytes. */
-  bnb4bitQuantType?: CodeBook;
+  bnb4bitQuantType?: "nf4" | "fp4";
   /** Quantize the blocks' absmax to 8 bits as well. Default false. */
   bnb4bitUseDoubleQuant?: boolean;
   /** As what packed codes are stored in a checkpoint. Default uint8. */
@@ -113,7 +112,7 @@ function oneOf(...names: string[]): readonly [string, (value: unknown) => boolea
  * console.log(quantizationConfig.quantizationMethod()); // nf4
  * ```
  */
-export class BitsAndBytesConfig implements Settings {
+export class BitsAndBytesConfig implements Required<BitsAndBytesOptions> {
   /** Quantize linear layers to 8 bits. */
   readonly loadIn8bit!: boolean;
   /** Quantize linear layers to 4 bits. */
@@ -129,7 +128,7 @@ export class BitsAndBytesConfig implements Settings {
   /** See {@linkcode BitsAndBytesOptions}. */
   readonly bnb4bitComputeDtype!: ComputeDtype;
   /** Code book of 4 bits. */
-  readonly bnb4bitQuantType!: CodeBook;
+  readonly bnb4bitQuantType!: "nf4" | "fp4";
   /** Quantize absmax as well. */
   readonly bnb4bitUseDoubleQuant!: boolean;
   /** As what packed codes are stored. */
@@ -171,7 +170,7 @@ export class BitsAndBytesConfig implements Settings {
   }
 
   /** "llm_int8", "fp4" or "nf4"; undefined where nothing is to be quantized. */
-  quantizationMethod(): "llm_int8" | CodeBook | undefined {
+  quantizationMethod(): "llm_int8" | "nf4" | "fp4" | undefined {
     if (this.loadIn8bit) return "llm_int8";
     return this.loadIn4bit ? this.bnb4bitQuantType : undefined;
   }

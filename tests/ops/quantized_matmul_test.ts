@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { Device } from "../../src/gpu/mod.ts";
 import { type CodedMatrix, quantizedMatmul, quantizedRows } from "../../src/ops/quantized_matmul.ts";
 import { empty, tensor } from "../../src/tensor/mod.ts";
-import { asGpu, randn, random, testDevice } from "../helpers.ts";
+import { asGpu, randn, testDevice } from "../helpers.ts";
 import { assertWithin } from "../models/fixture.ts";
 import { randomMatrix } from "../quantization/random_matrix.ts";
 import { productOf } from "../quantization/reader.ts";

@@ -184,7 +184,7 @@ const refused: [name: string, stored: unknown, edit: (t: Tensors) => void, error
     { ...gptqConfig, group_size: 16 },
     (tensors) => {
       asGptq(tensors);
-      new Uint16Array(tensors.get(`${down}.scales`)!.data.buffer).fill(0x7e00, 3, 4);
+      new Uint16Array((tensors.get(`${down}.scales`)!.data as Uint8Array).buffer).fill(0x7e00, 3, 4);
     },
     "ModelFormatError",
     `Cannot load ${down}.scales as scales must be finite numbers: number 3 is NaN`,
