@@ -36,15 +36,24 @@ async function opBenches(): Promise<void> {
   const folder = new URL("./ops/", import.meta.url);
   const files = [...Deno.readDirSync(folder)].map(({ name }) => name).filter(wanted).sort();
   for (const file of files) {
-    const args = ["run", "--allow-all", "--quiet", new URL(file, folder).pathname, ...smoke ? ["--smoke"] : []];
-    const { success, stdout } = await new Deno.Command(Deno.execPath(), { args, stderr: "inherit" }).output();
-    if (!success) throw new Error(`${file} failed`);
-    say(new TextDecoder().decode(stdout).trimEnd());
+    await sub(new URL(file, folder).pathname, ...smoke ? ["--smoke"] : []);
   }
+}
+
+/** What `deno run ARGS` prints, said again. */
+async function sub(...args: string[]): Promise<void> {
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-all", "--quiet", ...args],
+    stderr: "inherit",
+  });
+  const { success, stdout } = await command.output();
+  if (!success) throw new Error(`${args[0]} failed`);
+  say(new TextDecoder().decode(stdout).trimEnd());
 }
 
 await header();
 await opBenches();
+if (wanted("attention_report") && !smoke) await sub(new URL("./attention_report.ts", import.meta.url).pathname);
 if (wanted("decode")) {
   const result = await decodeBench(
     new URL("../models/tensaur-tiny", import.meta.url).pathname,

@@ -1,23 +1,46 @@
-import { attention, kvLayout } from "../../src/ops/attention.ts";
+import { attention, type AttentionBackend, kvLayout } from "../../src/ops/attention.ts";
 import { zeros } from "../../src/ops/zeros.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { benchDevice, measure } from "../measure.ts";
 
+interface Case {
+  name: string;
+  /** New tokens, and tokens in the cache before them. */
+  tokens: number;
+  past?: number;
+  H?: number;
+  Hkv?: number;
+  Dh?: number;
+  window?: number;
+  backend?: AttentionBackend;
+}
+
+const cases: Case[] = [
+  { name: "prefill", tokens: 128 },
+  { name: "prefill", tokens: 512 },
+  { name: "prefill", tokens: 512, Dh: 128 },
+  { name: "prefill", tokens: 512, window: 128 },
+  { name: "prefill, math", tokens: 128, backend: "math" },
+  { name: "decode", tokens: 1, past: 511 },
+  { name: "decode", tokens: 1, past: 4095 },
+  { name: "decode", tokens: 1, past: 4095, Hkv: 4 },
+  { name: "decode, tensaur-tiny", tokens: 1, past: 255, H: 8, Hkv: 2, Dh: 32 },
+];
+
 const device = await benchDevice();
-const H = 16, Dh = 64;
-// new tokens, tokens in the cache before them, heads of keys and values: prefill, then decode
-for (const [T, past, Hkv] of [[256, 0, 16], [1, 511, 16], [1, 4095, 16], [1, 4095, 4]] as const) {
-  const capacity = T + past, causal = true;
-  const q = zeros(device, [T, H, Dh]), k = zeros(device, [1, Hkv, capacity, Dh], "float16");
-  const strides = { sequenceStride: Hkv * capacity * Dh, headStride: capacity * Dh, keyStride: Dh };
-  const geometry = kvLayout(device, { heads: H, kvHeads: Hkv, ...strides, scale: 0.125, causal });
-  const cuSeqlens = tensor(device, [0, T], [2], "uint32"), pasts = tensor(device, [past], [1], "uint32");
-  const pairs = T * past + (T * (T + 1)) / 2;
+for (const { name, tokens, past = 0, H = 16, Hkv = H, Dh = 64, window, backend } of cases) {
+  const S = tokens + past;
+  const q = zeros(device, [tokens, H, Dh]), k = zeros(device, [1, Hkv, S, Dh], "float16");
+  const strides = { sequenceStride: Hkv * S * Dh, headStride: S * Dh, keyStride: Dh };
+  const geometry = kvLayout(device, { heads: H, kvHeads: Hkv, ...strides, scale: 0.125, causal: true, window });
+  const starts = tensor(device, [0, tokens], [2], "uint32"), pasts = tensor(device, [past], [1], "uint32");
+  let pairs = 0;
+  for (let i = past; i < S; i++) pairs += Math.min(i + 1, window ?? Infinity);
   await measure(device, {
-    name: "attention f16",
-    shape: `${T} after ${past}, heads ${H}/${Hkv}`,
-    bytes: 8 * T * H * Dh + 2 * k.byteLength,
+    name: `attention ${name}`,
+    shape: `${tokens} after ${past}, ${H}/${Hkv} × ${Dh}${window ? `, window ${window}` : ""}`,
+    bytes: 8 * tokens * H * Dh + 2 * k.byteLength,
     flops: 4 * pairs * H * Dh,
-    run: () => attention(q, { k, v: k, geometry, past: pasts }, cuSeqlens),
+    run: () => attention(q, { k, v: k, geometry, past: pasts }, starts, { backend }),
   });
 }
