@@ -14,6 +14,7 @@ import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import { Chooser } from "./chooser.ts";
 import { DEFAULTS } from "./config_fields.ts";
 import { DecodeStep } from "./decode_step.ts";
+import { negativePrompts } from "./negative_prompts.ts";
 import type { ResolvedOptions } from "./options.ts";
 
 /** Steps whose tokens the ring holds. */
@@ -221,9 +222,7 @@ function longest(rows: readonly (readonly number[])[]): number {
 
 /** Runs what guidance goes away from: the negative prompts, or the last token of each prompt. */
 function guideOf(model: Model, rows: readonly (readonly number[])[], o: ResolvedOptions, cache: Cache): Decoder {
-  const mask = o.negativePromptAttentionMask;
-  const negative = o.negativePromptIds?.map((row, b) => row.filter((_, i) => mask?.[b]?.[i] ?? 1));
   const { seed, prefillChunkSize, newTokens, signal } = o;
   const plain = { ...DEFAULTS, seed, prefillChunkSize, newTokens, signal, eosTokenIds: [], padToken: 0, stops: [] };
-  return new Decoder(model, negative ?? rows.map((row) => row.slice(-1)), cache, plain);
+  return new Decoder(model, negativePrompts(o, rows, model.sizes.vocabSize), cache, plain);
 }

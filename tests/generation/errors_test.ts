@@ -180,6 +180,44 @@ Deno.test("G-38: an empty list of prefixAllowedTokensFn ends the call with its e
   assertEquals(device.pool.stats.bytesInUse, before);
 });
 
+const negatives: [name: string, options: GenerationOptions, message: string][] = [
+  [
+    "of another number",
+    { negativePromptIds: [[1], [2], [3]] },
+    "Cannot guide as negativePromptIds must have a row for each prompt: it has 3 for 2",
+  ],
+  [
+    "with an id that is none",
+    { negativePromptIds: [[2048]] },
+    "Cannot generate as inputIds must be whole numbers from 0 to 2047: current value is 2048 in row 0",
+  ],
+  [
+    "of padding alone",
+    { negativePromptIds: [[1]], negativePromptAttentionMask: [[0]] },
+    "Cannot generate as each row must have a token: row 0 has none",
+  ],
+];
+for (const [name, options, message] of negatives) {
+  Deno.test(`G-40: generate() refuses negative prompts ${name}, and leaks nothing`, async () => {
+    const before = { dispatches: device.stream.counters.dispatches, bytes: device.pool.stats.bytesInUse };
+    const two = { inputIds: [prompt, prompt] }, guided = { ...short, guidanceScale: 2, ...options };
+    const error = await assertRejects(() => generate(model, two, guided), TensaurError);
+    assertEquals([error.name, error.message], ["ValueError", message]);
+    const after = { dispatches: device.stream.counters.dispatches, bytes: device.pool.stats.bytesInUse };
+    assertEquals(after, before);
+  });
+}
+
+Deno.test("G-40: one negative prompt serves all sequences of a prompt", async () => {
+  const options = { ...short, doSample: true, seed: 3, guidanceScale: 1.5, negativePromptIds: [[2043, 9]] };
+  const one = await generate(model, inputs, { ...options, numReturnSequences: 2 });
+  const two = await generate(model, { inputIds: [prompt, prompt] }, {
+    ...options,
+    negativePromptIds: [[2043, 9], [2043, 9]],
+  });
+  assertEquals(one.sequences, two.sequences);
+});
+
 Deno.test("G-11: without inputs a row begins with bosTokenId, which must then be there", async () => {
   const { sequences } = await generate(model, undefined, { ...short, bosTokenId: 2043 });
   const { sequences: same } = await generate(model, { inputIds: [[2043]] }, short);
