@@ -9,10 +9,11 @@ import {
   kvLayout,
 } from "../../src/ops/attention.ts";
 import { scaledDotProductAttentionReference } from "../../src/ops/scaled_dot_product_attention.ts";
-import { decode, type Dtype, encode, tensor } from "../../src/tensor/mod.ts";
-import { assertClose, randn, testDevice } from "../helpers.ts";
+import type { Device } from "../../src/gpu/mod.ts";
+import { decode, type Dtype, encode, type Tensor, tensor } from "../../src/tensor/mod.ts";
+import { asGpu, assertClose, randn, testDevice } from "../helpers.ts";
 
-const device = await testDevice();
+const device = await testDevice(), plain = await testDevice({ features: { subgroups: false } });
 
 /** A packed batch: queries of each sequence, and its keys if they are not as many. */
 interface Batch {
@@ -57,7 +58,12 @@ const cases: [name: string, batch: Batch][] = [
 ];
 
 /** Runs `b`, and gives what came beside what must come, sequence after sequence. */
-async function run(b: Batch, backend?: AttentionBackend): Promise<[got: number[], want: number[]]> {
+async function run(
+  b: Batch,
+  backend?: AttentionBackend,
+  on = device,
+  as = (_: Device, fn: () => Tensor) => fn(),
+): Promise<[got: number[], want: number[]]> {
   const { lengths, keys = lengths, H, Hkv, Dh, Ev = Dh, dtype = "float32", options = {} } = b;
   const sum = (ns: number[]) => ns.reduce((s, n) => [...s, s.at(-1)! + n], [0]);
   const starts = sum(lengths), keyStarts = sum(keys), T = starts.at(-1)!, K = keyStarts.at(-1)!;
@@ -79,17 +85,17 @@ async function run(b: Batch, backend?: AttentionBackend): Promise<[got: number[]
     bias: b.bias && { strides: [0, L * S, S, 1], mask: b.bias === "mask" },
     ...options,
   };
-  using o = attention(
-    tensor(device, q, [T, H, Dh]),
-    {
-      k: tensor(device, Float32Array.from(k), [K, Hkv, Dh], dtype),
-      v: tensor(device, Float32Array.from(v), [K, Hkv, Ev], dtype),
-      geometry: kvLayout(device, layout),
-      cuSeqlensK: tensor(device, keyStarts, [keyStarts.length], "uint32"),
-    },
-    tensor(device, starts, [starts.length], "uint32"),
-    { backend, bias: b.bias && tensor(device, values, [H, L, S], b.bias === "mask" ? "uint32" : "float32") },
-  );
+  const put = (data: ArrayLike<number>, shape: number[], kind?: Dtype) =>
+    tensor(on, Float32Array.from(data), shape, kind);
+  const call = { backend, bias: b.bias && put(values, [H, L, S], b.bias === "mask" ? "uint32" : "float32") };
+  const kv = {
+    k: put(k, [K, Hkv, Dh], dtype),
+    v: put(v, [K, Hkv, Ev], dtype),
+    geometry: kvLayout(on, layout),
+    cuSeqlensK: put(keyStarts, [keyStarts.length], "uint32"),
+  };
+  const x = put(q, [T, H, Dh]), cu = put(starts, [starts.length], "uint32");
+  using o = as(on, () => attention(x, kv, cu, call));
   const got: number[] = [], want: number[] = [], all = await o.read();
   for (const [i, n] of lengths.entries()) {
     got.push(...all.subarray(starts[i]! * H * Ev, starts[i + 1]! * H * Ev));
@@ -139,6 +145,15 @@ for (const [name, batch] of cases) {
       assertClose("o", got, want, { rtol: 1e-5, atol: 4e-6 });
     });
   }
+}
+
+for (const [name, batch] of cases.filter(([name]) => /^16 bits|added bias|4 packed/.test(name))) {
+  Deno.test(`attention() as on a GPU without subgroups, and with, equals float64: ${name}`, async () => {
+    for (const on of [plain, device]) {
+      const [got, want] = await run(batch, undefined, on, asGpu);
+      assertClose("o", got, want, { rtol: 1e-5, atol: 4e-6 });
+    }
+  });
 }
 
 Deno.test("attention() equals itself when the keys of a query are split", async () => {
