@@ -183,8 +183,8 @@ export class PagedCache extends KvCache {
     const fits = Number.isInteger(P) && this.#tables.every((table) => table.length <= P);
     this.#counted = undefined;
     if (!fits) {
+      this.#counts = this.#newCounts(old.device);
       old.dispose();
-      this.#counts = undefined;
       this.moved();
       return;
     }

@@ -109,13 +109,14 @@ Deno.test("generate() on a QuantizedCache does not depend on how far the loop ru
   using model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
   const options = {
     maxNewTokens: 60,
+    doSample: false,
     eosTokenId: null,
     cacheImplementation: "quantized",
     cacheConfig: { nbits: 4, qGroupSize: 32, residualLength: 16 },
   };
   const inputs = { inputIds: [[7, 8, 9, 10, 11], [300, 5]] };
-  const before = device.pool.stats.bytesInUse;
   const ahead = await generate(model, inputs, options);
+  const before = device.pool.stats.bytesInUse;
   const stepwise = await generate(model, inputs, { ...options, outputLogits: true, returnDictInGenerate: true });
   assertEquals(ahead.sequences, stepwise.sequences);
   stepwise.cache![Symbol.dispose]();
