@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Batch, type Cache, DynamicCache, type ModelInputs, NoCache, unpad, type Unpadded } from "../cache/mod.ts";
+import { type Batch, type Cache, DynamicCache, type ModelInputs, NoCache } from "../cache/mod.ts";
 import { LimitError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import { poolRows, scatterRows } from "../ops/mod.ts";
@@ -25,6 +25,7 @@ import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
 import { headMaskRows, headMaskTensors } from "./head_mask.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
 import type { ModelParts } from "./model_parts.ts";
+import { type PackedRows, packRows } from "./packed_rows.ts";
 import { padAttentions } from "./pad_attentions.ts";
 import { RopeTable } from "./rope.ts";
 
@@ -145,7 +146,9 @@ export class Model implements Disposable {
   async forward(inputs: ModelInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
     const { device, sizes } = this;
     const cache = options.cache ?? new NoCache({ dtype: this.cacheDtype });
-    using packed = disposable(unpad(device, inputs, cache.lengths, sizes));
+    const { cache: given, outputAttentions } = options, flash = this.#attention === "flash_attention_2";
+    const split = flash && this.#parts.perToken && !given && !outputAttentions;
+    using packed = packRows(device, inputs, cache.lengths, sizes, split);
     const { batch } = packed;
     if (batch.lengths.some((n) => n === 0)) {
       throw new ValueError(
@@ -246,7 +249,7 @@ export class Model implements Disposable {
   }
 
   #outputs(
-    { batch, places, width }: Unpadded,
+    { batch, places, width, rows }: PackedRows,
     cache: Cache,
     { outputHiddenStates, outputAttentions }: ForwardOptions,
     headMask?: Tensor[],
@@ -256,8 +259,7 @@ export class Model implements Disposable {
     const { head, perToken } = this.#parts;
     const hidden = this.hidden(batch, cache, { hiddenStates, attentions, headMask });
     const index = tensor(this.device, places, [places.length], "uint32");
-    const rows = batch.size * width;
-    const pad = (x: Tensor) => scatterRows(x, index, rows).reshape([batch.size, width, x.shape[1]!]);
+    const pad = (x: Tensor) => scatterRows(x, index, rows * width).reshape([rows, width, x.shape[1]!]);
     const logits = head?.(hidden, batch);
     const result = perToken && logits ? pad(logits) : logits;
     return {
@@ -288,8 +290,4 @@ function orRewind<T>(cache: Cache, pass: () => T): T {
     } catch { /* nothing was counted in a capture, and on a device that is lost nothing counts */ }
     throw error;
   }
-}
-
-function disposable(packed: Unpadded): Unpadded & Disposable {
-  return { ...packed, [Symbol.dispose]: () => packed.batch[Symbol.dispose]() };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { AttentionOptions } from "../cache/mod.ts";
-import { qkvRope, type QkvRopeOptions } from "../ops/mod.ts";
+import { mul, qkvRope, type QkvRopeOptions } from "../ops/mod.ts";
 import { canStoreKv, qkvRopeStore } from "../ops/qkv_rope.ts";
 import type { Fusion, Linear } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -25,6 +25,18 @@ export interface Projection extends QkvRopeOptions {
  * @returns [T, H·Dh]
  */
 export function selfAttention(
+  pass: Pass,
+  layer: number,
+  x: Tensor,
+  projection: Projection,
+  options: AttentionOptions,
+): Tensor {
+  const o = attend(pass, layer, x, projection, options);
+  const mask = pass.headMask?.[layer]; // a factor of a head's probabilities is one of its result
+  return mask ? mul(o, mask) : o;
+}
+
+function attend(
   { batch, cache, table }: Pass,
   layer: number,
   x: Tensor,

@@ -106,6 +106,23 @@ for (const kind of ["llama", "bert"] as const) {
   });
 }
 
+Deno.test("flash_attention_2 takes position ids that begin anew, without a mask, for sequences of their own", async () => {
+  using model = await tinyModel(device, "llama", { dtype: "float16", attnImplementation: "flash_attention_2" });
+  const [a, b] = inputs.inputIds as [number[], number[]];
+  const joined = { inputIds: [[...a, ...b], [1, 2]], positionIds: [[0, 1, 2, 3, 4, 5, 6, 0, 1, 2], [0, 1]] };
+  using output = await model.forward(joined);
+  assertEquals(output.logits!.shape, [2, 10, 61]);
+  const rows = chunked(await output.logits!.read(), 61), want = chunked(await logitsOf(model), 61); // [2 · 7][61]
+  assertClose("the first", rows.slice(0, 7).flat(), want.slice(0, 7).flat(), { atol: 1e-4 });
+  assertClose("the second", rows.slice(7, 10).flat(), want.slice(7, 10).flat(), { atol: 1e-4 });
+  model.setAttnImplementation("sdpa");
+  using whole = await model.forward(joined);
+  assert(chunked(await whole.logits!.read(), 61)[9]!.some((x, i) => Math.abs(x - rows[9]![i]!) > 1e-3), "one sequence");
+  model.setAttnImplementation("flash_attention_2");
+  const short = { ...joined, positionIds: [[0, 1, 2, 3, 4, 5, 6, 0, 1], [0, 1]] };
+  await assertRejects(() => model.forward(short), ShapeError, "positionIds must have the shape of inputIds");
+});
+
 Deno.test("flash_attention_2 warns of float32 and of no dtype while loading, and refuses to run", async () => {
   const attnImplementation = "flash_attention_2";
   for (const [dtype, warnings] of [["float32", 1], [undefined, 2]] as const) {
