@@ -65,11 +65,12 @@ export class HeldCache implements AsyncDisposable {
     owned.dispose();
     const own = !o.cache && !(this.finished && this.given.cache);
     try {
-      if (own || model.device.guard.error) return;
+      if (model.device.guard.error) return;
+      await model.device.stream.settled();
+      if (own) return;
       const each = cache.lengths.length / rows.prompts.length;
       if (each > 1) cache.batchSelectIndices(rows.prompts.map((_, b) => b * each));
       this.#crop(this.keeps);
-      await model.device.stream.settled();
     } finally {
       if (own) (this.#lent ?? cache)[Symbol.dispose]();
     }

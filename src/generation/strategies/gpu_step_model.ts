@@ -3,13 +3,15 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { type Batch, type Cache, packBatch } from "../../cache/mod.ts";
-import { NumericError, throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
-import { gatherRows, NO_INDEX, type TopK, topK } from "../../ops/mod.ts";
+import { gatherRows, sliceRows, topK } from "../../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../../tensor/mod.ts";
-import { paddedAttentions, paddedRows, splitRows } from "./padded_outputs.ts";
-import type { StepModel, StepOutput, StepRequest, TopTokens } from "./step_model.ts";
+import { type PassTensors, readPass, tensorsOf } from "./pass_tensors.ts";
+import { SingleStep } from "./single_step.ts";
+import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
 
 /** How a {@linkcode GpuStepModel} runs. */
 export interface GpuStepOptions {
@@ -21,27 +23,19 @@ export interface GpuStepOptions {
   useCache?: boolean;
 }
 
-/** Tensors of one pass, to be read and returned. */
-interface PassTensors {
-  logits?: Tensor;
-  top?: TopK;
-  hidden?: Tensor;
-  layers: Tensor[];
-  hiddenStates: Tensor[];
-  attentions: Tensor[];
-}
-
 /** Runs what the cache does not hold, in chunks, and reads what is asked for. The cache stays the caller's. */
-export class GpuStepModel implements StepModel {
+export class GpuStepModel implements StepModel, Disposable {
   readonly #model: Model;
   readonly #cache: Cache;
   readonly #o: GpuStepOptions;
+  readonly #single: SingleStep;
 
   /** A model with `cache`, which may hold prefixes of what comes. */
   constructor(model: Model, cache: Cache, o: GpuStepOptions) {
     this.#model = model;
     this.#cache = cache;
     this.#o = o;
+    this.#single = new SingleStep(model, cache);
   }
 
   /** V. */
@@ -68,10 +62,14 @@ export class GpuStepModel implements StepModel {
     if (!whole) await this.#prefill(ids, last);
     const start = [...this.#past(ids.length)];
     const pieces = ids.map((row, b) => row.slice(start[b]));
-    using batch = this.#batch(pieces, start);
-    const made = this.#pass(batch, request);
+    const single = !whole && !request.layers && pieces.every((piece) => piece.length === 1);
+    const made = single ? this.#next(pieces.flat(), start, request) : this.#pass(pieces, start, request);
     try {
-      return await this.#read(made, batch, start, request);
+      const lengths = pieces.map((piece) => piece.length), { hiddenSize } = this.#model.sizes;
+      const output = await readPass(made, { lengths, past: start, vocabSize: this.vocabSize, hiddenSize });
+      await setImmediate(); // an early read resolves without letting timers and signals run
+      throwIfAborted(this.#o.signal, "generating");
+      return output;
     } finally {
       for (const t of tensorsOf(made)) t.dispose();
     }
@@ -116,9 +114,26 @@ export class GpuStepModel implements StepModel {
     return packBatch(this.#model.device, pieces.flat(), positions, pieces.map((piece) => piece.length));
   }
 
-  /** Records the pass; the cache has the batch from then on. */
-  #pass(batch: Batch, { last = 1, top, hidden, layers, attentions, hiddenStates }: StepRequest): PassTensors {
-    const { device } = this.#model, ends = runningSum(batch.lengths);
+  /** Returns the memory; the cache stays. */
+  [Symbol.dispose](): void {
+    this.#single[Symbol.dispose]();
+  }
+
+  /** Runs one token of each row. */
+  #next(tokens: readonly number[], positions: readonly number[], { top }: StepRequest): PassTensors {
+    return this.#single.run(
+      tokens,
+      positions,
+      (logits) => this.#kept(top ? { top: topK(logits, top) } : { logits: sliceRows(logits, 0, tokens.length) }),
+    );
+  }
+
+  /** Runs the pieces; the cache has them from then on. */
+  #pass(pieces: readonly (readonly number[])[], from: readonly number[], request: StepRequest): PassTensors {
+    const { last = 1, top, hidden, layers, attentions, hiddenStates } = request, { device } = this.#model;
+    using batch = this.#batch(pieces, from);
+    let end = 0;
+    const ends = batch.lengths.map((n) => end += n);
     const rows = (n: number) => ends.flatMap((end) => Array.from({ length: n }, (_, i) => end - n + i));
     const made = tidy(device, () => {
       const all: Tensor[] | undefined = hiddenStates || layers ? [] : undefined;
@@ -128,68 +143,21 @@ export class GpuStepModel implements StepModel {
         return this.#model.applyHead(gatherRows(t, tensor(device, rows(n), [n * batch.size], "uint32")), batch);
       };
       const logits = at(x, last);
-      return {
+      return this.#kept({
         ...top ? { top: topK(logits, top) } : { logits },
         hidden: hidden ? x : undefined,
-        layers: layers?.map((layer) => at(all![layer]!, 1)) ?? [],
-        hiddenStates: hiddenStates ? all! : [],
-        attentions: weights ?? [],
-      };
+        layers: layers?.map((layer) => at(all![layer]!, 1)),
+        hiddenStates: hiddenStates ? all : undefined,
+        attentions: weights,
+      });
     });
-    for (const t of tensorsOf(made)) keep(device, t);
     this.#cache.advanced(batch.lengths);
     return made;
   }
 
-  async #read(made: PassTensors, batch: Batch, past: readonly number[], request: StepRequest): Promise<StepOutput> {
-    const host = async (t: Tensor) => await t.read({ early: true }) as Float32Array;
-    const [logits, top, hidden, layers, states, weights] = await Promise.all([
-      made.logits && host(made.logits),
-      made.top && readTop(made.top),
-      made.hidden && host(made.hidden),
-      Promise.all(made.layers.map(host)),
-      Promise.all(made.hiddenStates.map(host)),
-      Promise.all(made.attentions.map(host)),
-    ]);
-    await this.#model.device.stream.settled();
-    throwIfAborted(this.#o.signal, "generating");
-    if (logits && !logits.every(Number.isFinite) || top?.some(({ tokens }) => tokens[0] === NO_INDEX)) {
-      throw notFinite();
-    }
-    const { lengths } = batch, D = this.#model.sizes.hiddenSize, V = this.vocabSize;
-    return {
-      logits: logits ? splitRows(logits, V) : [],
-      top,
-      hidden: hidden &&
-        lengths.map((n, b) => hidden.slice((runningSum(lengths)[b]! - n) * D, runningSum(lengths)[b]! * D)),
-      layers: request.layers && layers.map((data) => splitRows(data, V)),
-      hiddenStates: request.hiddenStates ? states.map((data) => paddedRows(data, lengths)) : undefined,
-      attentions: request.attentions ? weights.map((data) => paddedAttentions(data, lengths, past)) : undefined,
-    };
+  /** Takes the tensors out of all scopes: they are read later. */
+  #kept(made: PassTensors): PassTensors {
+    for (const t of tensorsOf(made)) keep(this.#model.device, t);
+    return made;
   }
-}
-
-/** Where each sequence of a packed batch ends. */
-function runningSum(lengths: readonly number[]): number[] {
-  let sum = 0;
-  return lengths.map((n) => sum += n);
-}
-
-function tensorsOf({ top, ...rest }: PassTensors): Tensor[] {
-  return [top?.indices, top?.logProbs, ...Object.values(rest).flat()].filter((t) => t !== undefined);
-}
-
-async function readTop({ indices, logProbs }: TopK): Promise<TopTokens[]> {
-  const [rows = 0, k = 0] = indices.shape;
-  const [ids, scores] = await Promise.all([indices.read({ early: true }), logProbs.read({ early: true })]);
-  return Array.from({ length: rows }, (_, r) => ({
-    tokens: ids.subarray(r * k, (r + 1) * k) as Uint32Array,
-    logProbs: scores.subarray(r * k, (r + 1) * k) as Float32Array,
-  }));
-}
-
-function notFinite(): NumericError {
-  return new NumericError("Cannot choose the next tokens as the logits must be finite: they are NaN or infinite", {
-    hint: 'Load the model with dtype: "float32", or check the weights.',
-  });
 }

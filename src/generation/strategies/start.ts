@@ -7,6 +7,7 @@ import type { Cache } from "../../cache/mod.ts";
 import type { Model } from "../../models/mod.ts";
 import { Decoder } from "../decoder.ts";
 import { decode } from "../loop.ts";
+import { negativePrompts } from "../negative_prompts.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { hostPipe, processorsOf, warpersOf } from "../processors/mod.ts";
 import type { Rows } from "../rows.ts";
@@ -98,10 +99,10 @@ async function* decodeOnGpu({ model, rows, o, cache }: Start): AsyncGenerator<Se
 }
 
 function contextOf(start: Start): SearchContext {
-  const { model, rows, o, cache } = start;
+  const { model, rows, o, cache, owned } = start;
   const { prefillChunkSize, signal, useCache } = o;
   return {
-    model: new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache }),
+    model: owned.use(new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache })),
     prompts: rows.prompts,
     o,
     process: processOf(start),
@@ -118,26 +119,30 @@ function isPlain({ model, rows, o }: Start): boolean {
 }
 
 /** The processors on the host, with the logits after the negative prompt where guidance wants them. */
-function processOf({ model, rows, o, owned }: Start): Process {
-  const { prompts } = rows, V = model.sizes.vocabSize;
+function processOf(start: Start): Process {
+  const { model, rows: { prompts }, o } = start, V = model.sizes.vocabSize;
   const pipe = hostPipe(o, { vocabSize: V, prompts });
-  const guided = o.guidanceScale !== null && o.guidanceScale !== 1;
-  const away = guided ? new FollowingModel(new GpuStepModel(model, owned.use(model.newCache()), o)) : undefined;
-  const negative = prompts.map((row, b) => negativePrompt(o, b) ?? row.slice(-1));
+  const away = o.guidanceScale !== null && o.guidanceScale !== 1 ? afterNegative(start) : undefined;
   return async (ids, scores, context) => {
-    const each = ids.length / prompts.length, flat = joined(scores, V);
-    const after = ids.map((row, r) => {
-      const b = Math.floor(r / each);
-      return [...negative[b]!, ...row.slice(prompts[b]!.length)];
-    });
-    const unconditional = away && joined((await away.forward(after)).logits, V);
+    const flat = joined(scores, V), unconditional = away && joined(await away(ids), V);
     pipe(ids, flat, { ...context, unconditional });
     return ids.map((_, r) => flat.subarray(r * V, (r + 1) * V));
   };
 }
 
-function negativePrompt({ negativePromptIds, negativePromptAttentionMask }: ResolvedOptions, row: number) {
-  return negativePromptIds?.[row]?.filter((_, i) => negativePromptAttentionMask?.[row]?.[i] ?? 1);
+/** Logits of sequences that have the negative prompts instead of their own. */
+function afterNegative({ model, rows: { prompts }, o, owned }: Start) {
+  const { prefillChunkSize, signal } = o, negative = negativePrompts(o, prompts, model.sizes.vocabSize);
+  const step = owned.use(new GpuStepModel(model, owned.use(model.newCache()), { prefillChunkSize, signal }));
+  const away = new FollowingModel(step);
+  return async (ids: readonly (readonly number[])[]): Promise<Float32Array[]> => {
+    const each = ids.length / prompts.length;
+    const after = ids.map((row, r) => {
+      const b = Math.floor(r / each);
+      return [...negative[b]!, ...row.slice(prompts[b]!.length)];
+    });
+    return (await away.forward(after)).logits;
+  };
 }
 
 function joined(rows: readonly Float32Array[], V: number): Float32Array {
@@ -159,7 +164,7 @@ function draftSource(start: Start): DraftSource {
   const length = schedule === "heuristic" && draftLengths.get(assistant) || { tokens: o.numAssistantTokens };
   if (schedule === "heuristic") draftLengths.set(assistant, length);
   const { prefillChunkSize, signal, doSample, eosTokenIds, assistantConfidenceThreshold } = o;
-  const step = new GpuStepModel(assistant, owned.use(assistant.newCache()), { prefillChunkSize, signal });
+  const step = owned.use(new GpuStepModel(assistant, owned.use(assistant.newCache()), { prefillChunkSize, signal }));
   const other = assistant.sizes.vocabSize !== model.sizes.vocabSize;
   const options = {
     doSample,

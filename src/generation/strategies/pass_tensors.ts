@@ -1,0 +1,88 @@
+/**
+ * What a pass of a model leaves on the GPU, and how it comes to the host.
+ *
+ * @module
+ */
+import { NumericError } from "../../errors.ts";
+import { NO_INDEX, type TopK } from "../../ops/mod.ts";
+import type { Tensor } from "../../tensor/mod.ts";
+import { paddedAttentions, paddedRows, splitRows } from "./padded_outputs.ts";
+import type { StepOutput, TopTokens } from "./step_model.ts";
+
+/** Tensors of one pass, as far as they were asked for. */
+export interface PassTensors {
+  /** [B · last, V] */
+  logits?: Tensor;
+  /** [B · last, top] */
+  top?: TopK;
+  /** [T, D] */
+  hidden?: Tensor;
+  /** [B, V] each. */
+  layers?: Tensor[];
+  /** [T, D] each. */
+  hiddenStates?: Tensor[];
+  /** [H, T, keys] each. */
+  attentions?: Tensor[];
+}
+
+/** What the tensors are about. */
+export interface PassShape {
+  /** Tokens of each sequence that were run. */
+  lengths: readonly number[];
+  /** Tokens that each had before. */
+  past: readonly number[];
+  /** V. */
+  vocabSize: number;
+  /** D. */
+  hiddenSize: number;
+}
+
+/** All tensors of a pass. */
+export function tensorsOf({ top, ...rest }: PassTensors): Tensor[] {
+  return [top?.indices, top?.logProbs, ...Object.values(rest).flat()].filter((t) => t !== undefined);
+}
+
+/**
+ * Reads them all.
+ *
+ * @throws {NumericError} if the logits are not finite
+ */
+export async function readPass(made: PassTensors, shape: PassShape): Promise<StepOutput> {
+  const { lengths, past, vocabSize: V, hiddenSize: D } = shape;
+  const host = async (t: Tensor) => await t.read({ early: true }) as Float32Array;
+  const all = async (tensors: readonly Tensor[] | undefined) => tensors && await Promise.all(tensors.map(host));
+  const [logits, top, hidden, layers, hiddenStates, attentions] = await Promise.all([
+    made.logits && host(made.logits),
+    made.top && readTop(made.top),
+    made.hidden && host(made.hidden),
+    all(made.layers),
+    all(made.hiddenStates),
+    all(made.attentions),
+  ]);
+  if (logits?.every(Number.isFinite) === false || top?.some(({ tokens }) => tokens[0] === NO_INDEX)) throw notFinite();
+  let end = 0;
+  const ends = lengths.map((n) => end += n);
+  return {
+    logits: logits ? splitRows(logits, V) : [],
+    top,
+    hidden: hidden && ends.map((end, b) => hidden.slice((end - lengths[b]!) * D, end * D)),
+    layers: layers?.map((data) => splitRows(data, V)),
+    hiddenStates: hiddenStates?.map((data) => paddedRows(data, lengths)),
+    attentions: attentions?.map((data) => paddedAttentions(data, lengths, past)),
+  };
+}
+
+async function readTop({ indices, logProbs }: TopK): Promise<TopTokens[]> {
+  const [rows = 0, k = 0] = indices.shape;
+  const [ids, scores] = await Promise.all([indices.read({ early: true }), logProbs.read({ early: true })]);
+  return Array.from({ length: rows }, (_, r) => ({
+    tokens: ids.subarray(r * k, (r + 1) * k) as Uint32Array,
+    logProbs: scores.subarray(r * k, (r + 1) * k) as Float32Array,
+  }));
+}
+
+function notFinite(): NumericError {
+  return new NumericError("Cannot choose the next tokens as the logits must be finite: they are NaN or infinite", {
+    hint: 'Load the model with dtype: "float32", or check the weights.',
+  });
+}
