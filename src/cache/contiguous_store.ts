@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
+import { copyKvLayout, kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor, type TypedArray } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
@@ -87,7 +87,7 @@ export class ContiguousStore implements LayerStore {
     using made = new DisposableStack();
     const to = made.use(new ContiguousStore({ ...this.spec, size: rows.length, capacity }));
     if (this.#geometry) {
-      to.#geometry = duplicate(this.#geometry);
+      to.#geometry = copyKvLayout(this.#geometry);
       if (capacity !== this.spec.capacity) setKvStrides(to.#geometry, stridesOf(to.spec));
     }
     const { kvHeads, headDim, dtype, device } = this.spec, line = headDim * bytesPerElement(dtype);
@@ -123,10 +123,4 @@ export class ContiguousStore implements LayerStore {
 
 function stridesOf({ kvHeads, capacity, headDim }: StoreSpec): Strides {
   return { sequenceStride: kvHeads * capacity * headDim, headStride: capacity * headDim, keyStride: headDim };
-}
-
-function duplicate(t: Tensor): Tensor {
-  const to = keep(t.device, empty(t.device, t.shape, t.dtype));
-  t.device.stream.copy(t.buffer.gpu, t.byteOffset, to.buffer.gpu, to.byteOffset, t.byteLength);
-  return to;
 }

@@ -17,6 +17,7 @@ export {
 export { subgroupSize } from "./attention_launch.ts";
 export {
   type CachedKeyValues,
+  copyKvLayout,
   type KeyValues,
   type KvLayout,
   kvLayout,

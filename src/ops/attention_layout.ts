@@ -5,7 +5,7 @@
  */
 import { ShapeError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
-import { type Tensor, tensor } from "../tensor/mod.ts";
+import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 
 /** Keys and values as the attention kernels read them. */
 export interface KeyValues {
@@ -126,6 +126,16 @@ export function kvLayout(device: Device, l: KvLayout): Tensor {
   }
   layouts.set(geometry, l);
   return geometry;
+}
+
+/** A copy of what {@linkcode kvLayout} made, with a life of its own. */
+export function copyKvLayout(geometry: Tensor): Tensor {
+  const { device, byteLength } = geometry;
+  const to = keep(device, empty(device, geometry.shape, geometry.dtype));
+  device.stream.copy(geometry.buffer.gpu, geometry.byteOffset, to.buffer.gpu, to.byteOffset, byteLength);
+  const layout = layouts.get(geometry);
+  if (layout) layouts.set(to, layout);
+  return to;
 }
 
 /** Writes other strides into what {@linkcode kvLayout} made, when the keys have moved to a larger buffer. */
