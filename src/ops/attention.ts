@@ -51,7 +51,6 @@ export interface AttentionCall {
  * @param kv where the keys and values are
  * @param cuSeqlens [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`
  * @returns [T, H, Ev] float32, or as the layout's `results` says; a query that sees no key gives zeros
- * @throws {ShapeError} if a head is longer than 256
  * @throws {RuntimeError} if `backend`, or nothing that `sdpaKernel` leaves, can do what is asked: it says why
  */
 export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, backend }: AttentionCall = {}): Tensor {
@@ -61,11 +60,6 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, b
   expectDtype("attention", "k", k, "float32", "float16", "bfloat16");
   expectDtype("attention", "v", v, k.dtype);
   const Ev = v.shape.at(-1) ?? 0, kvHeads = k.shape[1] ?? 1, B = cuSeqlens.size - 1;
-  if (Math.max(Dh, Ev) > 256) {
-    throw new ShapeError(
-      `Cannot run attention as the head's length must be at most 256: current value is ${Math.max(Dh, Ev)}`,
-    );
-  }
   const keys = keysOf(kv, B, Dh);
   const choice = chooseAttention({
     dtype: k.dtype,
