@@ -25,6 +25,10 @@ for (const [rows, vocab] of [[1, 32_000], [1, 151_936]] as const) {
     contextWidth: 1,
   } as const;
   const words = u32(watermarkWords(mark)), forced = u32([9, 2]), decay = u32([1, 2]), factor = f32([1.1]);
+  const rest = { contextHistorySize: 1024, samplingTableSeed: 0, skipFirstNgramCalls: false, debugMode: false };
+  const tournaments = u32(
+    ops.synthIdWords({ ngramLen: 5, keys: Array.from({ length: 30 }, (_, i) => 31 * i), ...rest }),
+  );
   const mass = f32([0.9]), share = f32([0.5]), cutoff = f32([1e-3, 1]);
   const copy = 8 * rows * vocab; // read x, write y
   const runs: [name: string, bytes: number, run: () => unknown][] = [
@@ -36,6 +40,7 @@ for (const [rows, vocab] of [[1, 32_000], [1, 151_936]] as const) {
     ["finite_logits", copy, () => ops.finiteLogits(x)],
     ["guide_logits", copy + 4 * rows * vocab, () => ops.guideLogits(x, x, scale)],
     ["watermark_logits", copy, () => ops.watermarkLogits(x, past, words)],
+    ["synthid_logits", copy, () => ops.synthIdLogits(x, past, tournaments, step)],
     ["cutoff_logits", copy, () => ops.cutoffLogits(x, cutoff)],
     ["typical_logits", copy, () => ops.typicalLogits(x, mass)],
     ["top_h_logits", copy, () => ops.topHLogits(x, share)],

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { WatermarkingConfig } from "./watermarking_config.ts";
+import type { AnyWatermarkingConfig } from "./watermarking_config.ts";
 
 /** Token ids, and what is added to the logit of the last of them where the others come before it. */
 export type SequenceBias = readonly (readonly [ids: readonly number[], bias: number])[];
@@ -105,7 +105,7 @@ export interface GenerationConfigFields {
   /** Run beams one after the other. */
   lowMemory: boolean | null;
   /** A watermark in the choice of tokens. */
-  watermarkingConfig: WatermarkingConfig | null;
+  watermarkingConfig: AnyWatermarkingConfig | null;
   /** Sequences for each prompt. Default 1. */
   numReturnSequences: number;
   /** Give the attention weights of each step. */

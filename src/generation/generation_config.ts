@@ -11,7 +11,7 @@ import { DEFAULTS, FIELD_NAMES, type GenerationConfigFields } from "./config_fie
 import { camelCase, snakeCase } from "./names.ts";
 import { CALL_OPTIONS } from "./options.ts";
 import { checkConfig, configWarnings, outputWarnings, refuseCallOptions } from "./validate.ts";
-import { WatermarkingConfig } from "./watermarking_config.ts";
+import { watermarkingConfigOf } from "./watermarking_config.ts";
 
 const FILE = "generation_config.json";
 const MAX_BYTES = 2 ** 20;
@@ -53,7 +53,7 @@ export class GenerationConfig {
     const given = Object.entries(fields).filter(([, value]) => value !== undefined);
     const others = Object.fromEntries(given.filter(([name]) => !known.includes(name)));
     Object.assign(this, DEFAULTS, Object.fromEntries(given.filter(([name]) => known.includes(name))), { others });
-    if (this.watermarkingConfig) this.watermarkingConfig = WatermarkingConfig.of(this.watermarkingConfig);
+    if (this.watermarkingConfig) this.watermarkingConfig = watermarkingConfigOf(this.watermarkingConfig);
     this.#check(INIT);
   }
 
@@ -144,6 +144,6 @@ function camelCall(key: string): string {
 
 /** Settings of a watermark have the names of files too. */
 function writable(value: unknown): unknown {
-  if (!(value instanceof WatermarkingConfig)) return value;
+  if (typeof value !== "object" || value === null || !("validate" in value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, v]) => [snakeCase(name), v]));
 }

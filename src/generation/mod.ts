@@ -21,7 +21,15 @@ export type {
 } from "./options.ts";
 export { GenerationConfig } from "./generation_config.ts";
 export { setSeed } from "./seed.ts";
-export { WatermarkingConfig, type WatermarkingSettings } from "./watermarking_config.ts";
+export {
+  type AnyWatermarkingConfig,
+  SynthIDTextWatermarkingConfig,
+  type SynthIDTextWatermarkingSettings,
+  WatermarkingConfig,
+  type WatermarkingSettings,
+} from "./watermarking_config.ts";
 export { type WatermarkDetection, WatermarkDetector, type WatermarkDetectorOptions } from "./watermark_detector.ts";
 export { compile, type CompileOptions } from "./compile.ts";
 export { whisperTimestamps, type WhisperTimestampSettings } from "./processors/whisper_timestamps.ts";
+export { loadCache, type LoadCacheOptions, saveCache } from "./cache_file.ts";
+export { resilientGenerate } from "./resilient_generate.ts";

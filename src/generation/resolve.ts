@@ -13,7 +13,7 @@ import { snakeCase } from "./names.ts";
 import { CALL_OPTIONS, type GenerationOptions, type ResolvedOptions } from "./options.ts";
 import { nextSeed } from "./seed.ts";
 import { remindOfPositions } from "./stopping.ts";
-import { WatermarkingConfig } from "./watermarking_config.ts";
+import { watermarkingConfigOf } from "./watermarking_config.ts";
 import { checkCall, checkConfig, refuseCallOptions, warnOfConfig } from "./validate.ts";
 
 const SPECIAL: readonly string[] = ["bosTokenId", "eosTokenId", "padTokenId", "decoderStartTokenId"];
@@ -37,7 +37,7 @@ export function resolveOptions(model: Model, given: GenerationOptions, longest: 
     ...withoutNulls(merged),
     seed: given.seed ?? nextSeed(),
     prefillChunkSize: given.prefillChunkSize ?? 512,
-    watermarkingConfig: merged.watermarkingConfig ? WatermarkingConfig.of(merged.watermarkingConfig) : null,
+    watermarkingConfig: merged.watermarkingConfig ? watermarkingConfigOf(merged.watermarkingConfig) : null,
     stops: typeof merged.stopStrings === "string" ? [merged.stopStrings] : merged.stopStrings ?? [],
     eosTokenIds: [],
     padToken: 0,

@@ -5,13 +5,20 @@
  */
 import { ValueError } from "../errors.ts";
 import { greenAfter } from "../ops/watermark_logits.ts";
-import { WatermarkingConfig, type WatermarkingSettings } from "./watermarking_config.ts";
+import { synthIdBits } from "../ops/synthid_logits.ts";
+import {
+  type AnyWatermarkingConfig,
+  SynthIDTextWatermarkingConfig,
+  type SynthIDTextWatermarkingSettings,
+  watermarkingConfigOf,
+  type WatermarkingSettings,
+} from "./watermarking_config.ts";
 
 /** What {@linkcode WatermarkDetector} finds in one row. */
 export interface WatermarkDetection {
   /** Tokens that had enough before them. */
   numTokensScored: number;
-  /** Those of them that are green. */
+  /** Those of them that are green; with SynthID, the sum of the shares of keys that each won. */
   numGreenTokens: number;
   /** The share of them. */
   greenFraction: number;
@@ -47,7 +54,7 @@ export interface WatermarkDetectorOptions {
  * ```
  */
 export class WatermarkDetector {
-  readonly #config: WatermarkingConfig;
+  readonly #config: AnyWatermarkingConfig;
   readonly #options: WatermarkDetectorOptions;
 
   /**
@@ -56,8 +63,8 @@ export class WatermarkDetector {
    * @param config what the text was generated with
    * @throws {ValueError} if a setting does not hold
    */
-  constructor(config: WatermarkingSettings, options: WatermarkDetectorOptions = {}) {
-    this.#config = WatermarkingConfig.of(config);
+  constructor(config: WatermarkingSettings | SynthIDTextWatermarkingSettings, options: WatermarkDetectorOptions = {}) {
+    this.#config = watermarkingConfigOf(config);
     this.#config.validate();
     this.#options = options;
   }
@@ -77,7 +84,7 @@ export class WatermarkDetector {
   }
 
   #one(ids: readonly number[], zThreshold: number): WatermarkDetection {
-    const { contextWidth: width, greenlistRatio: share } = this.#config;
+    const { width, share, draws, greenAt } = rulesOf(this.#config);
     if (ids.length - width < 1) {
       throw new ValueError(
         "Must have at least `1` token to score after the first minPrefixLen=" +
@@ -91,9 +98,9 @@ export class WatermarkDetector {
       if (this.#options.ignoreRepeatedNgrams && seen.has(ngram)) continue;
       seen.add(ngram);
       scored++;
-      green += Number(greenAfter(ids.slice(0, i), this.#config)(ids[i]!));
+      green += greenAt(ids, i) / draws;
     }
-    const zScore = (green - share * scored) / Math.sqrt(scored * share * (1 - share));
+    const zScore = (green - share * scored) / Math.sqrt(scored * share * (1 - share) / draws);
     const pValue = 1 - 0.5 * (1 + Math.sign(zScore) * (1 - Math.exp(-2 * zScore ** 2 / Math.PI)));
     return {
       numTokensScored: scored,
@@ -105,4 +112,26 @@ export class WatermarkDetector {
       confidence: 1 - pValue,
     };
   }
+}
+
+/** What both kinds come down to. */
+interface Rules {
+  /** Tokens that must come before. */
+  width: number;
+  /** Share of green tokens. */
+  share: number;
+  /** How often it is decided anew whether a token is green. */
+  draws: number;
+  /** How often token `i` of `ids` is. */
+  greenAt(ids: readonly number[], i: number): number;
+}
+
+function rulesOf(config: AnyWatermarkingConfig): Rules {
+  if (config instanceof SynthIDTextWatermarkingConfig) {
+    const bits = (ids: readonly number[], i: number) => synthIdBits(ids.slice(0, i), config)(ids[i]!);
+    const greenAt: Rules["greenAt"] = (ids, i) => bits(ids, i).reduce((a, b) => a + b, 0);
+    return { width: config.ngramLen - 1, share: 0.5, draws: config.keys.length, greenAt };
+  }
+  const greenAt: Rules["greenAt"] = (ids, i) => Number(greenAfter(ids.slice(0, i), config)(ids[i]!));
+  return { width: config.contextWidth, share: config.greenlistRatio, draws: 1, greenAt };
 }

@@ -67,3 +67,4 @@ export { topHLogits } from "./top_h_logits.ts";
 export { type Watermark, watermarkLogits, watermarkWords } from "./watermark_logits.ts";
 export type { TokenHistory } from "./logits.ts";
 export { appendTokens } from "./append_tokens.ts";
+export { type SynthId, synthIdLogits, synthIdWords } from "./synthid_logits.ts";

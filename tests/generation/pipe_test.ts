@@ -10,7 +10,7 @@ import {
   whisperTimestamps,
   type WhisperTimestampSettings,
 } from "../../src/generation/processors/whisper_timestamps.ts";
-import { WatermarkingConfig } from "../../src/generation/watermarking_config.ts";
+import { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "../../src/generation/watermarking_config.ts";
 import { samplingParams, warpLogits } from "../../src/ops/mod.ts";
 import { tensor, tidy } from "../../src/tensor/mod.ts";
 import { asGpu, assertClose, randn, random, testDevice } from "../helpers.ts";
@@ -98,6 +98,9 @@ const table: [name: string, options: Options, differ?: number][] = [
   ["watermark", { watermarkingConfig: new WatermarkingConfig() }],
   ["watermark, selfhash", {
     watermarkingConfig: new WatermarkingConfig({ seedingScheme: "selfhash", contextWidth: 3, greenlistRatio: 0.6 }),
+  }],
+  ["watermark, SynthID", {
+    watermarkingConfig: new SynthIDTextWatermarkingConfig({ ngramLen: 3, keys: [654, 400, 836, 123, 2 ** 40 + 1] }),
   }],
   ["renormalizeLogits", { renormalizeLogits: true }],
   ["temperature", { doSample: true, temperature: 0.6 }],
