@@ -5,11 +5,13 @@
  */
 import type { Cache } from "../../cache/mod.ts";
 import type { Model } from "../../models/mod.ts";
+import { DEFAULTS, type GenerationConfigFields } from "../config_fields.ts";
 import { Decoder } from "../decoder.ts";
 import { decode } from "../loop.ts";
 import { negativePrompts } from "../negative_prompts.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { hostPipe, processorsOf, warpersOf } from "../processors/mod.ts";
+import { fieldsOf } from "../resolve.ts";
 import type { Rows } from "../rows.ts";
 import { assistedDecoding, type DraftSource } from "./assisted_decoding.ts";
 import { type BeamResult, beamSearch } from "./beam_search.ts";
@@ -160,22 +162,16 @@ export function learntDraftLength(assistant: Model): number | undefined {
 
 function draftSource(start: Start): DraftSource {
   const { o, owned, model } = start, assistant = o.assistantModel!;
-  const schedule = o.numAssistantTokensSchedule;
-  const length = schedule === "heuristic" && draftLengths.get(assistant) || { tokens: o.numAssistantTokens };
+  const { tokens, schedule, confidenceThreshold } = draftSettings(o, assistant);
+  const length = schedule === "heuristic" && draftLengths.get(assistant) || { tokens };
   if (schedule === "heuristic") draftLengths.set(assistant, length);
-  const { prefillChunkSize, signal, doSample, eosTokenIds, assistantConfidenceThreshold } = o;
+  const { prefillChunkSize, signal, doSample } = o;
   const step = owned.use(new GpuStepModel(assistant, owned.use(assistant.newCache()), { prefillChunkSize, signal }));
   const other = assistant.sizes.vocabSize !== model.sizes.vocabSize;
-  const options = {
-    doSample,
-    eosTokenIds: other ? [] : eosTokenIds,
-    schedule,
-    signal,
-    confidenceThreshold: assistantConfidenceThreshold,
-    plain: other || isPlain(start),
-  };
-  const plain: Process = (_ids, scores) => scores;
-  const inner = new DraftModel(step, other ? plain : processOf(start), options, length, seededRandom(~o.seed >>> 0));
+  const eosTokenIds = other ? [] : o.eosTokenIds, plain = other || isPlain(start);
+  const options = { doSample, eosTokenIds, schedule, signal, confidenceThreshold, plain };
+  const process: Process = other ? (_ids, scores) => scores : processOf(start);
+  const inner = new DraftModel(step, process, options, length, seededRandom(~o.seed >>> 0));
   if (!other) return inner;
   const { tokenizer, assistantTokenizer, targetLookbehind, assistantLookbehind } = o;
   return translatedDraft(inner, {
@@ -184,4 +180,16 @@ function draftSource(start: Start): DraftSource {
     targetLookbehind,
     assistantLookbehind,
   });
+}
+
+/** How to draft: what the call says, else the assistant's generation_config.json, else the defaults. */
+function draftSettings(o: ResolvedOptions, { generationConfig }: Model) {
+  const own = fieldsOf(generationConfig);
+  const pick = <K extends keyof GenerationConfigFields>(name: K): GenerationConfigFields[K] =>
+    o[name] === DEFAULTS[name] ? own[name] ?? o[name] : o[name];
+  return {
+    tokens: pick("numAssistantTokens"),
+    schedule: pick("numAssistantTokensSchedule"),
+    confidenceThreshold: pick("assistantConfidenceThreshold"),
+  };
 }

@@ -1,15 +1,18 @@
 /** What every strategy promises of its outputs, its cache, its memory, an abort, and of what it refuses. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DynamicCache, StaticCache } from "../../../src/cache/mod.ts";
-import { AbortError, ValueError } from "../../../src/errors.ts";
+import { AbortError, NumericError, ValueError } from "../../../src/errors.ts";
 import {
   computeTransitionScores,
+  DisjunctiveConstraint,
   generate,
   type GenerateOutput,
   type GenerationOptions,
+  PhrasalConstraint,
   stream,
 } from "../../../src/generation/mod.ts";
-import { loadModel } from "../../../src/models/mod.ts";
+import { loadModel, type Model } from "../../../src/models/mod.ts";
+import { tensor } from "../../../src/tensor/mod.ts";
 import { assertClose, testDevice } from "../../helpers.ts";
 import { embedded } from "../models.ts";
 
@@ -180,6 +183,52 @@ Deno.test("beam search in chunks, and of a ragged batch, gives what it gives alo
   const alone = await generate(model, { inputIds: [short] }, { ...options, prefillChunkSize: 512 });
   assertEquals(sequences.slice(3).map((row) => row.slice(0, 7)), alone.sequences);
   assertClose("scores", sequencesScores!.slice(3), alone.sequencesScores!, { rtol: 1e-4, atol: 1e-4 });
+});
+
+Deno.test("a stream can be left at any step of any strategy that has steps, and returns its memory", async () => {
+  const before = bytes();
+  for (const [name, options] of Object.entries(STRATEGIES).filter(([name]) => !BEAMS.includes(name))) {
+    for (const leaveAt of [1, 3]) {
+      let steps = 0;
+      for await (const { tokens } of stream(model, { inputIds: [prompt] }, { ...few, ...options })) {
+        assertEquals(tokens.length, 1);
+        if (++steps === leaveAt) break;
+      }
+      assertEquals(bytes(), before, name);
+    }
+  }
+});
+
+Deno.test("every strategy raises NumericError where a logit is not finite", async () => {
+  const broken = Object.create(model, {
+    applyHead: { value: () => tensor(device, Array<number>(V).fill(NaN), [1, V]) },
+    hidden: { value: model.hidden.bind(model) },
+    newCache: { value: model.newCache.bind(model) },
+    device: { value: device },
+    sizes: { value: model.sizes },
+    config: { value: model.config },
+    task: { value: model.task },
+    generationConfig: { value: model.generationConfig },
+    attnImplementation: { value: model.attnImplementation },
+  }) as Model;
+  const before = bytes();
+  for (const name of ["beam", "beamSample", "groupBeam", "constrainedBeam", "contrastive", "dola", "promptLookup"]) {
+    const run = () => generate(broken, { inputIds: [prompt] }, { ...few, ...STRATEGIES[name] });
+    await assertRejects(run, NumericError, "logits must be finite");
+    assertEquals(bytes(), before, name);
+  }
+});
+
+Deno.test("constraints may be given as objects", async () => {
+  const constraints = [new PhrasalConstraint([300, 41]), new DisjunctiveConstraint([[7, 8], [9]])];
+  const { sequences } = await generate(model, { inputIds: [prompt] }, {
+    ...few,
+    maxNewTokens: 8,
+    numBeams: 4,
+    constraints,
+  });
+  const text = `,${sequences[0]!.join()},`;
+  assert(text.includes(",300,41,") && (text.includes(",7,8,") || text.includes(",9,")), text);
 });
 
 const DOCS = "(see https://huggingface.co/docs/transformers/en/generation_strategies#universal-assisted-decoding)";
