@@ -4,8 +4,8 @@
  * @module
  */
 import { ValueError } from "../errors.ts";
-import type { Tensor } from "../tensor/mod.ts";
-import type { Cache } from "./cache.ts";
+import { type Tensor, tensor } from "../tensor/mod.ts";
+import type { AttentionOptions, Cache } from "./cache.ts";
 import { LayeredCache } from "./layered_cache.ts";
 import type { CacheDtype, LayerStore } from "./layer_store.ts";
 import { appendPacked, appendPadded, type LegacyCache, paddedKv } from "./legacy.ts";
@@ -113,21 +113,31 @@ export abstract class KvCache extends LayeredCache implements Cache {
     return [...this];
   }
 
-  /** Puts keys and values [B, Hkv, S, Dh] of all layers behind what is there. */
-  protected adopt(layers: LegacyCache, lengths: readonly number[]): void {
+  /**
+   * Fills an empty cache: sequences of these lengths, of which each layer has the last tokens that it keeps.
+   *
+   * @param layers keys and values [B, Hkv, S, Dh], as {@linkcode toLegacyCache} gives them
+   * @param optionsOf how each layer attends, for caches whose layers differ by it
+   * @throws {ValueError} if the cache has tokens
+   * @throws {NotSupportedError} if it can be filled by forward passes only
+   */
+  adopt(
+    layers: LegacyCache,
+    lengths: readonly number[],
+    optionsOf: (layer: number) => AttentionOptions | undefined = () => undefined,
+  ): void {
+    if (this.lengths.some((n) => n > 0)) {
+      throw new ValueError(`Cannot fill the cache as it must be empty: its sequences have ${this.lengths} tokens`);
+    }
     this.reserve(lengths.length, lengths);
     for (const [i, [k, v]] of layers.entries()) {
-      const [, kvHeads = 0, , headDim = 0] = k.shape;
-      appendPadded(
-        this.stores[i] ??= this.newStore(this.spec(k.device, kvHeads, headDim), i),
-        k,
-        v,
-        (batch) => this.passFor(batch),
-        lengths,
-      );
+      const [, kvHeads = 0, , headDim = 0] = k.shape, { device } = k;
+      const store = this.stores[i] ??= this.newStore(this.spec(device, kvHeads, headDim), i, optionsOf(i));
+      const held = store.held?.(lengths) ?? lengths, before = lengths.map((n, b) => n - held[b]!);
+      using past = tensor(device, before, [before.length], "uint32");
+      appendPadded(store, k, v, (batch) => ({ ...this.passFor(batch), past, lengths: before }), held);
     }
-    const all = this.lengths.map((n, b) => n + lengths[b]!);
-    this.setPast(all);
+    this.setPast(lengths);
   }
 
   /** How the contents of a layer are read. */
