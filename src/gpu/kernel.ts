@@ -136,6 +136,7 @@ export class KernelCache {
    * @throws {AbortError} if `signal` fires
    */
   async compile(variants: readonly KernelVariant[], signal?: AbortSignal): Promise<void> {
+    throwIfAborted(signal, "compiling kernels");
     if (this.#device.provider === "dawn") return void await Promise.all(variants.map((v) => this.#compileAside(v)));
     for (const variant of variants) {
       throwIfAborted(signal, "compiling kernels");
@@ -163,12 +164,12 @@ export class KernelCache {
     const { pipeline, ...rest } = this.#build(variant, (descriptor) => {
       return guard.call(`compile the kernel ${key}`, () => gpu.createComputePipelineAsync(descriptor));
     });
-    try {
-      const done = await guard.race(pipeline, `the kernel ${key}`);
-      if (!this.#pipelines.has(key)) this.#pipelines.set(key, { ...rest, pipeline: done });
-    } finally {
+    const right = pipeline.catch(async (cause) => {
       await guard.check(); // a shader that does not compile is told with its line
-    }
+      throw cause;
+    });
+    const done = await guard.race(right, `the kernel ${key}`);
+    if (!this.#pipelines.has(key)) this.#pipelines.set(key, { ...rest, pipeline: done });
   }
 
   /** Everything of a variant but its pipeline, which `create` makes of the descriptor. */
