@@ -89,7 +89,7 @@ export interface MatmulTraits {
 /** The kernel for x [M, K] and w [K, N], or `batch` of them. */
 export function matmulKernel(
   { isCpu, lanes }: MatmulTraits,
-  { M, K, N, batch = 1, gated = false }: { M: number; K: number; N: number; batch?: number; gated?: boolean },
+  { M, K, N, batch = 1 }: { M: number; K: number; N: number; batch?: number },
 ): MatmulChoice {
   const rows = M >= 5 ? 8 : M >= 3 ? 4 : Math.max(1, M);
   if (batch > 1) return { kernel: "matmul", rows, why: "a batch of matrices" };
@@ -101,7 +101,7 @@ export function matmulKernel(
   }
   if (lanes >= 8) {
     if (M <= 4) return { kernel: "matmul_few", rows, why: "a CPU with subgroups, few rows" };
-    return { kernel: "matmul_many", rows: M <= 8 || gated ? 8 : 16, why: "a CPU with subgroups, many rows" };
+    return { kernel: "matmul_many", rows: M <= 8 ? 8 : 16, why: "a CPU with subgroups, many rows" };
   }
   if (M <= 4) return { kernel: "matmul", rows, why: "a CPU without subgroups, few rows" };
   return { kernel: "matmul_columns", rows: 8, why: "a CPU without subgroups, many rows: x transposed" };
@@ -186,7 +186,7 @@ function run(
   const { w, dims, K, N, width, offset } = matrix;
   const { bias, residual, norm, gate, activation = gate ?? "identity", parts = gate ? 2 : 1 } = fusion;
   const { device } = x, batch = batchOf(w), columns = packedColumns(N) / (gate ? 8 : 4);
-  const { kernel, rows } = matmulKernel(matmulTraits(device), { M, K, N, batch, gated: !!gate });
+  const { kernel, rows } = matmulKernel(matmulTraits(device), { M, K, N, batch });
   const flags: Record<string, boolean> = {
     ...dtypeFlags(w.dtype),
     BIAS: bias !== undefined,
@@ -210,7 +210,7 @@ function run(
     KERNELS.matmul(device, { flags, consts, overrides, bindings: { ...bindings, x }, grid: tiles(32, rows) });
   } else {
     Object.assign(flags, { SUBGROUPS: true, [`R${rows}`]: true, ...norm ? { NORM: true } : {} });
-    const grid = tiles(lanes, rows), consts = { LANES: lanes };
+    const grid = tiles(gate ? lanes / 2 : lanes, rows), consts = { LANES: lanes }; // of a gate, half of the lanes
     KERNELS[kernel](device, { flags, consts, overrides, bindings: { ...bindings, x }, grid });
   }
 }

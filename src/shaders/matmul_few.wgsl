@@ -3,7 +3,8 @@
 //
 // x        [M, K] f32       w  [K, N]       y  [M, N] f32       norm  [K] f32       as in matmul and include/linear.wgsl
 // grid     [N4 / LANES, M / ROWS]: a thread holds ROWS x 4 sums; lanes 0 to 3 load four numbers of row 0, then of row 2,
-//          lanes 4 to 7 those of the rows after them
+//          lanes 4 to 7 those of the rows after them; with GATED lanes 0 to 3 hold sums of the first half of the columns,
+//          lanes 4 to 7 those of the second, which they hand over at the end
 // measured on 2 busy EPYC cores, a core, f16: one row 3.7-4.0 GB/s (matmul 2.8-3.3), four 11 GFLOP/s (6.4). 8 columns a
 //          thread, steps of 8 along K and x by vec4 were slower, loads of u64 the same: the loads of w are the limit
 // @header
@@ -31,17 +32,10 @@ const ROWS: u32 = 4;
 
 var<private> four: mat4x4<f32>; // rows of w
 var<private> sums: array<vec4<f32>, ROWS>;
-// @if GATED
-var<private> fourUps: mat4x4<f32>;
-var<private> ups: array<vec4<f32>, ROWS>;
-// @end
 
 // Adds to the sums of row r what four numbers of x give.
 fn take(r: u32, v: vec4<f32>) {
   sums[r] += four * v;
-  // @if GATED
-  ups[r] += fourUps * v;
-  // @end
 }
 
 fn firstFour(v: f32) -> vec4<f32> {
@@ -71,7 +65,15 @@ fn main(
   // @else
   let columns = N4;
   // @end
-  let column = min(group.x * LANES + thread, columns - 1u); // lanes past the end repeat the last and do not store
+  // lanes past the end repeat the last column and do not store
+  // @if GATED
+  let own = (group.x * LANES + thread) / 8u * 4u + lane % 4u;
+  let isGate = lane % 8u < 4u;
+  let column = min(own, columns - 1u) + select(columns, 0u, isGate);
+  // @else
+  let own = group.x * LANES + thread;
+  let column = min(own, columns - 1u);
+  // @end
   let row0 = group.y * ROWS;
   // @if R1
   let second = 0u;
@@ -89,9 +91,6 @@ fn main(
   for (var k = 0u; k < K; k += 4u) {
     let at = k * N4 + column;
     four = weights(at, N4);
-    // @if GATED
-    fourUps = weights(at + columns, N4);
-    // @end
     var xa = x[a + k];
     // @if R4
     var xb = x[b + k];
@@ -129,20 +128,21 @@ fn main(
   totals[3] = rowSum(squares.y, second == 1u, lanes / 2.0);
   // @end
   // @end
-  if (group.x * LANES + thread < columns) {
-    for (var r = 0u; r < ROWS; r++) {
-      if (row0 + r < M) {
-        // @if NORM
-        let scale = inverseSqrt(totals[r] / f32(K) + EPS);
-        // @else
-        let scale = 1.0;
-        // @end
-        // @if GATED
-        storeGated(M, row0 + r, column, scale * sums[r], scale * ups[r]);
-        // @else
-        store(M, row0 + r, column, scale * sums[r]);
-        // @end
-      }
+  for (var r = 0u; r < ROWS; r++) {
+    // @if NORM
+    let sum = sums[r] * inverseSqrt(totals[r] / f32(K) + EPS);
+    // @else
+    let sum = sums[r];
+    // @end
+    // @if GATED
+    let up = subgroupShuffleXor(sum, 4u);
+    if (row0 + r < M && own < columns && isGate) {
+      storeGated(M, row0 + r, own, sum, up);
     }
+    // @else
+    if (row0 + r < M && own < columns) {
+      store(M, row0 + r, own, sum);
+    }
+    // @end
   }
 }

@@ -2,7 +2,8 @@
 // subgroup load vec4s of different rows of x and hand them round. K divides by 4, and a subgroup has at least 8 lanes.
 //
 // x        [M, K] f32       w  [K, N]       y  [M, N] f32       as in matmul and include/linear.wgsl
-// grid     [N4 / LANES, M / ROWS]: a thread holds ROWS x 4 sums
+// grid     [N4 / LANES, M / ROWS]: a thread holds ROWS x 4 sums; with GATED four lanes of eight those of the first half
+//          of the columns, the others those of the second, which they hand over at the end
 // measured on 2 busy EPYC cores, a core: 16 rows f16 20-22 GFLOP/s, f32 15-16; with one of K at a time 16 and 15, with 24
 //          or 32 rows 17 and 14 (registers spill), without broadcasts 4.8 and 3.3
 // @header
@@ -22,17 +23,10 @@ const ROWS: u32 = 16;
 
 var<private> four: mat4x4<f32>; // rows of w
 var<private> sums: array<vec4<f32>, ROWS>;
-// @if GATED
-var<private> fourUps: mat4x4<f32>;
-var<private> ups: array<vec4<f32>, ROWS>;
-// @end
 
 // Adds to the sums of row r what four numbers of x give.
 fn take(r: u32, v: vec4<f32>) {
   sums[r] += four * v;
-  // @if GATED
-  ups[r] += fourUps * v;
-  // @end
 }
 
 @compute @workgroup_size(LANES)
@@ -49,7 +43,15 @@ fn main(
   // @else
   let columns = N4;
   // @end
-  let column = min(group.x * LANES + thread, columns - 1u); // lanes past the end repeat the last and do not store
+  // lanes past the end repeat the last column and do not store
+  // @if GATED
+  let own = (group.x * LANES + thread) / 8u * 4u + lane % 4u;
+  let isGate = lane % 8u < 4u;
+  let column = min(own, columns - 1u) + select(columns, 0u, isGate);
+  // @else
+  let own = group.x * LANES + thread;
+  let column = min(own, columns - 1u);
+  // @end
   let row0 = group.y * ROWS;
   let a = min(row0 + lane % 8u, M - 1u) * K4;
   // @if R16
@@ -59,9 +61,6 @@ fn main(
   for (var k4 = 0u; k4 < K4; k4++) {
     let at = 4u * k4 * N4 + column;
     four = weights(at, N4);
-    // @if GATED
-    fourUps = weights(at + columns, N4);
-    // @end
     let xa = x[a + k4];
     take(0u, subgroupBroadcast(xa, 0u));
     take(1u, subgroupBroadcast(xa, 1u));
@@ -84,15 +83,16 @@ fn main(
     // @end
   }
 
-  if (group.x * LANES + thread < columns) {
-    for (var r = 0u; r < ROWS; r++) {
-      if (row0 + r < M) {
-        // @if GATED
-        storeGated(M, row0 + r, column, sums[r], ups[r]);
-        // @else
-        store(M, row0 + r, column, sums[r]);
-        // @end
-      }
+  for (var r = 0u; r < ROWS; r++) {
+    // @if GATED
+    let up = subgroupShuffleXor(sums[r], 4u);
+    if (row0 + r < M && own < columns && isGate) {
+      storeGated(M, row0 + r, own, sums[r], up);
     }
+    // @else
+    if (row0 + r < M && own < columns) {
+      store(M, row0 + r, own, sums[r]);
+    }
+    // @end
   }
 }

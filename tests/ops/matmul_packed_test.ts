@@ -65,7 +65,7 @@ interface Data {
 }
 
 for (const [on, M, K, N, dtype, around] of cases) {
-  const { kernel } = matmulKernel(matmulTraits(on), { M, K, N, gated: !!around.gate });
+  const { kernel } = matmulKernel(matmulTraits(on), { M, K, N });
   Deno.test(`${kernel} equals the reference at [${M}, ${K}] x [${K}, ${N}] ${dtype} ${JSON.stringify(around)}`, async () => {
     const x = randn(M * K), width = around.gate ? N / 2 : N;
     const w = Float32Array.from(decode(encode(randn(K * N, 2), dtype).slice().buffer, dtype));
@@ -116,25 +116,24 @@ Deno.test("matmulPacked() fills its columns of a wider result and leaves the oth
 
 const cpu = { isCpu: true, lanes: 8 }, without = { isCpu: true, lanes: 0 }, card = { isCpu: false, lanes: 32 };
 const choices = [
-  // traits, M, K, N, batch, gated, kernel, rows
-  [cpu, 1, 64, 64, 1, false, "matmul_few", 1],
-  [cpu, 3, 64, 64, 1, true, "matmul_few", 4],
-  [cpu, 5, 64, 64, 1, false, "matmul_many", 8],
-  [cpu, 9, 64, 64, 1, false, "matmul_many", 16],
-  [cpu, 9, 64, 64, 1, true, "matmul_many", 8],
-  [cpu, 9, 66, 64, 1, false, "matmul", 8],
-  [cpu, 9, 64, 64, 2, false, "matmul", 8],
-  [{ isCpu: true, lanes: 4 }, 9, 64, 64, 1, false, "matmul_columns", 8],
-  [without, 4, 64, 64, 1, false, "matmul", 4],
-  [without, 5, 64, 64, 1, false, "matmul_columns", 8],
-  [card, 1, 64, 4096, 1, false, "matmul", 1],
-  [card, 64, 64, 64, 1, false, "matmul", 8],
-  [card, 512, 64, 512, 1, false, "matmul_tile", 4],
-  [card, 16, 64, 65536, 1, false, "matmul", 8],
+  // traits, M, K, N, batch, kernel, rows
+  [cpu, 1, 64, 64, 1, "matmul_few", 1],
+  [cpu, 3, 64, 64, 1, "matmul_few", 4],
+  [cpu, 5, 64, 64, 1, "matmul_many", 8],
+  [cpu, 9, 64, 64, 1, "matmul_many", 16],
+  [cpu, 9, 66, 64, 1, "matmul", 8],
+  [cpu, 9, 64, 64, 2, "matmul", 8],
+  [{ isCpu: true, lanes: 4 }, 9, 64, 64, 1, "matmul_columns", 8],
+  [without, 4, 64, 64, 1, "matmul", 4],
+  [without, 5, 64, 64, 1, "matmul_columns", 8],
+  [card, 1, 64, 4096, 1, "matmul", 1],
+  [card, 64, 64, 64, 1, "matmul", 8],
+  [card, 512, 64, 512, 1, "matmul_tile", 4],
+  [card, 16, 64, 65536, 1, "matmul", 8],
 ] as const;
 Deno.test("matmulKernel() chooses by device and shape, and says why", () => {
-  for (const [traits, M, K, N, batch, gated, kernel, rows] of choices) {
-    const choice = matmulKernel(traits, { M, K, N, batch, gated });
+  for (const [traits, M, K, N, batch, kernel, rows] of choices) {
+    const choice = matmulKernel(traits, { M, K, N, batch });
     assertEquals([choice.kernel, choice.rows, choice.why.length > 0], [kernel, rows, true]);
   }
 });
