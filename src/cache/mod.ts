@@ -13,12 +13,15 @@ export {
   type LayerKind,
   makeCache,
 } from "./choose_cache.ts";
+export * from "./cross_cache.ts";
 export * from "./dynamic_cache.ts";
+export * from "./encoder_decoder_cache.ts";
 export * from "./hybrid_cache.ts";
 export { KvCache } from "./kv_cache.ts";
 export { LayeredCache } from "./layered_cache.ts";
 export type { CacheDtype, CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
 export type { LegacyCache } from "./legacy.ts";
+export * from "./mamba_cache.ts";
 export * from "./no_cache.ts";
 export * from "./offloaded_cache.ts";
 export * from "./paged_cache.ts";

@@ -6,10 +6,11 @@
  */
 import { NotSupportedError } from "../errors.ts";
 import { cast } from "../ops/cast.ts";
-import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import { quiet } from "../gpu/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import { ContiguousStore } from "./contiguous_store.ts";
+import { selectPacked, startsOf } from "./packed_rows.ts";
 import type { CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
 
 type Elements = Float32Array | Float16Array;
@@ -151,7 +152,7 @@ export class OffloadedStore implements LayerStore {
       }
     }
     for (const pending of this.#pending) {
-      const take = (t: Tensor) => keep(t.device, selected(t, pending.lengths, rows));
+      const take = (t: Tensor) => keep(t.device, selectPacked(t, pending.lengths, rows));
       to.#enqueue(take(pending.k), take(pending.v), {
         from: rows.map((row) => pending.from[row]!),
         lengths: rows.map((row) => pending.lengths[row]!),
@@ -202,24 +203,6 @@ export class OffloadedStore implements LayerStore {
   }
 }
 
-function startsOf(lengths: readonly number[]): number[] {
-  return lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
-}
-
 function noRing(): never {
   throw new NotSupportedError("Cannot offload a ring as it must stay on the GPU");
-}
-
-/** The packed tokens of the sequences `rows`. */
-function selected(t: Tensor, lengths: readonly number[], rows: readonly number[]): Tensor {
-  const starts = startsOf(lengths), bytes = t.byteLength / Math.max(1, t.shape[0]!);
-  const total = rows.reduce((sum, b) => sum + lengths[b]!, 0);
-  const y = empty(t.device, [total, ...t.shape.slice(1)], t.dtype);
-  let to = y.byteOffset;
-  for (const b of rows) {
-    const from = t.byteOffset + starts[b]! * bytes, size = lengths[b]! * bytes;
-    t.device.stream.copy(t.buffer.gpu, from, y.buffer.gpu, to, size);
-    to += size;
-  }
-  return y;
 }

@@ -47,3 +47,17 @@ export function firstTokens(t: Tensor, lengths: readonly (readonly [all: number,
   }
   return y;
 }
+
+/** The packed tokens of the sequences `rows`. */
+export function selectPacked(t: Tensor, lengths: readonly number[], rows: readonly number[]): Tensor {
+  const starts = startsOf(lengths), bytes = t.byteLength / Math.max(1, t.shape[0]!);
+  const total = rows.reduce((sum, b) => sum + lengths[b]!, 0);
+  const y = empty(t.device, [total, ...t.shape.slice(1)], t.dtype);
+  let to = y.byteOffset;
+  for (const b of rows) {
+    const from = t.byteOffset + starts[b]! * bytes, size = lengths[b]! * bytes;
+    t.device.stream.copy(t.buffer.gpu, from, y.buffer.gpu, to, size);
+    to += size;
+  }
+  return y;
+}
