@@ -2,7 +2,9 @@
 import { assertEquals } from "@std/assert";
 import { StaticCache } from "../../src/cache/mod.ts";
 import { generate, type GenerationOptions, stream, WatermarkingConfig } from "../../src/generation/mod.ts";
+import { RunState } from "../../src/generation/processors/gpu_state.ts";
 import { loadModel } from "../../src/models/mod.ts";
+import { tensor } from "../../src/tensor/mod.ts";
 import { testDevice } from "../helpers.ts";
 import { embedded } from "./models.ts";
 
@@ -87,4 +89,10 @@ Deno.test("a run with every processor returns its memory, whole or cut short", a
   await generate(model, inputs, sampled);
   for await (const _ of stream(model, inputs, sampled)) break;
   assertEquals(device.pool.stats.bytesInUse, before);
+});
+
+Deno.test("room for what processors look back at does not follow a boundless maxNewTokens", () => {
+  using step = tensor(device, [0], [1], "uint32");
+  using state = new RunState(device, [[1, 2]], 8, 2 ** 40, step, () => step);
+  assertEquals(state.history().ids.shape, [1, 2 + 2 ** 20]);
 });

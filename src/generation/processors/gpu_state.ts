@@ -3,6 +3,8 @@ import { appendTokens, countTokens, type TokenHistory, zeros } from "../../ops/m
 import { keep, type Tensor, tensor } from "../../tensor/mod.ts";
 import type { GpuState } from "./processor.ts";
 
+const MOST_TOKENS = 2 ** 20; // no cache holds more, whatever maxNewTokens says
+
 /** What the processors of one run keep on the GPU, as far as they ask for it. */
 export class RunState implements GpuState, Disposable {
   readonly device: Device;
@@ -34,7 +36,7 @@ export class RunState implements GpuState, Disposable {
     this.unconditional = unconditional;
     this.#rows = rows;
     this.#vocabSize = vocabSize;
-    this.#room = newTokens;
+    this.#room = Math.min(newTokens, MOST_TOKENS);
   }
 
   /** See {@linkcode GpuState}. */
