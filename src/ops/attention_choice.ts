@@ -79,11 +79,12 @@ function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   const tiles = Math.ceil(c.tokens / Math.max(1, Math.floor(rows / pack))) * c.kvHeads * Math.ceil(group / pack);
   const [busy, piece] = c.cpu ? [8, 1024] : [512, 256]; // workgroups that keep the device busy, keys worth a workgroup
   const splits = Math.max(1, Math.min(Math.ceil(busy / Math.max(1, tiles)), Math.floor(c.keys / piece), 64));
-  if (c.subgroup < 8 && c.cpu && perSequence >= 16) {
-    return { body: "rows", rows: 32, pack: 1, keysPerLane: 8, splits: 1 };
+  if (c.subgroup < 8 && c.cpu && perSequence >= 16 && !long) {
+    return { body: "rows", rows: 32, pack: 1, keysPerLane: 4, splits: 1 };
   }
   const body = c.subgroup >= 8 ? "subgroup" : "workgroup";
-  const keysPerLane = c.cpu ? (long ? 1 : rows === 8 ? 2 : 4) : rows === 8 ? 1 : 2;
+  const many = c.cpu && body === "subgroup" ? 4 : 2; // keys: they share the cost of a query's load, and are slow to compile
+  const keysPerLane = long ? 1 : rows === 8 ? many / 2 : many;
   return { body, rows, pack, keysPerLane, splits };
 }
 
