@@ -19,6 +19,7 @@ import {
   implementationFor,
 } from "./attention_implementation.ts";
 import { isBetterTransformer } from "./better_transformer.ts";
+import { checkCachePosition } from "./cache_position.ts";
 import type { ConfigJson } from "./config.ts";
 import { explainModel, type ModelReport } from "./explain_model.ts";
 import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
@@ -156,6 +157,7 @@ export class Model implements Disposable {
       );
     }
     const past = [...cache.lengths];
+    checkCachePosition(options.cachePosition, past, packed.width);
     cache.reserve(batch.size, batch.lengths);
     const { attention, heads, headDim } = sizes;
     const factors = options.headMask && headMaskRows(options.headMask, attention.length, heads);

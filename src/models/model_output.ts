@@ -11,6 +11,11 @@ import type { HeadMask } from "./head_mask.ts";
 export interface ForwardOptions {
   /** Keys and values of earlier calls; the inputs follow them, and are added. */
   cache?: Cache;
+  /**
+   * Where the columns of the inputs stand in the cache, padding counted: `[0, 1, …]` at first, `[n]` for the token after n.
+   * Default: behind what the cache holds; anything else is an error.
+   */
+  cachePosition?: readonly number[];
   /** Give the embeddings, each layer's output and the final state. */
   outputHiddenStates?: boolean;
   /** Give each layer's attention probabilities; other implementations than "eager" warn once, and compute as it does. */

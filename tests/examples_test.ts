@@ -1,0 +1,45 @@
+/** The example files run, and do what they say. */
+import { assertEquals, assertRejects } from "@std/assert";
+import { CACHES, chat } from "../examples/chat_with_caches.ts";
+import { generationLoop } from "../examples/generation_loop.ts";
+import { DynamicCache } from "../src/cache/mod.ts";
+import { ValueError } from "../src/errors.ts";
+import { generate } from "../src/generation/mod.ts";
+import { loadModel } from "../src/models/mod.ts";
+import { loadTokenizer } from "../src/tokenizer/mod.ts";
+import { embedded } from "./generation/models.ts";
+import { testDevice } from "./helpers.ts";
+
+const device = await testDevice();
+const model = await loadModel(embedded("tensaur-tiny"), { device, dtype: "float32" });
+const tokenizer = await loadTokenizer(embedded("tensaur-tiny"));
+
+Deno.test("examples/generation_loop.ts gives generate()'s tokens", async () => {
+  const { inputIds: [prompt = []] } = tokenizer("Once upon a time");
+  const options = { maxNewTokens: 12, doSample: false, eosTokenId: null };
+  using cache = model.newCache();
+  const { sequences: [want] } = await generate(model, { inputIds: [prompt] }, options);
+  assertEquals(await generationLoop(model, prompt, 12, cache), want);
+});
+
+Deno.test("Model.forward() refuses a cachePosition that does not follow the cache", async () => {
+  using cache = model.newCache();
+  (await model.forward({ inputIds: [[1, 2, 3]] }, { cache, cachePosition: [0, 1, 2] }))[Symbol.dispose]();
+  for (const cachePosition of [[2], [3, 4], [3.5], []]) {
+    const pass = () => model.forward({ inputIds: [[4]] }, { cache, cachePosition });
+    await assertRejects(pass, ValueError, "cachePosition must be 1 whole numbers in a row from 3 on");
+  }
+  (await model.forward({ inputIds: [[4]] }, { cache, cachePosition: [3] }))[Symbol.dispose]();
+});
+
+const questions = ["Who are you?", "What is the moon?"];
+Deno.test("examples/chat_with_caches.ts gives the same answers on every cache that promises it", async () => {
+  using plain = new DynamicCache();
+  const want = await chat(model, tokenizer, plain, questions, 10);
+  for (const [name, make] of Object.entries(CACHES)) {
+    using cache = make();
+    const answers = await chat(model, tokenizer, cache, questions, 10);
+    if (name !== "quantized") assertEquals(answers, want, name);
+    assertEquals(cache.lengths.length, 1);
+  }
+});
