@@ -3,6 +3,7 @@ import absmaxWgsl from "../shaders/block_absmax.wgsl" with { type: "text" };
 import quantizeWgsl from "../shaders/quantize_codes.wgsl" with { type: "text" };
 import repackWgsl from "../shaders/repack_codes.wgsl" with { type: "text" };
 import { type Dtype, floatFlags, type Tensor, tensor } from "../tensor/mod.ts";
+import { wholeVectors } from "./launching.ts";
 import { packedColumns } from "./pack_weight.ts";
 import { type CodeBits, LOW_BITS } from "./quantized_matmul.ts";
 
@@ -29,12 +30,13 @@ export interface AbsmaxPlace {
  */
 export function blockAbsmax(x: Tensor, y: Tensor, { block, first, stride }: AbsmaxPlace): void {
   const [rows = 0, K = 0] = x.shape;
-  const WIDE = block > WIDEST;
+  const WIDE = block > WIDEST && !x.device.isCpu;
+  const X_OCTETS = K % 32 === 0 && block % 32 === 0;
   const blocks = stride === undefined ? Math.ceil(rows * K / block) : rows * Math.ceil(K / block);
   using params = tensor(x.device, [rows, K, block, stride ?? 0, first], [5], "uint32");
   absmaxKernel(x.device, {
-    flags: { ...sourceFlags(x.dtype), FLAT: stride === undefined, WIDE },
-    bindings: { x, params, y },
+    flags: { ...sourceFlags(x.dtype), FLAT: stride === undefined, WIDE, X_OCTETS },
+    bindings: { x: X_OCTETS ? wholeVectors(x) : x, params, y },
     grid: [WIDE ? blocks : Math.ceil(blocks / 64)],
   });
 }
@@ -67,8 +69,13 @@ export function quantizeCodes(
   const list = [rows, K, packedColumns(N), column, bits, 0, NOTHING[code], 0, shift, stride ?? 0, first];
   using params = tensor(x.device, list, [list.length], "uint32");
   quantizeKernel(x.device, {
-    flags: { ...sourceFlags(x.dtype), [code.toUpperCase()]: true, FLAT: stride === undefined },
-    bindings: { x, absmax, params, w },
+    flags: {
+      ...sourceFlags(x.dtype),
+      [code.toUpperCase()]: true,
+      FLAT: stride === undefined,
+      X_OCTETS: K % 32 === 0 && block % 32 === 0,
+    },
+    bindings: { x: wholeVectors(x), absmax, params, w },
     grid: [Math.ceil(rows * Math.ceil(K / 32) / 64)],
   });
 }

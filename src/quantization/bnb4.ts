@@ -76,9 +76,9 @@ function placeAbsmax(words: Uint32Array, layout: Layout, index: number, absmax: 
   const [values, into] = absmax instanceof Float32Array
     ? [absmax, new Float32Array(words.buffer, 4 * at)]
     : [absmax.codes, new Uint8Array(words.buffer, 4 * at)];
-  const perRow = K / block, stride = packedColumns(N);
-  for (let i = 0; i < values.length; i++) {
-    into[flat ? i : i % perRow * stride + column + Math.floor(i / perRow)] = values[i]!;
+  const perRow = flat ? values.length : K / block, stride = flat ? 1 : packedColumns(N), first = flat ? 0 : column;
+  for (let i = 0, row = first; i < values.length; row++) {
+    for (let g = 0; g < perRow; g++, i++) into[g * stride + row] = values[i]!;
   }
   if (absmax instanceof Float32Array) return;
   new Float32Array(words.buffer).set([absmax.offset, ...absmax.map, ...absmax.scales], nested);

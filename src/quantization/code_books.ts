@@ -63,16 +63,15 @@ export interface NestedAbsmax {
 export function quantizeAbsmax(absmax: Float32Array): NestedAbsmax {
   const map = DYNAMIC_MAP;
   const offset = meanOf(absmax);
-  const rest = Float32Array.from(absmax, (v) => v - offset);
-  const codes = new Uint8Array(rest.length), scales = new Float32Array(Math.ceil(rest.length / NESTED_BLOCK));
-  const bounds = Float32Array.from({ length: 255 }, (_, i) => (map[i]! + map[i + 1]!) / 2);
+  const codes = new Uint8Array(absmax.length), scales = new Float32Array(Math.ceil(absmax.length / NESTED_BLOCK));
+  const rest = new Float32Array(absmax.length);
+  for (let i = 0; i < rest.length; i++) rest[i] = absmax[i]! - offset;
   for (let block = 0; block < scales.length; block++) {
-    const part = rest.subarray(block * NESTED_BLOCK, (block + 1) * NESTED_BLOCK);
-    const size = part.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+    const start = block * NESTED_BLOCK, end = Math.min(rest.length, start + NESTED_BLOCK);
+    let size = 0;
+    for (let i = start; i < end; i++) size = Math.max(size, Math.abs(rest[i]!));
     scales[block] = size;
-    for (let i = 0; i < part.length; i++) {
-      codes[block * NESTED_BLOCK + i] = rankOf(bounds, size > 0 ? Math.fround(part[i]! / size) : 0);
-    }
+    for (let i = start; i < end; i++) codes[i] = dynamicRank(size > 0 ? Math.fround(rest[i]! / size) : 0);
   }
   return { codes, scales, offset, map };
 }
@@ -107,6 +106,17 @@ export function dequantizeAbsmax({ codes, scales, offset, map }: NestedAbsmax): 
     codes,
     (code, i) => Math.fround(map[code]! * scales[Math.floor(i / NESTED_BLOCK)]!) + offset,
   );
+}
+
+const BOUNDS = Float32Array.from({ length: 255 }, (_, i) => (DYNAMIC_MAP[i]! + DYNAMIC_MAP[i + 1]!) / 2);
+const CELLS = 1024; // of [-1, 1], each with the rank at which a search in it begins
+const STARTS = Uint8Array.from({ length: CELLS + 1 }, (_, i) => rankOf(BOUNDS, (2 * i) / CELLS - 1));
+
+/** How many of the bounds between entries of the dynamic map lie below `v`, from -1 to 1. */
+function dynamicRank(v: number): number {
+  let rank = STARTS[Math.floor((v + 1) * (CELLS / 2))]!;
+  while (BOUNDS[rank]! < v) rank++;
+  return rank;
 }
 
 /** How many of the sorted `bounds` lie below `v`. */

@@ -3,16 +3,22 @@
 // x        [rows, K] f32, or 16-bit floats two in a u32: some rows of a matrix
 // y        absmax; of block g of row r at (g * stride + r) from `first` on, or (FLAT) of block b of x at (b) from there on
 // params   = (rows, K, block, stride, first)
-// grid     [blocks / 64]: a thread a block, or (WIDE) [blocks]: a workgroup a block
+// grid     [blocks / 64]: a thread a block, or (WIDE) [blocks]: a workgroup a block; X_OCTETS: K and blocks are
+//          multiples of 32
 // traffic  read x once: bandwidth-bound
 const WG: u32 = 64u;
 // @one-of X_F32 X_F16 X_BF16
-// @optional FLAT WIDE
+// @optional FLAT WIDE X_OCTETS
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 // @include "float_at.wgsl"
 // @if WIDE
 // @include "reduce.wgsl"
+// @end
+// @if X_F32
+const PER_VECTOR: u32 = 4u;
+// @else
+const PER_VECTOR: u32 = 8u;
 // @end
 @group(0) @binding(1) var<storage, read> params: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
@@ -27,17 +33,36 @@ fn main(
   let size = params[2];
   // @if WIDE
   let block = flatGroup(group, groups);
-  let step = WG;
-  let start = block * size + thread;
+  let threads = WG;
+  let rank = thread;
   // @else
   let block = flatGroup(group, groups) * WG + thread;
-  let step = 1u;
-  let start = block * size;
+  let threads = 1u;
+  let rank = 0u;
   // @end
+  let end = min((block + 1u) * size, count);
+  // @if X_OCTETS
+  var bits = vec4<u32>(); // sizes order as their bits do, two of 16 bits in a word
+  for (var i = (block * size) / PER_VECTOR + rank; i < end / PER_VECTOR; i += threads) {
+    let v = x[i];
+    // @if X_F32
+    bits = max(bits, v & vec4<u32>(0x7fffffffu));
+    // @else
+    bits = max(bits, max(v & vec4<u32>(0x7fff0000u), (v << vec4<u32>(16u)) & vec4<u32>(0x7fff0000u)));
+    // @end
+  }
+  let largest = max(max(bits.x, bits.y), max(bits.z, bits.w));
+  // @if X_F16
+  var most = unpack2x16float(largest).y;
+  // @else
+  var most = bitcast<f32>(largest);
+  // @end
+  // @else
   var most = 0.0;
-  for (var i = start; i < min((block + 1u) * size, count); i += step) {
+  for (var i = block * size + rank; i < end; i += threads) {
     most = max(most, abs(floatAt(i)));
   }
+  // @end
   // @if WIDE
   most = workgroupMax(most, thread);
   if (thread > 0u) {
