@@ -18,8 +18,7 @@ export interface TopK {
 }
 
 /**
- * The `k` likeliest tokens of each row, with their log probabilities. Meant for small k: each of them reads the row once
- * more.
+ * The `k` likeliest tokens of each row, with their log probabilities. Meant for small k.
  *
  * @param logits [B, V] float32
  * @param k from 1 to V

@@ -3,8 +3,9 @@
 // x        [rows, n] f32      indices [rows, k] u32      logProbs [rows, k] f32
 // norms    [rows] f32: log(sum(exp(x))); tells the kernel how many rows there are
 //          of a row with an infinite element or NaN every index is 0xffffffff
-// grid     [rows]: one workgroup a row, each thread strides n by WG; the next greatest is found in each of k passes
-// traffic  read x k + 1 times, all but the first from cache: for small k
+// grid     [rows]: one workgroup a row. Its elements are dealt out, i to share i % SHARES, and each thread has some shares;
+//          the greatest of each is kept, and only the share that an element is taken of is looked through again
+// traffic  read x twice, the second time from cache
 const WG: u32 = 64; // @const 64 8 256
 // @include "grid.wgsl"
 
@@ -14,7 +15,10 @@ const WG: u32 = 64; // @const 64 8 256
 @group(0) @binding(3) var<storage, read_write> norms: array<f32>;
 
 const NONE: u32 = 0xffffffffu;
+const SHARES: u32 = 1024u; // a multiple of WG
 
+var<workgroup> shareKeys: array<u32, SHARES>;
+var<workgroup> sharePlaces: array<u32, SHARES>;
 var<workgroup> keys: array<u32, WG>;
 var<workgroup> places: array<u32, WG>;
 var<workgroup> sums: array<f32, WG>;
@@ -25,6 +29,19 @@ fn orderKey(value: f32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   let key = select(magnitude + 0x80000000u, 0x80000000u - magnitude, bits > 0x80000000u);
   return select(key, NONE, magnitude >= 0x7f800000u);
+}
+
+// the key and the place of the greatest of a share that comes after (key, place); of all where the key is NONE
+fn nextOf(start: u32, n: u32, share: u32, key: u32, place: u32) -> vec2<u32> {
+  var top = vec2(0u, NONE);
+  for (var i = share; i < n; i += SHARES) {
+    let candidate = orderKey(x[start + i]);
+    let left = key == NONE || candidate < key || (candidate == key && i > place);
+    if (left && (candidate > top.x || top.y == NONE)) {
+      top = vec2(candidate, i);
+    }
+  }
+  return top;
 }
 
 // the greatest key of all threads, and the least place that has it
@@ -70,29 +87,29 @@ fn main(
   if (row >= rows) {
     return;
   }
-  var most = 0.0;
+  for (var share = thread; share < SHARES; share += WG) {
+    let top = nextOf(row * n, n, share, NONE, 0u);
+    shareKeys[share] = top.x;
+    sharePlaces[share] = top.y;
+  }
   var norm = 0.0;
   var finite = true;
-  var lastKey = NONE;
-  var lastPlace = 0u;
   for (var j = 0u; j < k; j++) {
     var key = 0u;
     var place = NONE;
-    for (var i = thread; i < n; i += WG) {
-      let candidate = orderKey(x[row * n + i]);
-      // not among those that were found; in the first pass what is not finite is found
-      let fresh = j == 0u || candidate < lastKey || (candidate == lastKey && i > lastPlace);
-      if (fresh && (candidate > key || place == NONE)) {
-        key = candidate;
-        place = i;
+    for (var share = thread; share < SHARES; share += WG) {
+      let p = sharePlaces[share];
+      if (shareKeys[share] > key || (shareKeys[share] == key && p < place)) {
+        key = shareKeys[share];
+        place = p;
       }
     }
     greatest(key, place, thread);
-    lastKey = workgroupUniformLoad(&keys[0]);
-    lastPlace = workgroupUniformLoad(&places[0]);
+    let bestKey = workgroupUniformLoad(&keys[0]);
+    let best = workgroupUniformLoad(&places[0]);
     if (j == 0u) {
-      finite = lastKey != NONE;
-      most = x[row * n + lastPlace];
+      finite = bestKey != NONE;
+      let most = x[row * n + best];
       var part = 0.0;
       for (var i = thread; i < n; i += WG) {
         part += exp(x[row * n + i] - most);
@@ -100,9 +117,15 @@ fn main(
       norm = most + log(total(part, thread));
     }
     if (thread == 0u) {
-      indices[row * k + j] = select(NONE, lastPlace, finite);
-      logProbs[row * k + j] = select(0.0, x[row * n + min(lastPlace, n - 1u)] - norm, finite);
+      indices[row * k + j] = select(NONE, best, finite);
+      logProbs[row * k + j] = select(0.0, x[row * n + min(best, n - 1u)] - norm, finite);
       norms[row] = norm;
+    }
+    let share = best % SHARES;
+    if (share % WG == thread) {
+      let top = nextOf(row * n, n, share, bestKey, best);
+      shareKeys[share] = top.x;
+      sharePlaces[share] = top.y;
     }
   }
 }
