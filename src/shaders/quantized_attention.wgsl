@@ -78,6 +78,7 @@ fn main(
   for (var i = thread; i < Q4; i += WG) {
     query[i] = q[index * Q4 + i] * SCALE;
   }
+  let steps = words[2] / 4u; // Q4, which compilers would unroll
   let quad = thread % QUADS;
   let share = thread / QUADS;
   var sum = vec4<f32>();
@@ -90,11 +91,11 @@ fn main(
     if (key <= place) {
       var products = vec4<f32>();
       if (key < quantized) {
-        for (var i = 0u; i < Q4; i++) {
+        for (var i = 0u; i < steps; i++) {
           products += query[i] * fourOf(0u, K_MODE, span, coded + key * DH + 4u * i);
         }
       } else {
-        for (var i = 0u; i < Q4; i++) {
+        for (var i = 0u; i < steps; i++) {
           products += query[i] * restFour(kRest + key * DH + 4u * i);
         }
       }
