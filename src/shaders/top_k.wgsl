@@ -3,7 +3,7 @@
 // x        [rows, n] f32      indices [rows, k] u32      logProbs [rows, k] f32
 // norms    [rows] f32: log(sum(exp(x))); tells the kernel how many rows there are
 //          of a row with an infinite element or NaN every index is 0xffffffff
-// grid     [rows]: one workgroup a row. Its elements are dealt out, i to share i % SHARES, and each thread has some shares;
+// grid     [rows]: one workgroup a row; its elements are dealt out, i to share i % SHARES, each thread has some shares;
 //          the greatest of each is kept, and only the share that an element is taken of is looked through again
 // traffic  read x twice, the second time from cache
 const WG: u32 = 64; // @const 64 8 256
