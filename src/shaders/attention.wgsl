@@ -2,8 +2,8 @@
 //
 // q, o     [T, H, DH] and [T, H, DV] f32      k, v  f32, or 16 bits two in a u32, laid out as include/kv.wgsl says
 // grid     [key splits, tiles of tokens, tiles of heads]: a workgroup of LANES threads holds a tile of ROWS queries
-// threads  are keys in q . k, then rows in the softmax, then fours of elements in the sum of values; what all need lies in
-//          workgroup memory
+// threads  are keys in q . k, then rows in the softmax, then fours of elements in the sum of values; what all need lies
+//          in workgroup memory
 // traffic  a tile reads its keys and values once for ROWS queries; nothing of size T x keys is ever stored
 // papers   https://arxiv.org/abs/1805.02867, https://arxiv.org/abs/2205.14135
 const DH: u32 = 64; // @const

@@ -1,6 +1,6 @@
 // attention_product: o[t,h] = p[h,t,j] v[j,g], g = h * Hkv / H: the second half of attention that stores its weights
 //
-// p        [H, T, S] f32, as attention_weights makes it      v  as in include/kv.wgsl      o  [T, H, DV] f32, or as it says
+// p        [H, T, S] f32, as attention_weights makes it      v, o  as include/kv.wgsl says, o [T, H, DV] f32
 // grid     a thread a four of elements, which reads all weights of its query
 const DH: u32 = 64; // @const
 const DV: u32 = 64; // @const

@@ -1,6 +1,6 @@
 // attention_rows: what attention.wgsl computes, for long batches on CPUs without subgroups
 //
-// grid     [1, tiles of tokens, heads]: a thread holds MINE queries and takes KEYS keys at a time, with no need of others
+// grid     [1, tiles of tokens, heads]: a thread holds MINE queries and takes KEYS keys at a time, needing no other
 // traffic  a thread reads its keys and values once for MINE queries; nothing of size T x keys is ever stored
 // paper    https://arxiv.org/abs/1805.02867
 const DH: u32 = 64; // @const

@@ -2,8 +2,8 @@
 // attention_subgroup: what attention.wgsl computes, by subgroups of LANES threads
 //
 // grid     [key splits, tiles of tokens, tiles of heads]: a workgroup is one subgroup and holds a tile of ROWS queries
-// lanes    are keys in q . k, and fours of elements in the sum of values; what all need is shuffled, so that no workgroup
-//          memory and no barrier is wanted
+// lanes    are keys in q . k, and fours of elements in the sum of values; what all need is shuffled, so that no
+//          workgroup memory and no barrier is wanted
 // traffic  a tile reads its keys and values once for ROWS queries; nothing of size T x keys is ever stored
 // papers   https://arxiv.org/abs/2205.14135, https://arxiv.org/abs/2307.08691
 const DH: u32 = 64; // @const
@@ -44,7 +44,7 @@ fn main(
   }
   let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var j = t.keys.x; j < end; j += LANES * KEYS) {
-    var score = array<array<f32, KEYS>, ROWS>(); // then the weights
+    var score = array<array<f32, KEYS>, ROWS>(); // then the weights; naga zeroes a var without a value only once
     var at: array<u32, KEYS>;
     // @unroll
     for (var i = 0u; i < KEYS; i++) {

@@ -1,5 +1,5 @@
-// attention_tile: what the tiled attention kernels share. A workgroup of LANES threads holds ROWS queries: ROWS / PACK tokens
-// of PACK heads that read the same keys. SPAN threads hold a value, HELD fours of elements each.
+// attention_tile: what the tiled attention kernels share. A workgroup of LANES threads holds ROWS queries: ROWS / PACK
+// tokens of PACK heads that read the same keys. SPAN threads hold a value, HELD fours of elements each.
 // @if BY_4
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 // @else
@@ -120,8 +120,17 @@ fn storeQuad(at: u32, quad: u32, value: vec4<f32>) {
   }
 }
 
-// Stores the share of a row that a lane holds; with SPLIT undivided, with its greatest score and sum for attention_merge.
-fn storeRow(t: Tile, row: u32, group: vec3<u32>, groups: vec3<u32>, lane: u32, value: array<vec4<f32>, HELD>, most: f32, all: f32) {
+// Stores the share of a row that a lane holds; with SPLIT undivided, and for attention_merge its greatest score and sum.
+fn storeRow(
+  t: Tile,
+  row: u32,
+  group: vec3<u32>,
+  groups: vec3<u32>,
+  lane: u32,
+  value: array<vec4<f32>, HELD>,
+  most: f32,
+  all: f32,
+) {
   if (row / PACK >= t.tokens || row % PACK >= t.heads || lane >= SPAN) {
     return;
   }
