@@ -1,0 +1,81 @@
+/** The embedded model reads a book that it was not trained on, with caches that forget and caches that round. */
+import { assert } from "@std/assert";
+import {
+  type Cache,
+  DynamicCache,
+  packBatch,
+  QuantizedCache,
+  SinkCache,
+  SlidingWindowCache,
+} from "../../src/cache/mod.ts";
+import { loadModel } from "../../src/models/mod.ts";
+import { tidy } from "../../src/tensor/mod.ts";
+import { loadTokenizer } from "../../src/tokenizer/mod.ts";
+import { embedded } from "../generation/models.ts";
+import { testDevice } from "../helpers.ts";
+
+const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
+const TOKENS = Number(Deno.env.get("TENSAUR_TEST_BOOK_TOKENS") ?? 3000), WINDOW = 256, EVERY = 16;
+
+if (!FULL) Deno.test({ name: "skipped: perplexity on held-out books runs in the full suite", ignore: true, fn() {} });
+else {
+  const device = await testDevice();
+  const model = await loadModel(embedded("tensaur-tiny"), { device, dtype: "float32" });
+  const tokenizer = await loadTokenizer(embedded("tensaur-tiny"));
+  const recipe = new URL("../../models/recipe/", import.meta.url);
+  const books = await Promise.all([1, 2].map((i) => Deno.readTextFile(new URL(`held_out_book_${i}.txt`, recipe))));
+  const [ids = []] = tokenizer(books.join("\n\n")).inputIds;
+  const tokens = ids.slice(0, TOKENS);
+
+  /** Negative log-likelihoods of the tokens from 1 on, read one at a time. */
+  const read = async (cache: Cache, until = tokens.length): Promise<Float64Array> => {
+    using owned = cache;
+    const losses = new Float64Array(until);
+    for (let i = 0; i + 1 < until; i++) {
+      using output = await model.forward({ inputIds: [[tokens[i]!]] }, { cache: owned });
+      losses[i + 1] = loss(await output.logits!.read({ early: true }) as Float32Array, tokens[i + 1]!);
+    }
+    await device.stream.settled();
+    return losses;
+  };
+  const perplexity = (losses: ArrayLike<number>, at: readonly number[]) =>
+    Math.exp(at.reduce((sum, i) => sum + losses[i]!, 0) / at.length);
+
+  Deno.test(`SinkCache keeps the perplexity of re-computation over its window, ${tokens.length} tokens`, async () => {
+    const at = tokens.map((_, i) => i).filter((i) => i > 2 * WINDOW && i % EVERY === 0);
+    const anew = new Float64Array(tokens.length);
+    for (const i of at) { // the last tokens of the book so far, as a text of their own
+      using batch = packBatch(device, tokens.slice(i - WINDOW, i), Array.from({ length: WINDOW }, (_, p) => p), [
+        WINDOW,
+      ]);
+      using cache = new DynamicCache();
+      cache.reserve(1, [WINDOW]);
+      using logits = tidy(device, () => model.nextLogits(batch, cache));
+      anew[i] = loss(await logits.read() as Float32Array, tokens[i]!);
+    }
+    const sink = perplexity(await read(new SinkCache({ windowLength: WINDOW, numSinkTokens: 4 })), at);
+    const window = perplexity(await read(new SlidingWindowCache({ slidingWindow: WINDOW })), at);
+    const want = perplexity(anew, at);
+    console.log(
+      `perplexity: window anew ${want.toFixed(3)}, sinks ${sink.toFixed(3)}, plain window ${window.toFixed(3)}`,
+    );
+    assert(sink <= 1.1 * want, `${sink} against ${want}`);
+  });
+
+  Deno.test("QuantizedCache keeps the perplexity within 2 % at 4 bits", async () => {
+    const until = Math.min(1000, tokens.length), at = Array.from({ length: until - 200 }, (_, i) => 200 + i);
+    const plain = perplexity(await read(new DynamicCache(), until), at);
+    const results: string[] = [];
+    for (const nbits of [8, 4, 2]) {
+      const ratio = perplexity(await read(new QuantizedCache({ nbits, qGroupSize: 32 }), until), at) / plain;
+      results.push(`${nbits} bits × ${ratio.toFixed(4)}`);
+      if (nbits >= 4) assert(ratio <= 1.02, `${nbits} bits: ${ratio}`);
+    }
+    console.log(`perplexity ${plain.toFixed(3)}: ${results.join(", ")}`);
+  });
+}
+
+function loss(logits: Float32Array, token: number): number {
+  const row = logits.subarray(logits.length - 2048), most = Math.max(...row);
+  return Math.log(row.reduce((sum, x) => sum + Math.exp(x - most), 0)) + most - row[token]!;
+}
