@@ -59,5 +59,6 @@ function attend(
   }
   const y = qkv.forward(x, { norm }); // [T, (H + 2·Hkv)·Dh]
   const { q, k, v } = qkvRope(y, table, batch.positions, projection); // [T, H | Hkv | Hkv, Dh]
-  return cache.attend(layer, q, k, v, batch, options).reshape(flat);
+  const rotary = table && { table, interleaved: projection.interleaved }; // a cache with sinks turns these keys further
+  return cache.attend(layer, q, k, v, batch, { ...options, rotary }).reshape(flat);
 }
