@@ -1,11 +1,13 @@
 /**
  * How the benches of ops measure: the best of several chains of launches, each chain waited for once.
  *
- * `deno run -A bench/ops/softmax_bench.ts` prints a line per shape with its GB/s, `--smoke` runs each once; `deno bench`
- * runs the same files.
+ * `deno run -A bench/ops/softmax_bench.ts` prints a line per shape with its rates, `--smoke` runs each once, `--json` prints
+ * a line of JSON each; `deno bench -A` runs the same files, the first shape of a group being its baseline.
+ * `TENSAUR_TEST_PROVIDER=dawn` takes Dawn, `TENSAUR_BENCH_PLAIN=1` leaves subgroups out.
  */
 import { type Device, openDevice } from "../src/gpu/mod.ts";
 import { tidy } from "../src/tensor/mod.ts";
+import { type Ceilings, measureCeilings, rateTime, type Spent, spent } from "./ceilings.ts";
 
 /** One bench. */
 export interface Bench {
@@ -25,69 +27,92 @@ export interface Bench {
 export interface Measurement {
   name: string;
   shape: string;
-  /** Milliseconds a launch, the best chain's mean. */
+  /** Milliseconds a launch by the clock, the best chain's mean. */
   milliseconds: number;
-  /** `bytes` over the time. */
+  /** CPU milliseconds a launch of all threads, the best chain's mean. */
+  cpuMilliseconds: number;
+  /** `bytes` over the time; a core's on a CPU device, as `gigaflopsPerSecond`. */
   gigabytesPerSecond: number;
   /** `flops` over the time. */
   gigaflopsPerSecond?: number;
+  /** The larger of its parts of the device's own rates, as this process measured them: how near its limit it is. */
+  share: number;
+  /** Those rates. */
+  ceilings: Ceilings;
 }
 
 const CHAIN_MILLISECONDS = 100, LONGEST_CHAIN = 250, ROUNDS = 5;
-const smoke = Deno.args.includes("--smoke");
+const has = (flag: string) => Deno.args.includes(flag);
+const smoke = has("--smoke"), json = has("--json"), rounds = has("--quick") ? 2 : ROUNDS;
 const benching = Deno.bench.length > 0; // outside `deno bench` it is a stub without parameters
-let device: Promise<Device> | undefined;
+const groups = new Set<string>();
+let device: Promise<Device> | undefined, ceilings: Promise<Ceilings> | undefined;
 
-/** The device that all benches of a process share; `TENSAUR_TEST_PROVIDER=dawn` makes it Dawn's. */
+/** The device that all benches of a process share. */
 export function benchDevice(): Promise<Device> {
   const provider = Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
-  return device ??= openDevice({ provider });
+  const features = Deno.env.get("TENSAUR_BENCH_PLAIN") === "1" ? { subgroups: false } : {};
+  return device ??= openDevice({ provider, features });
 }
 
 /** Measures and prints `bench`, or registers it under `deno bench`, which then gives no measurement. */
 export async function measure(device: Device, bench: Bench): Promise<Measurement | undefined> {
+  if (benching) return void register(device, bench);
   const { name, shape, bytes, flops } = bench;
-  if (benching) {
-    Deno.bench({ name: `${name} ${shape}`, group: name, fn: async (clock) => await chain(device, bench, 1, clock) });
-    return;
-  }
-  let best = await timed(device, bench, 1); // compiles
+  const best = await chain(device, bench, 1); // compiles
+  ceilings ??= measureCeilings(device, smoke ? 1 : rounds);
+  const limits = await ceilings;
   if (!smoke) {
-    const length = Math.ceil(Math.min(LONGEST_CHAIN, CHAIN_MILLISECONDS / await timed(device, bench, 1)));
-    for (let round = 0; round < ROUNDS; round++) best = Math.min(best, await timed(device, bench, length));
+    const once = await chain(device, bench, 1);
+    const length = Math.ceil(Math.min(LONGEST_CHAIN, CHAIN_MILLISECONDS / once.wall));
+    Object.assign(best, once);
+    for (let round = 0; round < rounds; round++) {
+      const { wall, cpu } = await chain(device, bench, length);
+      best.wall = Math.min(best.wall, wall);
+      best.cpu = round === 0 ? cpu : Math.min(best.cpu, cpu); // a chain of 1 is shorter than the CPU clock is fine
+    }
   }
-  const found: Measurement = { name, shape, milliseconds: best, gigabytesPerSecond: bytes / best / 1e6 };
-  if (flops !== undefined) found.gigaflopsPerSecond = flops / best / 1e6;
-  console.log(line(found));
+  const time = rateTime(device, best) * 1e6, gigabytes = bytes / time, gigaflops = (flops ?? 0) / time;
+  const found: Measurement = {
+    name,
+    shape,
+    milliseconds: best.wall,
+    cpuMilliseconds: best.cpu,
+    gigabytesPerSecond: gigabytes,
+    ...(flops !== undefined && { gigaflopsPerSecond: gigaflops }),
+    share: Math.max(gigabytes / limits.copy, gigaflops / limits.fma),
+    ceilings: limits,
+  };
+  console.log(json ? JSON.stringify(found) : line(found));
   return found;
 }
 
-/** Milliseconds a launch in a chain of `length`. */
-async function timed(device: Device, bench: Bench, length: number): Promise<number> {
-  let started = 0, ended = 0;
-  const clock = { start: () => started = performance.now(), end: () => ended = performance.now() };
-  await chain(device, bench, length, clock);
-  return (ended - started) / length;
+function register(device: Device, bench: Bench): void {
+  const { name, shape } = bench, baseline = !groups.has(name);
+  groups.add(name);
+  const fn = async (clock: Deno.BenchContext) => {
+    await device.synchronize();
+    clock.start();
+    tidy(device, () => void bench.run());
+    const done = device.synchronize();
+    if (device.provider === "deno") clock.end(); // it has waited for the GPU by now, and sleeps 10 ms more
+    await done;
+    if (device.provider !== "deno") clock.end();
+  };
+  Deno.bench({ name: `${name} ${shape}`, group: name, baseline, fn });
 }
 
-/** Runs `length` launches and waits for them, with `clock` going from the first launch to the end of the last. */
-async function chain(
-  device: Device,
-  { run }: Bench,
-  length: number,
-  clock: { start(): void; end(): void },
-): Promise<void> {
-  await device.synchronize();
-  clock.start();
-  for (let i = 0; i < length; i++) tidy(device, () => void run());
-  const done = device.synchronize();
-  if (device.provider === "deno") clock.end(); // it has waited for the GPU by now, and sleeps 10 ms more
-  await done;
-  if (device.provider !== "deno") clock.end();
+/** Time of a launch in a chain of `length`. */
+async function chain(device: Device, { run }: Bench, length: number): Promise<Spent> {
+  const { wall, cpu } = await spent(device, () => tidy(device, () => void run()), length);
+  return { wall: wall / length, cpu: cpu / length };
 }
 
-function line({ name, shape, milliseconds, gigabytesPerSecond, gigaflopsPerSecond }: Measurement): string {
+/** A measurement as a line of text. */
+export function line(
+  { name, shape, milliseconds, gigabytesPerSecond, gigaflopsPerSecond, share }: Measurement,
+): string {
   const rate = gigaflopsPerSecond === undefined ? "" : `${gigaflopsPerSecond.toFixed(2).padStart(10)} GFLOP/s`;
-  return `${name.padEnd(20)}${shape.padEnd(28)}${milliseconds.toFixed(3).padStart(10)} ms` +
-    `${gigabytesPerSecond.toFixed(2).padStart(9)} GB/s${rate}`;
+  return `${name.padEnd(24)}${shape.padEnd(32)}${milliseconds.toFixed(3).padStart(10)} ms` +
+    `${gigabytesPerSecond.toFixed(2).padStart(9)} GB/s${rate.padEnd(18)}${(100 * share).toFixed(0).padStart(5)} %`;
 }
