@@ -16,5 +16,6 @@ export type { ApplyHead, Family, FamilyConfig, Head, Pass, Task } from "./family
 export type { HeadMask } from "./head_mask.ts";
 export * from "./load_model.ts";
 export * from "./model.ts";
+export * from "./quantization_errors.ts";
 export { MODEL_TYPES } from "./registry.ts";
 export * from "./rope.ts";

@@ -54,6 +54,8 @@ export interface PlannedWeight {
   stored: string;
   /** How it will be packed: "float32", "nf4", "gptq 4-bit", … */
   scheme: string;
+  /** What it is, where it is quantized. */
+  layer?: LayerShape;
   /** Bytes that it will take on the GPU. */
   byteLength: number;
   /** Bytes of its largest buffer there. */
@@ -188,6 +190,7 @@ export class WeightPlan implements WeightSource {
     const { byteLength, bufferBytes, loadingBytes } = scheme.bytes(layer, this.#lookup);
     this.#loadingBytes = Math.max(this.#loadingBytes, loadingBytes);
     this.#plan(names.join(" + "), parts, byteLength, bufferBytes, [total, inputs], scheme.name);
+    this.weights.at(-1)!.layer = layer;
     return Promise.resolve({ inFeatures: inputs, outFeatures: total, byteLength, scheme: scheme.name, ...standIn });
   }
 

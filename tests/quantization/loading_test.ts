@@ -1,7 +1,7 @@
 /** Quantizing while loading: every family, what stays as it is, what it takes, what is refused. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { ModelFormatError, type TensaurError, ValueError } from "../../src/errors.ts";
-import { loadModel, type LoadOptions, type Model, planModel } from "../../src/models/mod.ts";
+import { loadModel, type LoadOptions, type Model, planModel, quantizationErrors } from "../../src/models/mod.ts";
 import {
   CODE_BOOKS,
   dequantizeAbsmax,
@@ -94,6 +94,24 @@ Deno.test("quantized weights take their bits and 3 % more; loading never holds t
     assert(peakBytes < 0.6 * full, `peak ${peakBytes}, full ${full}`);
     assert(peakBytes - before < plan.byteLength + 3 * 2 ** 20, `peak ${peakBytes - before}, model ${plan.byteLength}`);
     on.close();
+  }
+});
+
+Deno.test("quantizationErrors() tells each layer's error: int8 below nf4 below fp4, weights in either order", async () => {
+  for (const kind of ["llama", "gpt2"] as const) {
+    using folder = new TemporaryFolder();
+    await writeModel(folder, TINY_CONFIGS[kind]);
+    const errors = async (options: BitsAndBytesOptions) => {
+      const quantizationConfig = new BitsAndBytesConfig(options);
+      return (await quantizationErrors(folder.path, { device, quantizationConfig })).map((e) => e.relativeRms);
+    };
+    const int8 = await errors({ loadIn8bit: true }), nf4 = await errors({ loadIn4bit: true, bnb4bitQuantType: "nf4" });
+    const fp4 = await errors({ loadIn4bit: true });
+    assertEquals([int8.length, nf4.length, fp4.length], [8, 8, 8]);
+    for (const [i, error] of int8.entries()) {
+      const seen = `${kind} ${i}: int8 ${error}, nf4 ${nf4[i]}, fp4 ${fp4[i]}`;
+      assert(error > 0.002 && error < 0.012 && nf4[i]! > 0.05 && nf4[i]! < 0.11 && fp4[i]! > nf4[i]!, seen);
+    }
   }
 });
 
