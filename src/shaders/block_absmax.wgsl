@@ -7,6 +7,7 @@
 //          multiples of 32
 // traffic  read x once: bandwidth-bound
 const WG: u32 = 64u;
+const HUGE: f32 = 3.4e38;
 // @one-of X_F32 X_F16 X_BF16
 // @optional FLAT WIDE X_OCTETS
 // @include "floats.wgsl"
@@ -42,27 +43,29 @@ fn main(
   // @end
   let end = min((block + 1u) * size, count);
   // @if X_OCTETS
-  var bits = vec4<u32>(); // sizes order as their bits do, two of 16 bits in a word
+  var sizes = vec4<u32>(); // sizes order as their bits do, two of 16 bits in a word
   for (var i = (block * size) / PER_VECTOR + rank; i < end / PER_VECTOR; i += threads) {
     let v = x[i];
     // @if X_F32
-    bits = max(bits, v & vec4<u32>(0x7fffffffu));
+    sizes = max(sizes, v & vec4<u32>(0x7fffffffu));
     // @else
-    bits = max(bits, max(v & vec4<u32>(0x7fff0000u), (v << vec4<u32>(16u)) & vec4<u32>(0x7fff0000u)));
+    sizes = max(sizes, max(v & vec4<u32>(0x7fff0000u), (v << vec4<u32>(16u)) & vec4<u32>(0x7fff0000u)));
     // @end
   }
-  let largest = max(max(bits.x, bits.y), max(bits.z, bits.w));
+  let largest = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
   // @if X_F16
   var most = unpack2x16float(largest).y;
   // @else
   var most = bitcast<f32>(largest);
   // @end
   // @else
-  var most = 0.0;
+  var largest = 0u;
   for (var i = block * size + rank; i < end; i += threads) {
-    most = max(most, abs(floatAt(i)));
+    largest = max(largest, bitcast<u32>(floatAt(i)) & 0x7fffffffu);
   }
+  var most = bitcast<f32>(largest);
   // @end
+  most = select(most, HUGE, (bitcast<u32>(most) & 0x7f800000u) == 0x7f800000u); // NaN may be lost in a maximum of floats
   // @if WIDE
   most = workgroupMax(most, thread);
   if (thread > 0u) {
@@ -72,10 +75,11 @@ fn main(
   if (block * size >= count) {
     return;
   }
+  let bits = select(bitcast<u32>(most), 0x7fc00000u, most == HUGE); // and must not be lost in a code
   // @if FLAT
-  y[params[4] + block] = most;
+  y[params[4] + block] = bitcast<f32>(bits);
   // @else
   let perRow = (params[1] + size - 1u) / size;
-  y[params[4] + block % perRow * params[3] + block / perRow] = most;
+  y[params[4] + block % perRow * params[3] + block / perRow] = bitcast<f32>(bits);
   // @end
 }

@@ -115,6 +115,26 @@ Deno.test("quantizationErrors() tells each layer's error: int8 below nf4 below f
   }
 });
 
+Deno.test("a weight that is NaN or infinite does not vanish in a code", async () => {
+  for (const K of [24, 64]) { // blocks that end within a row, and blocks that fill rows
+    for (const bad of [NaN, -Infinity]) {
+      using folder = new TemporaryFolder();
+      const config = { ...TINY_CONFIGS.llama, hidden_size: K };
+      await writeModel(folder, config, {
+        edit: (tensors) => {
+          const { data } = tensors.get("model.layers.0.self_attn.o_proj.weight")!;
+          new Float32Array((data as Uint8Array).buffer)[3] = bad;
+        },
+      });
+      for (const options of [NF4, { loadIn4bit: true }, { loadIn8bit: true }]) {
+        using model = await loaded(folder.path, options);
+        const logits = await logitsOf(model);
+        assert(!logits.every((v) => Number.isFinite(v)), `${K} ${bad} ${JSON.stringify(options)}`);
+      }
+    }
+  }
+});
+
 Deno.test("llmInt8SkipModules replaces the default: the output layer must then be named", async () => {
   using folder = new TemporaryFolder();
   await writeModel(folder, TINY_CONFIGS.llama);
