@@ -50,3 +50,13 @@ for (const [name, method, bits, bound] of models) {
     assertEquals(sequences.map((row) => [...row]), greedy.outputs.sequences);
   });
 }
+
+const nf4 = "llama-bnb-nf4";
+for (const attnImplementation of hasReference(`data/models/${nf4}`) ? ["flash_attention_2", "eager"] as const : []) {
+  Deno.test(`a 4-bit model gives the same logits with ${attnImplementation}, within float16`, async () => {
+    const [c] = (await forwardCases(nf4)).filter((c) => c.outputs.logits);
+    using model = await loadModel(modelPath(nf4), { device, dtype: "float16", attnImplementation });
+    using result = await model.forward(inputsOf(c!));
+    assertWithin(nf4, await result.logits!.read() as Float32Array, c!.outputs.logits!.data as Float32Array, 1e-2);
+  });
+}
