@@ -64,7 +64,7 @@ fn main(
   let quantized = counts[SEQUENCES + b];
   if (key < quantized) {
     let span = spanOf(b);
-    x[index] = fourOf(PART, (words[7] >> (2u * PART)) & 3u, span, (head * span.length + key) * DH + d);
+    x[index] = fourOf(partOf(PART, span), (words[7] >> (2u * PART)) & 3u, span.n, (head * span.length + key) * DH + d);
     return;
   }
   let R = arrayLength(&rest) * 4u / (2u * SEQUENCES * HKV * DH);

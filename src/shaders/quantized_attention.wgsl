@@ -38,6 +38,10 @@ override WINDOW: u32 = 0;
 
 const Q4: u32 = DH / 4;
 var<workgroup> query: array<vec4<f32>, Q4>;
+const KEYS_PER_PART: u32 = 8;
+const PARTS: u32 = WG / KEYS_PER_PART;
+var<workgroup> scores: array<f32, WG>;
+var<workgroup> largestOf: array<f32, PARTS>;
 var<workgroup> weights: array<f32, WG>;
 var<workgroup> sums: array<vec4<f32>, WG>;
 
@@ -71,6 +75,8 @@ fn main(
   let place = quantized + counts[b] + token - cuSeqlens[b]; // the query's own key
   let start = select(0u, place + 1u - min(place + 1u, WINDOW), WINDOW > 0u);
   let span = spanOf(b);
+  let keys = partOf(0u, span);
+  let values = partOf(1u, span);
   let R = arrayLength(&rest) * 4u / (2u * B * HKV * DH);
   let coded = head * span.length * DH;
   let kRest = (b * HKV + head) * R * DH - quantized * DH; // wraps, and back again for keys in rest
@@ -92,7 +98,7 @@ fn main(
       var products = vec4<f32>();
       if (key < quantized) {
         for (var i = 0u; i < steps; i++) {
-          products += query[i] * fourOf(0u, K_MODE, span, coded + key * DH + 4u * i);
+          products += query[i] * fourOf(keys, K_MODE, span.n, coded + key * DH + 4u * i);
         }
       } else {
         for (var i = 0u; i < steps; i++) {
@@ -101,7 +107,20 @@ fn main(
       }
       score = (products.x + products.y) + (products.z + products.w);
     }
-    let most = max(largest, workgroupMax(score, thread));
+    scores[thread] = score;
+    workgroupBarrier();
+    if (thread < PARTS) {
+      var most = NEG;
+      for (var i = 0u; i < KEYS_PER_PART; i++) {
+        most = max(most, scores[thread * KEYS_PER_PART + i]);
+      }
+      largestOf[thread] = most;
+    }
+    workgroupBarrier();
+    var most = largest;
+    for (var i = 0u; i < PARTS; i++) {
+      most = max(most, largestOf[i]);
+    }
     let weight = select(0.0, exp(score - most), key <= place);
     let shrink = exp(largest - most);
     total = total * shrink + weight;
@@ -113,7 +132,7 @@ fn main(
       for (var j = share; j < min(WG, place + 1u - first); j += GROUPS) {
         let at = first + j;
         if (at < quantized) {
-          sum += weights[j] * fourOf(1u, V_MODE, span, coded + at * DH + 4u * quad);
+          sum += weights[j] * fourOf(values, V_MODE, span.n, coded + at * DH + 4u * quad);
         } else {
           sum += weights[j] * restFour(vRest + at * DH + 4u * quad);
         }

@@ -38,8 +38,17 @@ fn scalesFrom(part: u32) -> u32 {
   return codesFrom(2u) + part * (words[0] / G) * PER_GROUP;
 }
 
-fn pairOf(part: u32, group: u32) -> vec2<f32> {
-  let at = scalesFrom(part) + group * PER_GROUP;
+// Where a sequence's keys (part 0) or values (1) lie in `words`: its first code and its first scale.
+struct Part {
+  codes: u32,
+  scales: u32,
+}
+
+fn partOf(part: u32, span: Span) -> Part {
+  return Part(codesFrom(part) + span.first / (32u / BITS), scalesFrom(part) + span.first / G * PER_GROUP);
+}
+
+fn pairAt(at: u32) -> vec2<f32> {
   // @if WIDE
   return vec2<f32>(bitcast<f32>(words[at]), bitcast<f32>(words[at + 1u]));
   // @else
@@ -47,22 +56,21 @@ fn pairOf(part: u32, group: u32) -> vec2<f32> {
   // @end
 }
 
-// Elements `at` to `at + 3` of a sequence; at divides by 4.
-fn fourOf(part: u32, mode: u32, span: Span, at: u32) -> vec4<f32> {
+// Elements `at` to `at + 3` of a sequence of n; at divides by 4.
+fn fourOf(part: Part, mode: u32, n: u32, at: u32) -> vec4<f32> {
   let mask = (1u << BITS) - 1u;
-  let bits = words[codesFrom(part) + (span.first + at) / (32u / BITS)] >> (at * BITS % 32u);
-  let codes = vec4<u32>(bits, bits >> BITS, bits >> (2u * BITS), bits >> (3u * BITS)) & vec4<u32>(mask);
-  let first = span.first / G;
+  let bits = words[part.codes + at / (32u / BITS)] >> (at * BITS % 32u);
+  let codes = vec4<f32>((vec4<u32>(bits) >> (vec4<u32>(0u, 1u, 2u, 3u) * BITS)) & vec4<u32>(mask));
   if (mode == CONSECUTIVE) {
-    let pair = pairOf(part, first + at / G);
-    return vec4<f32>(codes) * pair.x + pair.y;
+    let pair = pairAt(part.scales + at / G * PER_GROUP);
+    return codes * pair.x + pair.y;
   }
   var scales = vec4<f32>();
   var offsets = vec4<f32>();
   for (var i = 0u; i < 4u; i++) {
-    let pair = pairOf(part, first + groupOf(mode, at + i, span.n));
+    let pair = pairAt(part.scales + groupOf(mode, at + i, n) * PER_GROUP);
     scales[i] = pair.x;
     offsets[i] = pair.y;
   }
-  return vec4<f32>(codes) * scales + offsets;
+  return codes * scales + offsets;
 }
