@@ -109,5 +109,6 @@ export function loadText({ megabytes, load, read, loadCpu, readCpu }: LoadResult
 
 if (import.meta.main) {
   const [megabytes, rounds] = Deno.args;
-  console.log(loadText(await loadBench(Number(megabytes ?? 256), Number(rounds ?? 5))));
+  const result = await loadBench(Number(megabytes ?? 256), Number(rounds ?? 5));
+  console.log(Deno.args.includes("--json") ? JSON.stringify(result) : loadText(result));
 }

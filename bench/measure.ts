@@ -2,12 +2,13 @@
  * How the benches of ops measure: the best of several chains of launches, each chain waited for once.
  *
  * `deno run -A bench/ops/softmax_bench.ts` prints a line per shape with its rates, `--smoke` runs each once, `--json` prints
- * a line of JSON each; `deno bench -A` runs the same files, the first shape of a group being its baseline.
+ * a line of JSON each, `--only TEXT` leaves out the others; `deno bench -A` runs the same files, the first shape of a group being its baseline.
  * `TENSAUR_TEST_PROVIDER=dawn` takes Dawn, `TENSAUR_BENCH_PLAIN=1` leaves subgroups out.
  */
 import { type Device, openDevice } from "../src/gpu/mod.ts";
 import { tidy } from "../src/tensor/mod.ts";
 import { type Ceilings, measureCeilings, rateTime, type Spent, spent } from "./ceilings.ts";
+import { flagValue } from "./flags.ts";
 
 /** One bench. */
 export interface Bench {
@@ -44,6 +45,7 @@ export interface Measurement {
 const CHAIN_MILLISECONDS = 100, LONGEST_CHAIN = 250, ROUNDS = 5;
 const has = (flag: string) => Deno.args.includes(flag);
 const smoke = has("--smoke"), json = has("--json"), rounds = has("--quick") ? 2 : ROUNDS;
+const only = flagValue("--only") ?? ""; // a part of the name and the shape
 const benching = Deno.bench.length > 0; // outside `deno bench` it is a stub without parameters
 const groups = new Set<string>();
 let device: Promise<Device> | undefined, ceilings: Promise<Ceilings> | undefined;
@@ -59,6 +61,7 @@ export function benchDevice(): Promise<Device> {
 export async function measure(device: Device, bench: Bench): Promise<Measurement | undefined> {
   if (benching) return void register(device, bench);
   const { name, shape, bytes, flops } = bench;
+  if (!`${name} ${shape}`.includes(only)) return;
   const best = await chain(device, bench, 1); // compiles
   ceilings ??= measureCeilings(device, smoke ? 1 : rounds);
   const limits = await ceilings;

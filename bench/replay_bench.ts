@@ -4,7 +4,7 @@
  *
  *     deno run -A bench/replay_bench.ts [model] [rounds]
  */
-import { compile, loadModel, type Model, openDevice } from "../mod.ts";
+import { compile, loadModel, type LoadOptions, type Model, openDevice } from "../mod.ts";
 import { Decoder } from "../src/generation/decoder.ts";
 import { resolveOptions } from "../src/generation/resolve.ts";
 
@@ -24,9 +24,9 @@ const GOAL = { dispatch: 3, step: 150 }; // microseconds
 const LENGTH = 512;
 
 /** Measures a model whose decode step is recorded already. */
-export async function replayBench(path: string, rounds = 30): Promise<ReplayResult> {
+export async function replayBench(path: string, rounds = 30, options: LoadOptions = {}): Promise<ReplayResult> {
   await using device = await openDevice();
-  using model = await loadModel(path, { device });
+  using model = await loadModel(path, { device, ...options });
   await compile(model, { maxLength: LENGTH });
   using cache = model.newCache();
   cache.reserve(1, [LENGTH]);

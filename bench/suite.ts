@@ -1,0 +1,152 @@
+/** Runs benches, each in a process of its own, and gathers what they print. */
+import { cpus, loadavg } from "node:os";
+import { openDevice } from "../src/gpu/mod.ts";
+import { VERSION } from "../src/cli/version.ts";
+import { minilm } from "../tests/pipelines/minilm.ts";
+import { type LoadResult } from "./load_bench.ts";
+import type { DecodeResult } from "./decode_bench.ts";
+import type { EncoderResult } from "./encoder_bench.ts";
+import type { Measurement } from "./measure.ts";
+import type { FirstTokenResult, ModelResult } from "./model_bench.ts";
+import { benchModels } from "./peers/cache.ts";
+import { denoRun, jsonLines, output, type RunOptions } from "./process.ts";
+import type { FirstTokens, Origin, Report } from "./report.ts";
+
+/** What to run. */
+export interface SuiteOptions {
+  /** Parts of the names of what to run; none for everything. */
+  names: readonly string[];
+  /** Few repetitions. */
+  quick: boolean;
+  /** Parts of shapes that op benches are limited to. */
+  only?: string;
+  /** Called before each step. */
+  say: (line: string) => void;
+}
+
+const PLAIN = { TENSAUR_BENCH_PLAIN: "1" };
+const PLAIN_FILES = ["attention_bench", "matmul_bench"]; // whose kernels differ by subgroups
+
+/** The folder of the benches. */
+export const BENCH = new URL("./", import.meta.url);
+
+/** The model in the repository. */
+export const TINY = decodeURIComponent(new URL("../models/tensaur-tiny", import.meta.url).pathname);
+
+/** The op benches by name. */
+export function opFiles(): string[] {
+  const files = [...Deno.readDirSync(new URL("ops/", BENCH))].map(({ name }) => name.replace(/\.ts$/, ""));
+  return files.filter((name) => name.endsWith("_bench")).sort();
+}
+
+/** Runs what `options` name. What fails is reported in `missing`, and costs nothing else. */
+export async function runSuite(options: SuiteOptions): Promise<Report> {
+  const origin = await originOf();
+  const report: Report = {
+    origin,
+    ceilings: { copy: 0, fma: 0 },
+    ops: [],
+    models: [],
+    firstTokens: [],
+    encoders: [],
+    missing: [],
+  };
+  for (const [name, run] of steps(report, options)) {
+    if (options.names.length && !options.names.some((part) => name.includes(part))) continue;
+    options.say(name);
+    try {
+      await run();
+    } catch (error) {
+      report.missing.push(`${name}: ${(error as Error).message}`);
+      options.say(`  ${report.missing.at(-1)}`);
+    }
+  }
+  for (const { ceilings } of [...report.ops, ...report.models]) {
+    report.ceilings.copy = Math.max(report.ceilings.copy, ceilings.copy);
+    report.ceilings.fma = Math.max(report.ceilings.fma, ceilings.fma);
+  }
+  return report;
+}
+
+type Step = [name: string, run: () => Promise<void>];
+
+function steps(report: Report, { quick, only }: SuiteOptions): Step[] {
+  const rounds = quick ? 1 : 3, flags = ["--json", ...quick ? ["--quick"] : [], ...only ? ["--only", only] : []];
+  const op = (file: string, plain: boolean): Step => [`${file}${plain ? " plain" : ""}`, async () => {
+    const text = await denoRun(new URL(`ops/${file}.ts`, BENCH), flags, { env: plain ? PLAIN : {} });
+    for (const found of jsonLines<Measurement>(text)) report.ops.push({ ...found, file, ...plain && { plain } });
+  }];
+  const script = (file: string, args: readonly string[], options?: RunOptions) =>
+    denoRun(new URL(`${file}.ts`, BENCH), args, options);
+  const model = (name: string, dtype: string): Step => [`model ${name} ${dtype}`, async () => {
+    const path = await pathOf(name),
+      text = await script("model_bench", [path, "--dtype", dtype, "--rounds", `${rounds}`]);
+    report.models.push(...jsonLines<ModelResult>(text));
+  }];
+  const first = (name: string): Step => [`first token ${name}`, async () => {
+    report.firstTokens.push(await firstTokens(await pathOf(name), report.origin.isCpu, rounds));
+  }];
+  return [
+    ...opFiles().map((file) => op(file, false)),
+    ...PLAIN_FILES.map((file) => op(file, true)),
+    model("tensaur-tiny", "float16"),
+    model("bench-30m", "float16"),
+    first("tensaur-tiny"),
+    first("bench-30m"),
+    ["encoder all-MiniLM-L6-v2", async () => {
+      const found = await minilm();
+      if ("missing" in found) throw new Error(found.missing);
+      report.encoders.push(...jsonLines<EncoderResult>(await script("encoder_bench", [found.path])));
+    }],
+    ["decode ahead", async () => {
+      const text = await script("decode_bench", [TINY, "64", `${rounds}`]);
+      report.ahead = JSON.parse(text) as DecodeResult;
+    }],
+    ["load", async () => {
+      const text = await script("load_bench", [quick ? "64" : "256", `${rounds}`, "--json"]);
+      report.load = jsonLines<LoadResult>(text)[0];
+    }],
+    ["attention report", async () => {
+      report.attention = (await script("attention_report", quick ? ["--quick"] : [])).trimEnd();
+    }],
+  ];
+}
+
+async function pathOf(name: string): Promise<string> {
+  return name === "tensaur-tiny" ? TINY : `${await benchModels()}/${name}`;
+}
+
+/** The fastest of some processes with Mesa's shader cache, and one without where the device is Mesa's. */
+async function firstTokens(path: string, isCpu: boolean, rounds: number): Promise<FirstTokens> {
+  const run = async (env: Record<string, string>) => {
+    const file = new URL("model_bench.ts", BENCH), started = ["--first", "--started", `${Date.now()}`];
+    return jsonLines<FirstTokenResult>(await denoRun(file, [path, ...started], { env }))[0]!;
+  };
+  const { model } = await run({});
+  let warm = Infinity;
+  for (let round = 0; round < rounds; round++) warm = Math.min(warm, (await run({})).firstToken);
+  if (!isCpu) return { model, warm };
+  return { model, warm, cold: (await run({ MESA_SHADER_CACHE_DISABLE: "true" })).firstToken };
+}
+
+async function originOf(): Promise<Origin> {
+  await using device = await openDevice();
+  const { info, provider, isCpu } = device,
+    git = await output("git", ["describe", "--always", "--dirty"]).catch(() => "");
+  const vulkan = await output("vulkaninfo", ["--summary"], { limit: 20_000 }).catch(() => "");
+  const mesa = await output("dpkg-query", ["-W", "-f=Mesa ${Version}", "mesa-vulkan-drivers"]).catch(() => "");
+  const nvidia = await output("nvidia-smi", ["--query-gpu=driver_version", "--format=csv,noheader"]).catch(() => "");
+  return {
+    date: new Date().toISOString(),
+    commit: Deno.env.get("TENSAUR_COMMIT") ?? (git.trim() || "unknown"),
+    device: info.description || info.vendor,
+    driver: nvidia.trim() || (/driverInfo\s*=\s*(.+)/.exec(vulkan)?.[1] ?? (isCpu && mesa || "unknown")),
+    provider,
+    isCpu,
+    cpu: cpus()[0]?.model ?? Deno.build.arch,
+    cores: cpus().length,
+    load: loadavg()[0]!,
+    deno: Deno.version.deno,
+    tensaur: VERSION,
+  };
+}
