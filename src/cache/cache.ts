@@ -15,6 +15,10 @@ export interface AttentionOptions {
   causal: boolean;
   /** A token sees only the last `window` tokens, itself included. */
   window?: number;
+  /** Scores become `softcap · tanh(score / softcap)`. */
+  softcap?: number;
+  /** [2·M + 1, H] float32: added to the scores by the key's place less its query's, from -M to M; farther ones get the last. */
+  relativeBias?: Tensor;
   /** If given, the layer's attention probabilities [H, T, S] are pushed here. */
   weights?: Tensor[];
   /** How the keys were rotated, for caches that turn them further. */

@@ -89,13 +89,13 @@ export function attendOver(
   q: Tensor,
   kv: KeyValues,
   { batch, lengths }: Pick<CachePass, "batch" | "lengths">,
-  { weights }: AttentionOptions,
+  { weights, relativeBias: bias }: AttentionOptions,
 ): Tensor {
   if (weights) {
     const longest = Math.max(...batch.lengths.map((n, b) => n + (lengths[b] ?? 0)));
-    weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest));
+    weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest, { bias }));
   }
-  return attention(q, kv, batch.cuSeqlens);
+  return attention(q, kv, batch.cuSeqlens, { bias });
 }
 
 /** Rows of `[B, Hkv, slots, Dh]`, in the order of packed tokens: `slot(b, i)` is where token i of sequence b lies. */

@@ -37,8 +37,9 @@ export class NoCache implements Cache {
     const onlyFlash = enabledBackends().every((name) => name === "flash");
     const stored = (x: Tensor) => onlyFlash && this.#dtype !== x.dtype ? cast(x, this.#dtype) : x;
     const kv = { k: stored(k), v: stored(v), geometry };
-    options.weights?.push(attentionWeights(q, kv, batch.cuSeqlens, Math.max(...batch.lengths)));
-    return attention(q, kv, batch.cuSeqlens);
+    const call = { bias: options.relativeBias };
+    options.weights?.push(attentionWeights(q, kv, batch.cuSeqlens, Math.max(...batch.lengths), call));
+    return attention(q, kv, batch.cuSeqlens, call);
   }
 
   /** Keeps nothing. */

@@ -61,12 +61,13 @@ export class ConfigReader {
   /**
    * @param family for error messages
    * @param defaults values of keys that are missing (not null), as Transformers fills them in
+   * @param own keys of those that most families do not understand which this one reads itself
    * @throws {NotSupportedError} if a key asks for something that no family here does
    */
-  constructor(family: string, json: ConfigJson, defaults: ConfigJson = {}) {
+  constructor(family: string, json: ConfigJson, defaults: ConfigJson = {}, own: readonly string[] = []) {
     this.#family = family;
     this.json = { ...defaults, ...json };
-    for (const [key, neutral] of Object.entries(NEUTRAL)) this.neutral(key, ...neutral);
+    for (const [key, neutral] of Object.entries(NEUTRAL)) if (!own.includes(key)) this.neutral(key, ...neutral);
   }
 
   /** A whole number from `least`; `fallback` where the key is missing or null. */

@@ -7,6 +7,7 @@ import { ModelFormatError, NotSupportedError } from "../errors.ts";
 import { bert } from "./bert.ts";
 import type { ConfigJson } from "./config.ts";
 import type { Family } from "./family.ts";
+import { gemma2 } from "./gemma2.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -14,7 +15,7 @@ import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 
 /** All families. */
-export const FAMILIES: readonly Family[] = [bert, gpt2, llama, mistral, qwen2, qwen3];
+export const FAMILIES: readonly Family[] = [bert, gemma2, gpt2, llama, mistral, qwen2, qwen3];
 
 /** `model_type`s that load. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap((family) => family.modelTypes).sort();

@@ -76,6 +76,11 @@ export interface KvLayout extends Strides {
   /** How `bias` of the call lies: elements from one sequence, head, query and key to the next; 0 where it repeats. */
   bias?: { strides: readonly [number, number, number, number]; mask: boolean };
   /**
+   * [2·M + 1, H]: the call's `bias` is this, added by the key's place less its query's, from -M to M; farther ones get what
+   * the outermost get.
+   */
+  relativeBias?: Tensor;
+  /**
    * How q lies, if not as [T, H, Dh]: token t of sequence b begins at `b · sequenceStride + t · keyStride`, t counted over
    * the whole batch. `[B, H, L, Dh]` has keyStride Dh, headStride L·Dh and sequenceStride (H - 1)·L·Dh.
    */
@@ -113,9 +118,10 @@ export function kvLayout(device: Device, l: KvLayout): Tensor {
     [before, after, ["starts", "past", "lengths"].indexOf(counts), (l.align ?? l.causal) === "topLeft" ? 1 : 0],
     10,
   );
-  words.set([...l.bias?.strides ?? [0, 0, 0, 0], l.bias?.mask ? 1 : 0], 14);
+  const relative = l.relativeBias && [0, 1, 0, l.heads];
+  words.set([...relative ?? l.bias?.strides ?? [0, 0, 0, 0], l.bias?.mask ? 1 : 0], 14);
   words.set([...strides(l.queries), ...strides(l.results)], 19);
-  words.set([l.ring?.staying ?? 0, l.ring?.length ?? ALL_KEYS], 25);
+  words.set([l.ring?.staying ?? 0, l.ring?.length ?? ALL_KEYS, reachOf(l)], 25);
   floats.fill(NO_SINK, HEADER + l.heads);
   const perHead = [l.alibiSlopes, l.sinks].map((x) => x ?? []);
   for (const [i, x] of perHead.entries()) if (isList(x)) floats.set(x, HEADER + i * l.heads);
@@ -151,6 +157,16 @@ function strides(s?: Strides): [number, number, number] {
 
 function isList(x: Tensor | readonly number[]): x is readonly number[] {
   return Array.isArray(x);
+}
+
+/** M of a bias [2·M + 1, H]; 0 without one. */
+function reachOf({ relativeBias, heads }: KvLayout): number {
+  if (!relativeBias) return 0;
+  const [places = 0, H] = relativeBias.shape, reach = (places - 1) / 2;
+  if (Number.isInteger(reach) && reach > 0 && H === heads && relativeBias.shape.length === 2) return reach;
+  throw new ShapeError(
+    `Cannot run attention as relativeBias must be [2·M + 1, ${heads}]: current shape is [${relativeBias.shape}]`,
+  );
 }
 
 function check(l: KvLayout): void {

@@ -46,7 +46,7 @@ export { scatterRows } from "./scatter_rows.ts";
 export { sliceColumns } from "./slice_columns.ts";
 export { logSoftmax, softmax } from "./softmax.ts";
 export { transpose } from "./transpose.ts";
-export { gelu, type GeluOptions, quickGelu, relu, sigmoid, silu, tanh } from "./unary.ts";
+export { gelu, type GeluOptions, quickGelu, relu, sigmoid, silu, softcap, tanh } from "./unary.ts";
 export { zeros } from "./zeros.ts";
 export { sampleLogits } from "./sample_logits.ts";
 export { samplingParams, type SamplingSettings, samplingWords } from "./sampling_params.ts";

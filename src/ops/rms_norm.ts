@@ -13,6 +13,7 @@ const launch = kernel("rms_norm", wgsl);
  * @param x [..., dim] float32
  * @param weight [dim] float32
  * @param eps added to the mean square
+ * @param residual added to the result, of the shape of `x`
  * @returns [..., dim] float32
  * @throws {ShapeError} if the last dimension of `x` is not that of `weight`
  *
@@ -26,14 +27,24 @@ const launch = kernel("rms_norm", wgsl);
  * console.log(await y.read()); // 0.8485281…, 1.1313708…
  * ```
  */
-export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6): Tensor {
+export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, residual?: Tensor): Tensor {
   const [dim = 0] = expectShape("rmsNorm", "weight", weight, ["dim"]);
   expectShape("rmsNorm", "x", x, ["…", dim]);
   for (const [name, t] of Object.entries({ x, weight })) expectDtype("rmsNorm", name, t, "float32");
+  if (residual) {
+    expectShape("rmsNorm", "residual", residual, x.shape);
+    expectDtype("rmsNorm", "residual", residual, "float32");
+  }
   const y = empty(x.device, x.shape);
   if (y.size === 0) return y;
   const { consts, flags } = rowVariant(x.device, dim);
-  launch(x.device, { overrides: { EPS: eps }, consts, flags, bindings: { x, weight, y }, grid: [x.size / dim] });
+  launch(x.device, {
+    overrides: { EPS: eps },
+    consts,
+    flags: { ...flags, RESIDUAL: residual !== undefined },
+    bindings: { x, weight, y, residual },
+    grid: [x.size / dim],
+  });
   return y;
 }
 

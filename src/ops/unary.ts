@@ -100,12 +100,36 @@ export function sigmoid(x: Tensor): Tensor {
   return unary("sigmoid", x, "SIGMOID");
 }
 
-function unary(op: string, x: Tensor, flag: string): Tensor {
+/**
+ * Soft cap: `y = cap tanh(x / cap)`, which never leaves (-cap, cap).
+ *
+ * Source: https://arxiv.org/abs/2408.00118
+ *
+ * @param x any shape, float32
+ * @param cap above 0
+ * @returns the shape of `x`, float32
+ * @throws {DtypeError} if `x` is not float32
+ *
+ * @example
+ * ```ts
+ * import { openDevice, tensor } from "@tensaur/tensaur";
+ * import { softcap } from "@tensaur/tensaur/ops";
+ * await using device = await openDevice();
+ * using y = softcap(tensor(device, [-1000, 0, 1], [3]), 30);
+ * console.log(await y.read()); // -30, 0, 0.9996…
+ * ```
+ */
+export function softcap(x: Tensor, cap: number): Tensor {
+  return unary("softcap", x, "CAP", { CAP_AT: cap });
+}
+
+function unary(op: string, x: Tensor, flag: string, overrides?: Record<string, number>): Tensor {
   expectDtype(op, "x", x, "float32");
   const y = empty(x.device, x.shape);
   launch(x.device, {
     ...elementwise(x.device, Math.ceil(x.size / 4)),
     flags: { [flag]: true },
+    overrides,
     bindings: { x: wholeVectors(x), y: wholeVectors(y) },
   });
   return y;
@@ -120,6 +144,7 @@ export const unaryReference: Readonly<Record<string, (x: number) => number>> = {
   RELU: (x) => Math.max(x, 0),
   TANH: Math.tanh,
   SIGMOID: (x) => 1 / (1 + Math.exp(-x)),
+  CAP: (x) => 2 * Math.tanh(x / 2), // at 2
   IDENTITY: (x) => x,
 };
 

@@ -75,7 +75,7 @@ fn main(
       score = capped(scale * dotAt(q0, keyAt(s, k0, j)));
       score -= slopeOf(head) * abs(f32(place - i32(j)));
       // @if BIAS
-      score = biased(score, bias0 + j * geometry[BIAS_STRIDES + 3u]);
+      score = biased(score, bias0, place, j);
       // @end
     }
     p[first + j] = score;

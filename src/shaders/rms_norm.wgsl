@@ -1,12 +1,12 @@
-// rms_norm: y[r,i] = x[r,i] * rsqrt(mean_i(x[r,i]^2) + EPS) * weight[i]
+// rms_norm: y[r,i] = x[r,i] * rsqrt(mean_i(x[r,i]^2) + EPS) * weight[i], with RESIDUAL + residual[r,i]
 //
-// x, y     [rows, dim] f32      weight [dim] f32
+// x, y, residual  [rows, dim] f32      weight [dim] f32
 // grid     [rows]: one workgroup a row, each thread strides dim by WG, in vec4 where dim divides by 4 (BY_4)
 // traffic  read x twice (the second from cache), write y once: bandwidth-bound
 // paper    https://arxiv.org/abs/1910.07467
 override EPS: f32 = 1e-6;
 const WG: u32 = 64; // @const 64 8 256
-// @optional BY_4
+// @optional BY_4 RESIDUAL
 // @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
@@ -14,6 +14,9 @@ const WG: u32 = 64; // @const 64 8 256
 @group(0) @binding(0) var<storage, read> x: array<elem>;
 @group(0) @binding(1) var<storage, read> weight: array<elem>;
 @group(0) @binding(2) var<storage, read_write> y: array<elem>;
+// @if RESIDUAL
+@group(0) @binding(3) var<storage, read> residual: array<elem>;
+// @end
 
 @compute @workgroup_size(WG)
 fn main(
@@ -33,6 +36,11 @@ fn main(
   }
   let scale = inverseSqrt(workgroupSum(total(sum), thread) / f32(n * LANES) + EPS);
   for (var i = thread; i < n; i += WG) {
-    y[base + i] = x[base + i] * scale * weight[i];
+    let normed = x[base + i] * scale * weight[i];
+    // @if RESIDUAL
+    y[base + i] = residual[base + i] + normed;
+    // @else
+    y[base + i] = normed;
+    // @end
   }
 }

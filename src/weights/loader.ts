@@ -11,16 +11,19 @@ import type { Quantization, TensorReader } from "../quantization/scheme.ts";
 import { shardsOf } from "../quantization/bytes.ts";
 import { packOutputs, packRows } from "../quantization/dense.ts";
 import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../quantization/mod.ts";
-import { decode, type Dtype, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import { decode, type Dtype, elements, empty, keep, type Shape, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
 import {
   CHUNK,
+  hasBias,
   layerShape,
   type LinearOptions,
   lookupIn,
   pieceOf,
+  quantizes,
   resolveName,
+  type VectorOptions,
   type WeightDtype,
   type WeightSource,
 } from "./source.ts";
@@ -78,8 +81,15 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   /** A vector as float32. */
-  vector(name: string, length: number): Promise<Tensor> {
-    return Promise.resolve(this.#vector([name], length));
+  vector(name: string, length: number | Shape, { plus = 0 }: VectorOptions = {}): Promise<Tensor> {
+    const shape = typeof length === "number" ? [length] : length;
+    return Promise.resolve(this.#vector([[name, elements(shape)]], shape, plus));
+  }
+
+  /** Numbers that follow from the config. */
+  constant(_name: string, data: Float32Array | Uint32Array): Promise<Tensor> {
+    const dtype = data instanceof Uint32Array ? "uint32" : "float32";
+    return Promise.resolve(this.#own(keep(this.#device, tensor(this.#device, data, [data.length], dtype))));
   }
 
   /** A linear layer; a quantized one is read at once, as what it takes depends on what is in it. */
@@ -87,11 +97,11 @@ export class WeightLoader implements WeightSource, Disposable {
     names: string | readonly string[],
     inputs: number,
     outputs: number | readonly number[],
-    { bias = false, conv1d = false }: LinearOptions = {},
+    { bias = false, conv1d = false, window }: LinearOptions = {},
   ): Promise<Linear> {
     const layer = layerShape(names, inputs, outputs, { bias, conv1d });
     const lookup = lookupIn(this.#checkpoint, this.#options.prefix);
-    const scheme = this.#options.quantization?.schemeOf(layer, lookup);
+    const scheme = quantizes(window, bias) ? this.#options.quantization?.schemeOf(layer, lookup) : undefined;
     if (scheme) return this.#own(await scheme.load(this.#reader, layer, lookup));
     const list = [names].flat(), outs = [outputs].flat();
     const total = outs.reduce((sum, n) => sum + n, 0);
@@ -108,7 +118,8 @@ export class WeightLoader implements WeightSource, Disposable {
       });
       output += outs[i]!;
     }
-    const b = bias ? this.#vector(list.map((name) => `${name}.bias`), total) : undefined;
+    const biases = list.map((name, i) => [hasBias(bias, i) ? `${name}.bias` : undefined, outs[i]!] as const);
+    const b = layer.bias ? this.#vector(biases, [total]) : undefined;
     return this.#own(new DenseLinear(parts, inputs, total, b));
   }
 
@@ -143,16 +154,16 @@ export class WeightLoader implements WeightSource, Disposable {
     return keep(this.#device, emptyPacked(this.#device, rows, columns, this.#options.dtype, label));
   }
 
-  /** The vectors `names`, one after the other. */
-  #vector(names: readonly string[], length: number): Tensor {
-    const t = this.#own(keep(this.#device, empty(this.#device, [length])));
+  /** Vectors of these names and lengths, one after the other; one without a name is zeros. */
+  #vector(parts: readonly (readonly [name: string | undefined, length: number])[], shape: Shape, plus = 0): Tensor {
+    const t = this.#own(keep(this.#device, empty(this.#device, [...shape])));
     this.#jobs.push(async () => {
-      const data = new Float32Array(length);
+      const data = new Float32Array(t.size).fill(plus);
       let at = 0;
-      for (const name of names) {
-        const part = await this.#numbers(name);
-        data.set(part, at);
-        at += part.length;
+      for (const [name, length] of parts) {
+        const numbers = name === undefined ? [] : await this.#numbers(name);
+        for (const [i, x] of numbers.entries()) data[at + i]! += x;
+        at += length;
       }
       t.write(data);
     });
@@ -176,7 +187,7 @@ export class WeightLoader implements WeightSource, Disposable {
   /** Each piece is read while the one before is uploaded and packed. */
   async #readPieces(name: string, pack: (piece: Tensor, row: number) => void, multiple = 1): Promise<void> {
     const info = this.#info(name);
-    const [rows = 0, cols = 0] = info.shape;
+    const [rows = 0, ...rest] = info.shape, cols = elements(rest);
     const { rows: step, line } = pieceOf(info, multiple);
     if (line * step > this.#buffers[0].length) this.#buffers = buffersOf(line * step);
     const read = (row: number) => {

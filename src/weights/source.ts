@@ -9,7 +9,7 @@ import { sizeClass } from "../gpu/pool.ts";
 import { embeddingBytes, linearBytes, vectorBytes } from "../quantization/bytes.ts";
 import type { Embedding, Linear } from "../quantization/mod.ts";
 import { type LayerShape, type Lookup, outFeatures, type Quantization, type Scheme } from "../quantization/scheme.ts";
-import { type Dtype, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
+import { type Dtype, elements, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
 
@@ -18,18 +18,28 @@ export type WeightDtype = Extract<Dtype, "float32" | "float16" | "bfloat16">;
 
 /** How a linear layer lies in the checkpoint. */
 export interface LinearOptions {
-  /** Whether it has a bias: `NAME.bias`. Default false. */
-  bias?: boolean;
+  /** Whether it has a bias, `NAME.bias`; of several names each may. Default false. */
+  bias?: boolean | readonly boolean[];
   /** The weight is [in, out], as GPT-2's Conv1D keeps it, instead of [out, in]. */
   conv1d?: boolean;
+  /** The weight is a convolution's, [out, in / window, window]: what `unfold` makes is multiplied by it. */
+  window?: number;
+}
+
+/** How a vector is read. */
+export interface VectorOptions {
+  /** Added to each number, as Gemma's norms want 1. */
+  plus?: number;
 }
 
 /** Hands out weights by the names they have in the checkpoint. */
 export interface WeightSource {
   /** Whether the checkpoint has this tensor. */
   has(name: string): boolean;
-  /** A vector as float32: a norm's weight, a bias. */
-  vector(name: string, length: number): Promise<Tensor>;
+  /** A vector as float32, a norm's weight or a bias, or a small tensor of the shape that it has in the checkpoint. */
+  vector(name: string, length: number | Shape, options?: VectorOptions): Promise<Tensor>;
+  /** Numbers that follow from the config, whose tensor lives as long as the weights. */
+  constant(name: string, data: Float32Array | Uint32Array): Promise<Tensor>;
   /**
    * The linear layer whose tensors are `NAME.weight` and `NAME.bias`; of several names, one layer with their outputs
    * side by side.
@@ -86,7 +96,12 @@ export function layerShape(
   outputs: number | readonly number[],
   { bias = false, conv1d = false }: LinearOptions = {},
 ): LayerShape {
-  return { names: [names].flat(), inputs, outputs: [outputs].flat(), bias, conv1d };
+  return { names: [names].flat(), inputs, outputs: [outputs].flat(), bias: bias !== false, conv1d };
+}
+
+/** Whether the i-th name of a layer has a bias. */
+export function hasBias(bias: LinearOptions["bias"], i: number): boolean {
+  return typeof bias === "object" ? bias[i]! : bias === true;
 }
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
@@ -155,9 +170,16 @@ export class WeightPlan implements WeightSource {
   }
 
   /** Plans a vector. */
-  vector(name: string, length: number): Promise<Tensor> {
-    this.#plan(name, [[name, [length]]], vectorBytes(length));
+  vector(name: string, length: number | Shape): Promise<Tensor> {
+    const shape = typeof length === "number" ? [length] : length;
+    this.#plan(name, [[name, shape]], vectorBytes(elements(shape)), undefined, shape, "float32");
     return Promise.resolve(undefined as unknown as Tensor); // a family only puts it into its tree
+  }
+
+  /** Plans what is in no file. */
+  constant(name: string, { length, byteLength }: Float32Array | Uint32Array): Promise<Tensor> {
+    this.weights.push({ name, shape: [length], stored: "", scheme: "float32", byteLength, bufferBytes: byteLength });
+    return Promise.resolve(undefined as unknown as Tensor);
   }
 
   /** Plans a linear layer. */
@@ -165,18 +187,18 @@ export class WeightPlan implements WeightSource {
     names: string | readonly string[],
     inputs: number,
     outputs: number | readonly number[],
-    { bias = false, conv1d = false }: LinearOptions = {},
+    { bias = false, conv1d = false, window }: LinearOptions = {},
   ): Promise<Linear> {
     const layer = layerShape(names, inputs, outputs, { bias, conv1d });
-    const scheme = this.#quantization?.schemeOf(layer, this.#lookup);
+    const scheme = quantizes(window, bias) ? this.#quantization?.schemeOf(layer, this.#lookup) : undefined;
     if (scheme) return this.#quantized(layer, scheme);
     const list = [names].flat(), outs = [outputs].flat();
     const parts = list.flatMap((name, i): Part[] => [
-      [`${name}.weight`, conv1d ? [inputs, outs[i]!] : [outs[i]!, inputs]],
-      ...bias ? [[`${name}.bias`, [outs[i]!]] as Part] : [],
+      [`${name}.weight`, weightShape(inputs, outs[i]!, { conv1d, window })],
+      ...hasBias(bias, i) ? [[`${name}.bias`, [outs[i]!]] as Part] : [],
     ]);
     const outFeatures = outs.reduce((sum, n) => sum + n, 0);
-    const { byteLength, bufferBytes } = linearBytes(inputs, outFeatures, this.#dtype, bias, this.#limit);
+    const { byteLength, bufferBytes } = linearBytes(inputs, outFeatures, this.#dtype, layer.bias, this.#limit);
     this.#plan(list.join(" + "), parts, byteLength, bufferBytes, [outFeatures, inputs]);
     return Promise.resolve({ inFeatures: inputs, outFeatures, byteLength, scheme: this.#dtype, ...standIn });
   }
@@ -243,6 +265,16 @@ export class WeightPlan implements WeightSource {
     }
     this.weights.push({ name, shape, stored: [...stored].join(", "), scheme, byteLength, bufferBytes });
   }
+}
+
+/** Whether a scheme may take a layer: convolutions and layers with some of their biases stay dense. */
+export function quantizes(window: number | undefined, bias: LinearOptions["bias"]): boolean {
+  return window === undefined && typeof bias !== "object";
+}
+
+function weightShape(inputs: number, outputs: number, { conv1d, window }: LinearOptions): Shape {
+  if (window !== undefined) return [outputs, inputs / window, window];
+  return conv1d ? [inputs, outputs] : [outputs, inputs];
 }
 
 /** A tensor's name, its shape or how many bytes it has, and its dtype: one of these, any of none, a float if not given. */

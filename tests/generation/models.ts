@@ -20,6 +20,7 @@ export const DECODERS = [
   "qwen2",
   "qwen3",
   "gpt2",
+  "gemma2",
 ] as const;
 
 /** One generation case of the reference. */

@@ -16,6 +16,7 @@ export const REFERENCE_MODELS: readonly string[] = [
   "qwen2",
   "qwen3",
   "gpt2",
+  "gemma2",
   "bert-cls",
   "bert-mlm",
   "bert-ner",

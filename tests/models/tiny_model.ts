@@ -8,7 +8,7 @@ import type { Embedding, Linear } from "../../src/quantization/mod.ts";
 import type { Tensor } from "../../src/tensor/mod.ts";
 import { toBfloat16Bits } from "../../src/tensor/dtype.ts";
 import { type TensorToSave, writeSafetensors } from "../../src/weights/save.ts";
-import type { WeightSource } from "../../src/weights/source.ts";
+import { hasBias, type WeightSource } from "../../src/weights/source.ts";
 import { randn } from "../helpers.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
 
@@ -31,6 +31,16 @@ export const TINY_CONFIGS = {
   mistral: { ...llamaLike, model_type: "mistral", architectures: ["MistralForCausalLM"], sliding_window: 5 },
   qwen2: { ...llamaLike, model_type: "qwen2", architectures: ["Qwen2ForCausalLM"], tie_word_embeddings: true },
   qwen3: { ...llamaLike, model_type: "qwen3", architectures: ["Qwen3ForCausalLM"], head_dim: 10 },
+  gemma2: {
+    ...llamaLike,
+    model_type: "gemma2",
+    architectures: ["Gemma2ForCausalLM"],
+    head_dim: 10,
+    query_pre_attn_scalar: 8,
+    sliding_window: 5,
+    attn_logit_softcapping: 4,
+    final_logit_softcapping: 3,
+  },
   gpt2: {
     model_type: "gpt2",
     architectures: ["GPT2LMHeadModel"],
@@ -59,14 +69,15 @@ export async function tensorShapes(config: ConfigJson): Promise<Map<string, numb
   const source: WeightSource = {
     has: () => true,
     vector(name, length) {
-      shapes.set(name, [length]);
+      shapes.set(name, [length].flat());
       return Promise.resolve({} as Tensor);
     },
-    linear(names, inputs, outputs, { bias, conv1d } = {}) {
+    constant: () => Promise.resolve({} as Tensor),
+    linear(names, inputs, outputs, { bias, conv1d, window } = {}) {
       for (const [i, name] of [names].flat().entries()) {
         const n = [outputs].flat()[i]!;
-        shapes.set(`${name}.weight`, conv1d ? [inputs, n] : [n, inputs]);
-        if (bias) shapes.set(`${name}.bias`, [n]);
+        shapes.set(`${name}.weight`, window ? [n, inputs / window, window] : conv1d ? [inputs, n] : [n, inputs]);
+        if (hasBias(bias, i)) shapes.set(`${name}.bias`, [n]);
       }
       return Promise.resolve({} as Linear);
     },

@@ -32,6 +32,14 @@ for (const dim of [63, 768, 4096]) {
   });
 }
 
+Deno.test("rmsNorm() adds a residual", async () => {
+  const x = randn(3 * 66), w = randn(66, 2), r = randn(3 * 66, 3);
+  using y = rmsNorm(tensor(device, x, [3, 66]), tensor(device, w, [66]), 1e-6, tensor(device, r, [3, 66]));
+  assertClose("y", await y.read(), rmsNormReference(x, w).map((v, i) => v + r[i]!));
+  const [a, b] = [tensor(device, x, [3, 66]), tensor(device, w, [66])];
+  assertThrows(() => rmsNorm(a, b, 1e-6, a.rows(0, 1)), ShapeError, "residual");
+});
+
 interface Case {
   inputs: Record<"x" | "weight", GoldenTensor>;
   outputs: Record<"out" | "out_gemma", GoldenTensor>;

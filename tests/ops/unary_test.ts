@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { DtypeError } from "../../src/errors.ts";
-import { gelu, quickGelu, relu, sigmoid, silu, tanh, unaryReference } from "../../src/ops/unary.ts";
+import { gelu, quickGelu, relu, sigmoid, silu, softcap, tanh, unaryReference } from "../../src/ops/unary.ts";
 import { type Tensor, tensor } from "../../src/tensor/mod.ts";
 import { asGpu, assertClose, randn, testDevice } from "../helpers.ts";
 import { goldenCases, type GoldenTensor } from "../reference.ts";
@@ -14,6 +14,7 @@ const functions: Record<string, [flag: string, op: (x: Tensor) => Tensor]> = {
   relu: ["RELU", relu],
   tanh: ["TANH", tanh],
   sigmoid: ["SIGMOID", sigmoid],
+  softcap: ["CAP", (x) => softcap(x, 2)],
 };
 const extremes = [0, -0, 1e-30, -1e-30, 1, -1, 5, -5, 12, -12, 90, -90, 1e4, -1e4, 1e18, -1e18, 3e38, -3e38];
 

@@ -23,6 +23,9 @@ fn activate(x: f32) -> f32 {
   // @if SIGMOID
   return sigmoid(x);
   // @end
+  // @if CAP
+  return CAP_AT * safeTanh(x / CAP_AT);
+  // @end
   // @if IDENTITY
   return x;
   // @end

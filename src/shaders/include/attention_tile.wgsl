@@ -92,7 +92,7 @@ fn scoreOf(product: f32, place: i32, key: u32, end: u32, slope: f32, added: u32)
   // @end
   x -= slope * abs(f32(place - i32(key)));
   // @if BIAS
-  x = biased(x, added + min(key, end - 1u) * geometry[BIAS_STRIDES + 3u]);
+  x = biased(x, added, place, min(key, end - 1u));
   // @end
   let seen = u32(i32(key + geometry[BEFORE]) - place) <= geometry[BEFORE] + geometry[AFTER];
   return select(HIDDEN, x, key < end && seen);

@@ -17,6 +17,7 @@ const Q_STRIDES: u32 = 19u; // beyond a token's own place: from one sequence to 
 const O_STRIDES: u32 = 22u;
 const STAYING: u32 = 25u; // with MAPPED: keys at the front that do not go round
 const RING: u32 = 26u; // with MAPPED: keys that go round behind them
+const BIAS_REACH: u32 = 27u; // above 0: bias is by the key's place less its query's, from -BIAS_REACH to BIAS_REACH
 const ZERO: u32 = 31u; // always 0
 const SLOPES: u32 = 32u; // [H] f32 bits, then as many sinks
 

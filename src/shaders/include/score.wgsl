@@ -15,7 +15,10 @@ fn biasAt(s: Sequence, head: u32) -> u32 {
   return s.index * geometry[BIAS_STRIDES] + head * geometry[BIAS_STRIDES + 1u];
 }
 
-fn biased(s: f32, at: u32) -> f32 {
+fn biased(s: f32, added: u32, place: i32, key: u32) -> f32 {
+  let reach = i32(geometry[BIAS_REACH]);
+  let row = select(key, u32(clamp(i32(key) - place, -reach, reach) + reach), reach > 0);
+  let at = added + row * geometry[BIAS_STRIDES + 3u];
   let bits = bias[at];
   let hidden = select(bits == 0xff800000u, bits == 0u, geometry[BIAS_IS_MASK] == 1u);
   let sum = max(s + select(bitcast<f32>(bits), 0.0, hidden || geometry[BIAS_IS_MASK] == 1u), NEG);
