@@ -6,6 +6,7 @@
 import type { KvTarget } from "../ops/qkv_rope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
+import type { CrossCache } from "./cross_cache.ts";
 
 /** How a layer attends. */
 export interface AttentionOptions {
@@ -45,7 +46,7 @@ export interface HeadShape {
 
 /** Where a layer's keys and values of one batch go, for the kernel that makes them to write them there itself. */
 export interface KvPlace {
-  /** The cache's own buffers, `[B, Hkv, capacity, Dh]`: the i-th token of a sequence goes to slot `past[b] + i`. */
+  /** The cache's own buffers: the i-th token of a sequence goes to slot `past[b] + i`. */
   readonly into: KvTarget;
   /** Attends as `attend` does, once the keys and values are written. */
   attend(q: Tensor): Tensor;
@@ -61,6 +62,8 @@ export interface Cache extends Disposable {
   readonly generation: number;
   /** False where a pass writes from the host or reads what is known there only: its steps must not be recorded. */
   readonly replayable?: boolean;
+  /** Keys of an encoder's states, where the cache is an encoder-decoder's. */
+  readonly crossAttentionCache?: CrossCache;
   /** Optional: how many tokens more each row may get before the cache must be asked for room again. Default: any number. */
   horizon?(): number;
   /** Makes room for `tokens` more in each sequence of a batch of `size`, before anything of them is written. */
@@ -70,8 +73,8 @@ export interface Cache extends Disposable {
   /**
    * Optional: where `attend` would store the keys and values of `layer`, so that they are written there as they are made
    * and their dispatch is saved. Undefined, or no such method, where they lie in another order or more has to be done to
-   * them than to round them to float16 (paged, quantized or wrapped caches): models then call `attend`. After a `place`, exactly one of
-   * its `attend` and the cache's is called.
+   * them than to round them to float16 (quantized or wrapped caches): models then call `attend`. After a `place`, exactly
+   * one of its `attend` and the cache's is called.
    */
   place?(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined;
   /**

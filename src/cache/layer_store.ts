@@ -4,6 +4,7 @@
  * @module
  */
 import { attention, attentionWeights, type KeyValues } from "../ops/attention.ts";
+import type { KvTarget } from "../ops/qkv_rope.ts";
 import type { Device } from "../gpu/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
@@ -67,8 +68,8 @@ export interface LayerStore extends Disposable {
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
   /** Stores k and v [T, Hkv, Dh] float32 behind the tokens that are there. */
   append(k: Tensor, v: Tensor, pass: CachePass): void;
-  /** Its own buffers for the kernel that makes keys and values, where they lie as [B, Hkv, capacity, Dh]. */
-  place?(pass: CachePass): { k: Tensor; v: Tensor; past: Tensor };
+  /** Its own buffers for the kernel that makes keys and values. */
+  place?(pass: CachePass): KvTarget;
   /** Attends over what `place` was given. */
   attendPlaced?(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
   /** Tokens that can be read of sequences of these lengths, where that is not all. */

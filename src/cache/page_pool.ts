@@ -4,6 +4,7 @@
  * @module
  */
 import { kvLayout, storeKv } from "../ops/attention.ts";
+import type { KvTarget } from "../ops/qkv_rope.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
@@ -112,15 +113,25 @@ export class PagedStore implements LayerStore {
   /** Stores, then attends. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
     const geometry = this.#geometry ??= keep(q.device, this.#layout(q.shape[1]!, options));
-    const kv = { k: this.#k, v: this.#v, geometry, past: pass.pages!(), paged: true };
-    storeKv(k, v, kv, pass.batch.cuSeqlens);
-    return attendOver(q, kv, pass, options);
+    storeKv(k, v, { ...this.place(pass), geometry }, pass.batch.cuSeqlens);
+    return this.attendPlaced(q, pass, options);
+  }
+
+  /** Where keys and values go. */
+  place(pass: CachePass): KvTarget {
+    return { k: this.#k, v: this.#v, past: pass.pages!(), paged: true };
+  }
+
+  /** Attends over what is there. */
+  attendPlaced(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
+    const geometry = this.#geometry ??= keep(q.device, this.#layout(q.shape[1]!, options));
+    return attendOver(q, { ...this.place(pass), geometry }, pass, options);
   }
 
   /** Stores behind what is there. */
   append(k: Tensor, v: Tensor, pass: CachePass): void {
     using geometry = this.#layout(this.spec.kvHeads, { scale: 1, causal: true });
-    storeKv(k, v, { k: this.#k, v: this.#v, geometry, past: pass.pages!(), paged: true }, pass.batch.cuSeqlens);
+    storeKv(k, v, { ...this.place(pass), geometry }, pass.batch.cuSeqlens);
   }
 
   /** Sequences know their pages: see {@linkcode PagedStore.read}. */

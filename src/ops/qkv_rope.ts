@@ -35,12 +35,14 @@ export interface QueryKeyValue<T = Tensor> {
 
 /** Where {@linkcode qkvRopeStore} puts keys and values. */
 export interface KvTarget {
-  /** [B, kvHeads, capacity, headDim] float32 or float16. */
+  /** [B, kvHeads, capacity, headDim] float32 or float16; paged [pages, kvHeads, 64, headDim]. */
   readonly k: Tensor;
   /** The same. */
   readonly v: Tensor;
-  /** [B] uint32: tokens that each sequence has there already. */
+  /** [B] uint32: tokens that each sequence has there already; paged these, B zeros and the pages [B, P]. */
   readonly past: Tensor;
+  /** Sequences lie in pages of 64 tokens. Default false. */
+  readonly paged?: boolean;
 }
 
 /**
@@ -104,9 +106,10 @@ export function qkvRopeStore(
 ): Tensor {
   const { heads, kvHeads, headDim } = options;
   const tokens = expectQkv("qkvRopeStore", qkv, table, positions, options);
-  const [sequences = 0] = expectShape("qkvRopeStore", "past", into.past, ["B"]);
-  expectShape("qkvRopeStore", "cuSeqlens", cuSeqlens, [sequences + 1]);
-  const shape = expectShape("qkvRopeStore", "k", into.k, [sequences, kvHeads, "capacity", headDim]);
+  const [starts = 0] = expectShape("qkvRopeStore", "cuSeqlens", cuSeqlens, ["B + 1"]), sequences = starts - 1;
+  expectShape("qkvRopeStore", "past", into.past, [into.paged ? "(2 + P) · B" : sequences]);
+  const kept = into.paged ? ["pages", kvHeads, 64, headDim] : [sequences, kvHeads, "capacity", headDim];
+  const shape = expectShape("qkvRopeStore", "k", into.k, kept);
   expectShape("qkvRopeStore", "v", into.v, shape);
   expectDtype("qkvRopeStore", "k", into.k, "float32", "float16");
   expectDtype("qkvRopeStore", "v", into.v, into.k.dtype);
@@ -157,6 +160,7 @@ function run(
       SERIAL: serial,
       ROPE: !!table,
       INTERLEAVED: !!table && interleaved,
+      MAPPED: !!store?.paged,
       [!store ? "PACKED" : half ? "STORE_F16" : "STORE_F32"]: true,
     },
     overrides: {

@@ -5,12 +5,14 @@
 // y        q [T, HEADS, HEAD_DIM]; PACKED also k and v [T, KV_HEADS, HEAD_DIM] f32, each from a multiple of 64 elements on
 // table    [positions, 2, HALF] f32: cosines, then sines      positions [T] u32      q_norm, k_norm [HEAD_DIM] f32
 // keys, values [B, KV_HEADS, capacity, HEAD_DIM] f32, or f16 two in a u32 (HEAD_DIM divides by 4, HALF by 2)
+//          MAPPED: [pages, KV_HEADS, 64, HEAD_DIM]
 // past     [B] u32: tokens of each sequence that are in the cache      cuSeqlens [B + 1] u32
+//          MAPPED: then [B] zeros and [B, P] pages
 // grid     [T * (HEADS + 2 KV_HEADS)] with NORM, one workgroup a head, or WG heads and each a thread's with SERIAL, since
 //          CPUs are slow at barriers; else a thread for each pair, or each two of which f16 words are made
 // traffic  read qkv, write y: bandwidth-bound
 // @one-of PACKED STORE_F32 STORE_F16
-// @optional NORM SERIAL ROPE INTERLEAVED
+// @optional NORM SERIAL ROPE INTERLEAVED MAPPED
 override HEADS: u32 = 8;
 override KV_HEADS: u32 = 2;
 override HEAD_DIM: u32 = 64;
@@ -91,8 +93,14 @@ fn slotOf(token: u32, head: u32) -> u32 {
       high = middle - 1u;
     }
   }
+  let slot = past[low] + token - cuSeqlens[low];
+  // @if MAPPED
+  let page = past[2u * sequences + low * (arrayLength(&past) / sequences - 2u) + slot / 64u];
+  return ((page * KV_HEADS + head) * 64u + slot % 64u) * HEAD_DIM;
+  // @else
   let capacity = PAIRS * arrayLength(&keys) / (sequences * KV_HEADS * HEAD_DIM);
-  return ((low * KV_HEADS + head) * capacity + past[low] + token - cuSeqlens[low]) * HEAD_DIM;
+  return ((low * KV_HEADS + head) * capacity + slot) * HEAD_DIM;
+  // @end
 }
 // @end
 

@@ -102,6 +102,33 @@ for (const [dtype, headDim, half, norm, interleaved] of stores) {
   });
 }
 
+for (const dtype of ["float32", "float16"] as const) {
+  Deno.test(`qkvRopeStore() writes ${dtype} keys and values into the pages of their sequence`, async () => {
+    const kvHeads = 2, headDim = 4, pages = 4, tokens = 5, table = [3, 0, /* of the second: */ 1, 2];
+    const qkv = randn(tokens * 6 * headDim), shape = { heads: 2, kvHeads, headDim, half: 0 };
+    const want = qkvRopeReference(qkv, undefined, [], shape);
+    const into = tidy(device, () => {
+      const k = zeros(device, [pages, kvHeads, 64, headDim], dtype), v = zeros(device, k.shape, dtype);
+      const past = tensor(device, [62, 1, 0, 0, ...table], [8], "uint32"); // the first sequence goes on to its next page
+      const starts = tensor(device, [0, 3, 5], [3], "uint32"), packed = tensor(device, qkv, [tokens, 6 * headDim]);
+      qkvRopeStore(packed, undefined, undefined, shape, { k, v, past, paged: true }, starts);
+      return { k, v };
+    });
+    for (const part of ["k", "v"] as const) {
+      const all = new Float32Array(pages * kvHeads * 64 * headDim);
+      for (const [token, page, slot] of [[0, 3, 62], [1, 3, 63], [2, 0, 0], [3, 1, 1], [4, 1, 2]] as const) {
+        for (let head = 0; head < kvHeads; head++) {
+          const from = (token * kvHeads + head) * headDim;
+          all.set(want[part].subarray(from, from + headDim), ((page * kvHeads + head) * 64 + slot) * headDim);
+        }
+      }
+      const tolerance = dtype === "float32" ? {} : { rtol: 1e-3, atol: 1e-6 };
+      assertClose(part, Float32Array.from(await into[part].read()), all, tolerance);
+      into[part].dispose();
+    }
+  });
+}
+
 Deno.test("qkvRope() refuses what does not fit, before anything runs", () => {
   const qkv = tensor(device, randn(16), [2, 8]), norm = tensor(device, [1, 1], [2]);
   const options = { heads: 2, kvHeads: 1, headDim: 2 };
