@@ -25,7 +25,7 @@ export interface CodedMatrix {
   /** The least number of codes along K that share a scale: 32, or 16. */
   readonly span: 32 | 16;
   /** What is special about it. */
-  readonly flags: { PERMUTED?: boolean; NESTED?: boolean; FLAT?: boolean };
+  readonly flags: { PERMUTED?: boolean; NESTED?: boolean; FLAT?: boolean; BLOCKS?: boolean };
   /** Inputs. */
   readonly K: number;
   /** Its own columns. */
@@ -81,6 +81,27 @@ export function integerDims(
     zeroBits,
     zeros,
   ], permutation);
+}
+
+/** Sizes of a matrix of GGUF's blocks, as its kernels read them; words as integer_groups.wgsl has them. */
+export function blockDims(
+  device: Device,
+  { span, zero, dmin, sc, m, size, ...options }: DimsOptions & {
+    /** Codes that share a scale. */
+    span: 32 | 16;
+    /** The code of 0. */
+    zero: number;
+    /** Word at which the scales of minima begin; 0: there are none. */
+    dmin: number;
+    /** Word at which the steps of scales begin; 0: there are none. */
+    sc: number;
+    /** Word at which the steps of minima begin. */
+    m: number;
+    /** Codes of a block. */
+    size: number;
+  },
+): Tensor {
+  return dimsOf(device, options, span, 1, [0, 0, zero, dmin, sc, m, Math.log2(size / span)], []);
 }
 
 /** Sizes of a matrix of code book entries, as its kernels read them. */

@@ -8,7 +8,7 @@ import { int8Matmul } from "../ops/int8_matmul.ts";
 import type { Activation } from "../ops/matmul_packed.ts";
 import { type CodedMatrix, quantizedMatmul, quantizedRows } from "../ops/quantized_matmul.ts";
 import { gelu, relu, silu, tanh } from "../ops/unary.ts";
-import { empty, type Tensor } from "../tensor/mod.ts";
+import { empty, type Tensor, tidy } from "../tensor/mod.ts";
 import { type Fusion, type Linear, unfused } from "./linear.ts";
 
 const ACTIVATIONS: Readonly<Record<Activation, (x: Tensor) => Tensor>> = {
@@ -67,7 +67,8 @@ export class QuantizedLinear implements Linear {
 
   /** Columns of the matrix, one a token. */
   embed(tokens: Tensor): Tensor {
-    return this.#matrices.map((matrix) => quantizedRows(tokens, matrix)).reduce(add); // a token is in one of them
+    // a token is in one of them
+    return tidy(tokens.device, () => this.#matrices.map((matrix) => quantizedRows(tokens, matrix)).reduce(add));
   }
 
   #product(x: Tensor, residual?: Tensor): Tensor {

@@ -9,7 +9,7 @@ const LOW: u32 = (BITS & 8u) | (BITS & 4u) | ((BITS & 2u) >> (BITS & 4u)); // 2 
 const SPAN: u32 = 32u; // @const 32 16
 const HIGH: u32 = BITS - LOW;
 // @one-of INTEGER CODEBOOK INT8
-// @optional PERMUTED NESTED FLAT
+// @optional PERMUTED NESTED FLAT BLOCKS
 // @include "grid.wgsl"
 // @include "codebook.wgsl"
 // @include "integer_groups.wgsl"
@@ -55,7 +55,12 @@ fn main(
   let code = codeAt(k, n);
   // @if INTEGER
   let run = k / SPAN / dims[5];
-  let value = scaleOf(run, n / 4u)[n % 4u] * (f32(code) - zeroOf(run, n / 4u)[n % 4u]);
+  // @if BLOCKS
+  let least = leastOf(run, n / 4u)[n % 4u];
+  // @else
+  let least = 0.0;
+  // @end
+  let value = scaleOf(run, n / 4u)[n % 4u] * (f32(code) - zeroOf(run, n / 4u)[n % 4u]) - least;
   // @end
   // @if CODEBOOK
   let value = bitcast<f32>(groups[code]) * absmax(columnOf(n), k);

@@ -6,10 +6,45 @@ fn groupAt(run: u32, column: u32) -> u32 {
   return ((run * dims[5]) >> dims[8]) * dims[2] + column;
 }
 
+// @if BLOCKS
+// GGUF's blocks: 2^dims[14] groups share d, and dmin from word dims[11] on, as f16 of 4 columns in 2 words; each group
+// has steps of them, a byte of 4 columns a word: of d from dims[12] on, of dmin from dims[13] on, or, where both are the
+// same, in the low and high halves of a byte. 0: there are none.
+fn sharedOf(begin: u32, row: u32, column: u32) -> vec4<f32> {
+  let at = begin + 2u * ((row >> dims[14]) * dims[2] + column);
+  return vec4<f32>(unpack2x16float(groups[at]), unpack2x16float(groups[at + 1u]));
+}
+
+fn scaleOf(run: u32, column: u32) -> vec4<f32> {
+  let row = (run * dims[5]) >> dims[8];
+  let d = sharedOf(0u, row, column);
+  if (dims[12] == 0u) {
+    return d;
+  }
+  let word = groups[dims[12] + row * dims[2] + column];
+  let steps = vec4<i32>((vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u))) >> vec4<u32>(24u);
+  return d * vec4<f32>(select(steps, steps & vec4<i32>(15), dims[12] == dims[13]));
+}
+
+fn leastOf(run: u32, column: u32) -> vec4<f32> {
+  if (dims[11] == 0u) {
+    return vec4<f32>();
+  }
+  let row = (run * dims[5]) >> dims[8];
+  let dmin = sharedOf(dims[11], row, column);
+  if (dims[13] == 0u) {
+    return dmin;
+  }
+  let word = groups[dims[13] + row * dims[2] + column];
+  let steps = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
+  return dmin * vec4<f32>(select(steps, steps >> vec4<u32>(4u), dims[12] == dims[13]));
+}
+// @else
 fn scaleOf(run: u32, column: u32) -> vec4<f32> {
   let at = 2u * groupAt(run, column);
   return vec4<f32>(unpack2x16float(groups[at]), unpack2x16float(groups[at + 1u]));
 }
+// @end
 
 fn zeroOf(run: u32, column: u32) -> vec4<f32> {
   let bits = dims[9]; // of a zero; 0: all are dims[10]

@@ -132,6 +132,9 @@ fn main(
     }
     let scale = scaleOf(run, column);
     let zero = zeroOf(run, column);
+    // @if BLOCKS
+    let least = leastOf(run, column);
+    // @end
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       // @if SUBGROUPS
@@ -144,6 +147,9 @@ fn main(
       let all = total[r];
       // @end
       sums[r] += scale * (t[r] - zero * all);
+      // @if BLOCKS
+      sums[r] -= least * all;
+      // @end
     }
   }
 
