@@ -11,6 +11,7 @@ import { selectPacked, startsOf } from "./packed_rows.ts";
 export class CrossCache implements Disposable {
   readonly #layers: (PackedKv & { geometry?: Tensor } | undefined)[] = [];
   #lengths: number[] = [];
+  #origins: number[] = []; // which of the sequences that were filled each one is
   #starts: Tensor | undefined;
   #generation = 0;
 
@@ -48,6 +49,7 @@ export class CrossCache implements Disposable {
     const take = (t: Tensor) => keep(t.device, cast(t, this.dtype));
     this.#layers[layer] = { k: take(k), v: take(v) };
     this.#setLengths(lengths);
+    this.#origins = [...lengths.keys()];
   }
 
   /** Attends with q [T, H, Dh] over all keys of each sequence; returns [T, H, Dh]. */
@@ -68,7 +70,10 @@ export class CrossCache implements Disposable {
 
   /** Selects sequences; there may be more or fewer of them afterwards. */
   batchSelectIndices(rows: readonly number[]): void {
-    const lengths = rows.map((row) => this.#lengths[row]!);
+    const lengths = rows.map((row) => this.#lengths[row]!), origins = rows.map((row) => this.#origins[row]!);
+    // beams of one row all see the same states
+    if (origins.length === this.#origins.length && origins.every((n, b) => n === this.#origins[b])) return;
+    this.#origins = origins;
     for (const layer of this.#layers) {
       if (!layer) continue;
       const [k, v] = [layer.k, layer.v].map((t) => keep(t.device, selectPacked(t, this.#lengths, rows)));

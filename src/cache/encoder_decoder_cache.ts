@@ -70,6 +70,11 @@ export class EncoderDecoderCache implements Cache {
     return this.selfAttentionCache.place?.(layer, shape, batch, options);
   }
 
+  /** The batch as the decoder's part wants it seen. */
+  prepare(batch: Batch, rotary: boolean): Batch {
+    return this.selfAttentionCache.prepare?.(batch, rotary) ?? batch;
+  }
+
   /** Counts the batch's tokens on the GPU. */
   advance(batch: Batch): void {
     this.selfAttentionCache.advance(batch);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AttentionOptions, Batch, Cache } from "../cache/mod.ts";
+import type { AttentionOptions, Batch, Cache, MambaCacheOptions } from "../cache/mod.ts";
 import { type Tensor, tidy } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import type { ConfigJson } from "./config.ts";
@@ -12,6 +12,7 @@ import type { RopeConfig } from "./rope.ts";
 /** What a model is loaded for. */
 export type Task =
   | "causal-lm"
+  | "seq2seq-lm"
   | "masked-lm"
   | "sequence-classification"
   | "token-classification"
@@ -36,6 +37,12 @@ export interface FamilyConfig {
   kvHeads: number;
   /** Length of a head. */
   headDim: number;
+  /** Of layers that keep states instead of keys: their sizes. */
+  states?: MambaCacheOptions;
+  /** Most tokens that an encoder takes, where there is such a number. */
+  maxEncoderPositions?: number;
+  /** What an encoder takes instead of tokens: [B, channels, frames], of which it makes `states` states each. */
+  features?: { channels: number; frames: number; states: number };
 }
 
 /** One forward pass. */
@@ -46,6 +53,8 @@ export interface Pass {
   cache: Cache;
   /** Rotary table that reaches `batch.maxPosition`, for families with rotary embeddings. */
   table?: Tensor;
+  /** Of an encoder that takes no tokens: [B, channels, frames]. */
+  features?: Tensor;
   /** If given, the input of each layer and the final state are pushed here. */
   hiddenStates?: Tensor[];
   /** If given, each layer's attention probabilities [H, T, S] are pushed here. */
@@ -67,6 +76,14 @@ export interface Head<Config, Weights> {
 /** Hidden states [T, D] to logits [T or B, …]; of a base model, to its pooled output [B, D]. */
 export type ApplyHead = (hidden: Tensor, batch: Batch) => Tensor;
 
+/** The first stack of an encoder-decoder. */
+export interface Encoder<Config, Weights> {
+  /** Hidden states [S, D] of the encoder. */
+  forward(config: Config, weights: Weights, pass: Pass): Tensor;
+  /** Keys and values [S, Hkv, Dh] that the decoder's `layer` attends to, of the encoder's `states` [S, D]. */
+  keys(config: Config, weights: Weights, states: Tensor, layer: number): { k: Tensor; v: Tensor };
+}
+
 /** A family of models. This is all a model file has to say. */
 export interface Family<Config extends FamilyConfig = FamilyConfig, Weights = unknown> {
   /** `model_type` in config.json, aliases included. */
@@ -81,7 +98,9 @@ export interface Family<Config extends FamilyConfig = FamilyConfig, Weights = un
   rope?(config: Config): RopeConfig;
   /** The typed weight tree. */
   weights(source: WeightSource, config: Config): Promise<Weights>;
-  /** Hidden states [T, D] of the last layer. */
+  /** What runs before the decoder, in encoder-decoders. */
+  readonly encoder?: Encoder<Config, Weights>;
+  /** Hidden states [T, D] of the last layer; of the decoder's, in encoder-decoders. */
   forward(config: Config, weights: Weights, pass: Pass): Tensor;
   /** Heads by the architecture's name in config.json. */
   readonly heads: Readonly<Record<string, Head<Config, Weights>>>;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Batch, type Cache, DynamicCache, type ModelInputs, NoCache } from "../cache/mod.ts";
+import type { Batch, Cache, ModelInputs } from "../cache/mod.ts";
 import { LimitError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import { poolRows, scatterRows } from "../ops/mod.ts";
@@ -21,16 +21,18 @@ import {
 import { isBetterTransformer } from "./better_transformer.ts";
 import { checkCachePosition } from "./cache_position.ts";
 import type { ConfigJson } from "./config.ts";
+import { crossPart, decoderInputs, encodeInto, type EncoderDecoderInputs } from "./encoder_decoder.ts";
 import { explainModel, type ModelReport } from "./explain_model.ts";
 import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
 import { headMaskRows, headMaskTensors } from "./head_mask.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
+import { newCacheOf, passingCacheOf } from "./model_cache.ts";
 import type { ModelParts } from "./model_parts.ts";
 import { type PackedRows, packRows } from "./packed_rows.ts";
 import { padAttentions } from "./pad_attentions.ts";
 import { RopeTable } from "./rope.ts";
 
-export type { ForwardOptions, ModelOutput, ModelParts };
+export type { EncoderDecoderInputs, ForwardOptions, ModelOutput, ModelParts };
 
 /** A model on a device. Make one with {@linkcode loadModel}. */
 export class Model implements Disposable {
@@ -120,9 +122,17 @@ export class Model implements Disposable {
     return explainModel({ sizes, dtype, attnImplementation, weights: this.#parts.weights }, this.device);
   }
 
-  /** A new cache that fits the model: float16 keys for 16-bit weights, else float32. */
-  newCache(): DynamicCache {
-    return new DynamicCache({ dtype: this.cacheDtype });
+  /** Whether an encoder reads the inputs, and a decoder its states. */
+  get isEncoderDecoder(): boolean {
+    return this.#parts.family.encoder !== undefined;
+  }
+
+  /**
+   * A new cache that fits the model: a `DynamicCache` with float16 keys for 16-bit weights, else float32; of an
+   * encoder-decoder the self part of an `EncoderDecoderCache`; of layers that keep states a `MambaCache`.
+   */
+  newCache(): Cache {
+    return newCacheOf(this.#parts, this.cacheDtype);
   }
 
   /** What the model's own caches store keys and values in. */
@@ -144,9 +154,41 @@ export class Model implements Disposable {
    * console.log(output.logits?.shape); // [1, 3, 2048]
    * ```
    */
-  async forward(inputs: ModelInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
+  async forward(inputs: ModelInputs | EncoderDecoderInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
+    using own = options.cache ? undefined : passingCacheOf(this.#parts, this.cacheDtype);
+    const cache = options.cache ?? own!;
+    if (!this.isEncoderDecoder) return await this.#forward(inputs as ModelInputs, cache, options);
+    const decoder = decoderInputs(inputs as EncoderDecoderInputs);
+    using made = new DisposableStack();
+    const encoderLastHiddenState = crossPart(cache).isUpdated(0)
+      ? undefined
+      : made.use(this.encode(inputs as EncoderDecoderInputs, cache));
+    const output = await this.#forward(decoder, cache, options);
+    made.move(); // nothing failed: it is the caller's
+    return {
+      ...output,
+      encoderLastHiddenState,
+      [Symbol.dispose]() {
+        output[Symbol.dispose]();
+        encoderLastHiddenState?.dispose();
+      },
+    };
+  }
+
+  /**
+   * Runs the encoder of an encoder-decoder, and fills `cache` with what the decoder will attend to.
+   *
+   * @returns the encoder's last hidden state [B, S, D], the caller's; zeros at padded places
+   * @throws {ValueError} if the model has no encoder, the cache no part for it, or an id is no token
+   */
+  encode(inputs: EncoderDecoderInputs, cache: Cache): Tensor {
+    const { device, dtype } = this, cross = crossPart(cache);
+    const run = () => attending(this.#attention, dtype, () => encodeInto(this.#parts, inputs, cross));
+    return keep(device, tidy(device, run));
+  }
+
+  async #forward(inputs: ModelInputs, cache: Cache, options: ForwardOptions): Promise<ModelOutput> {
     const { device, sizes } = this;
-    const cache = options.cache ?? new NoCache({ dtype: this.cacheDtype });
     const { cache: given, outputAttentions } = options, flash = this.#attention === "flash_attention_2";
     const split = flash && this.#parts.perToken && !given && !outputAttentions;
     using packed = packRows(device, inputs, cache.lengths, sizes, split);

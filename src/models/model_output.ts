@@ -36,6 +36,8 @@ export interface ModelOutput extends Disposable {
   hiddenStates?: Tensor[];
   /** Attention probabilities of each layer: [B, H, S, S]; after a cache with a past, [B, H, S, keys]. */
   attentions?: Tensor[];
+  /** Of an encoder-decoder whose encoder ran: [B, S, D], its last hidden state. */
+  encoderLastHiddenState?: Tensor;
   /** The cache that was passed in. */
   cache?: Cache;
 }

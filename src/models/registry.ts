@@ -13,9 +13,10 @@ import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { t5 } from "./t5.ts";
 
 /** All families. */
-export const FAMILIES: readonly Family[] = [bert, gemma2, gpt2, llama, mistral, qwen2, qwen3];
+export const FAMILIES: readonly Family[] = [bert, gemma2, gpt2, llama, mistral, qwen2, qwen3, t5];
 
 /** `model_type`s that load. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap((family) => family.modelTypes).sort();
