@@ -41,6 +41,7 @@ export { embedding, gatherRows } from "./gather_rows.ts";
 export { layerNorm } from "./layer_norm.ts";
 export { normalize } from "./normalize.ts";
 export { type PoolMode, poolRows } from "./pool_rows.ts";
+export { crossEntropy } from "./cross_entropy.ts";
 export { concatRows, sliceRows } from "./rows.ts";
 export { scatterRows } from "./scatter_rows.ts";
 export { sliceColumns } from "./slice_columns.ts";

@@ -27,6 +27,7 @@ import sampling from "./sampling.wgsl" with { type: "text" };
 import score from "./score.wgsl" with { type: "text" };
 import search from "./search.wgsl" with { type: "text" };
 import targetBits from "./target_bits.wgsl" with { type: "text" };
+import weigh from "./weigh.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
@@ -54,4 +55,5 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "score.wgsl": score,
   "search.wgsl": search,
   "target_bits.wgsl": targetBits,
+  "weigh.wgsl": weigh,
 };
