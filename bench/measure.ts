@@ -32,6 +32,8 @@ export interface Measurement {
   milliseconds: number;
   /** CPU milliseconds a launch of all threads, the best chain's mean. */
   cpuMilliseconds: number;
+  /** The one of them that rates are of: CPU time on a CPU device. */
+  rated: number;
   /** `bytes` over the time; a core's on a CPU device, as `gigaflopsPerSecond`. */
   gigabytesPerSecond: number;
   /** `flops` over the time. */
@@ -75,12 +77,13 @@ export async function measure(device: Device, bench: Bench): Promise<Measurement
       best.cpu = round === 0 ? cpu : Math.min(best.cpu, cpu); // a chain of 1 is shorter than the CPU clock is fine
     }
   }
-  const time = rateTime(device, best) * 1e6, gigabytes = bytes / time, gigaflops = (flops ?? 0) / time;
+  const rated = rateTime(device, best), time = rated * 1e6, gigabytes = bytes / time, gigaflops = (flops ?? 0) / time;
   const found: Measurement = {
     name,
     shape,
     milliseconds: best.wall,
     cpuMilliseconds: best.cpu,
+    rated,
     gigabytesPerSecond: gigabytes,
     ...(flops !== undefined && { gigaflopsPerSecond: gigaflops }),
     share: Math.max(gigabytes / limits.copy, gigaflops / limits.fma),

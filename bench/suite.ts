@@ -6,7 +6,7 @@ import { minilm } from "../tests/pipelines/minilm.ts";
 import { type LoadResult } from "./load_bench.ts";
 import type { DecodeResult } from "./decode_bench.ts";
 import type { EncoderResult } from "./encoder_bench.ts";
-import type { Measurement } from "./measure.ts";
+import { line, type Measurement } from "./measure.ts";
 import type { FirstTokenResult, ModelResult } from "./model_bench.ts";
 import { benchModels } from "./peers/cache.ts";
 import { denoRun, jsonLines, output, type RunOptions } from "./process.ts";
@@ -70,11 +70,14 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
 
 type Step = [name: string, run: () => Promise<void>];
 
-function steps(report: Report, { quick, only }: SuiteOptions): Step[] {
+function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
   const rounds = quick ? 1 : 3, flags = ["--json", ...quick ? ["--quick"] : [], ...only ? ["--only", only] : []];
   const op = (file: string, plain: boolean): Step => [`${file}${plain ? " plain" : ""}`, async () => {
     const text = await denoRun(new URL(`ops/${file}.ts`, BENCH), flags, { env: plain ? PLAIN : {} });
-    for (const found of jsonLines<Measurement>(text)) report.ops.push({ ...found, file, ...plain && { plain } });
+    for (const found of jsonLines<Measurement>(text)) {
+      report.ops.push({ ...found, file, ...plain && { plain } });
+      say(`  ${line(found)}`);
+    }
   }];
   const script = (file: string, args: readonly string[], options?: RunOptions) =>
     denoRun(new URL(`${file}.ts`, BENCH), args, options);
@@ -129,7 +132,8 @@ async function firstTokens(path: string, isCpu: boolean, rounds: number): Promis
   return { model, warm, cold: (await run({ MESA_SHADER_CACHE_DISABLE: "true" })).firstToken };
 }
 
-async function originOf(): Promise<Origin> {
+/** Where and of what the figures are. */
+export async function originOf(): Promise<Origin> {
   await using device = await openDevice();
   const { info, provider, isCpu } = device,
     git = await output("git", ["describe", "--always", "--dirty"]).catch(() => "");

@@ -1,0 +1,147 @@
+/** BENCHMARKS.md, made of what the benches found; nothing in it is written by hand but the sentences. */
+import { markdownTable } from "../src/cli/table.ts";
+import { formatBytes } from "../src/gpu/mod.ts";
+import { type Chart, picture } from "./charts.ts";
+import { goalRows, kernelShare, LEAST_SHARE, reached, round } from "./goals.ts";
+import { loadText } from "./load_bench.ts";
+import { behind, type PeerReport, peerRows, rows } from "./peers/table.ts";
+import { type Origin, type Report, RESULTS } from "./report.ts";
+
+const BEFORE = "fused_block_lavapipe.txt";
+
+/** The document. `before` is what the profile of a decode step was, if that is kept. */
+export function markdown(report: Report, peers: PeerReport | undefined, charts: readonly Chart[], before = ""): string {
+  return [
+    "# Benchmarks",
+    "Made by `deno task bench` and `deno task bench peers`; every number is measured by them, none is written by hand.",
+    originText(report.origin),
+    ceilingText(report),
+    "## Figures to reach",
+    `\`deno task bench gate\` fails under ${100 * LEAST_SHARE} % of a goal. The worst figure of a row counts.`,
+    markdownTable(goalRows(reached(report))),
+    "## Models end to end",
+    ...modelText(report),
+    ...peers ? peerText(peers, charts) : [],
+    "## Ops",
+    ...charts.filter(({ name }) => name === "bench_ops").map((chart) => picture(chart)),
+    opText(report),
+    ...report.attention ? ["## Attention", fenced(report.attention)] : [],
+    ...profileText(report, before),
+    ...missingText([...report.missing, ...peers?.missing ?? []]),
+  ].join("\n\n") + "\n";
+}
+
+/** The profile before the fused block, as its measurement was kept. */
+export async function profileBefore(): Promise<string> {
+  return await Deno.readTextFile(new URL(BEFORE, RESULTS)).catch(() => "");
+}
+
+function originText(origin: Origin): string {
+  return markdownTable([
+    ["where", ""],
+    ["device", `${origin.device}${origin.isCpu ? ", a program on the CPU" : ""}`],
+    ["driver", origin.driver],
+    ["WebGPU", origin.provider === "deno" ? "Deno's (wgpu)" : "npm:webgpu (Dawn)"],
+    ["CPU", `${origin.cpu}, ${origin.cores} threads, ${origin.load.toFixed(1)} of them busy before`],
+    ["Deno", origin.deno],
+    ["Tensaur", `${origin.tensaur}, commit ${origin.commit}`],
+    ["date", origin.date],
+  ]);
+}
+
+function ceilingText({ ceilings, origin }: Report): string {
+  const each = origin.isCpu ? " a core" : "";
+  const basis = origin.isCpu
+    ? "Rates of ops are of CPU time, so of a core, whatever else the machine did; tokens a second are by the clock."
+    : "Times are by the clock.";
+  return `The device's own limits, measured in the same run: a kernel that only copies moves ${round(ceilings.copy)} ` +
+    `GB/s${each}, one that only multiplies and adds reaches ${round(ceilings.fma)} GFLOP/s${each}. ${basis}`;
+}
+
+function modelText({ models, firstTokens, encoders, load, ahead }: Report): string[] {
+  const percent = (x: number | undefined) => x === undefined ? "–" : `${x.toFixed(0)} %`;
+  const table = models.map((m) => {
+    const first = firstTokens.find(({ model }) => model === m.model);
+    return [
+      `${m.model}, ${m.dtype}`,
+      `${round(m.load)} ms`,
+      first ? `${round(first.warm)} ms${first.cold ? `; ${round(first.cold)} ms cold` : ""}` : "–",
+      `${round(m.prefill)} tok/s`,
+      `${round(m.decode)} tok/s`,
+      `${round(m.weightBytes * m.decode / 1e9)} GB/s`,
+      `${round(m.dispatchesPerToken)}`,
+      `${round(m.hostPerToken)} µs`,
+      percent(kernelShare(m)),
+      formatBytes(m.peakBytes),
+    ];
+  });
+  const heads = ["model", "load", "first token", "prompt of 256", "decode", "weights read"];
+  const costs = ["dispatches a token", "host a token", "kernels' part", "peak"];
+  const sentences = encoders.map((e) =>
+    `${e.model} (${e.dtype}) takes ${round(e.sentence)} ms for a sentence of 128 tokens, ${round(e.batch)} ms for 16 ` +
+    `sentences of ${e.batchTokens} tokens in all; peak ${formatBytes(e.peakBytes)}.`
+  );
+  const loop = ahead
+    ? [`The loop runs ahead: ${round(ahead.ratio)} times the rate of one that awaits each token (${ahead.model}).`]
+    : [];
+  return [
+    markdownTable([[...heads, ...costs], ...table]),
+    "First token: from the start of the process, for a prompt of 8 tokens; cold is without a shader cache. Host: what " +
+    "encoding and submitting a replayed step costs. Kernels' part: their own time over that of decode by the clock.",
+    [...sentences, ...load ? [`${loadText(load)}.`.replace(/^l/, "L")] : [], ...loop].join("\n"),
+  ];
+}
+
+function peerText(peers: PeerReport, charts: readonly Chart[]): string[] {
+  const found = rows(peers.lines), slower = behind(found);
+  const versions = Object.entries(peers.versions).map(([name, version]) => `${name} ${version}`).join(", ");
+  const { origin } = peers;
+  return [
+    "## Beside others",
+    `In one run, in turn, ${peers.rounds} ${peers.rounds === 1 ? "time" : "times"}, the fastest of each; ` +
+    `${origin.device}, commit ${origin.commit}, ${origin.date}, ${origin.load.toFixed(1)} busy threads before. ` +
+    `${versions}. The ratio is how many times as fast Tensaur is.`,
+    ...charts.filter(({ name }) => name !== "bench_ops").map((chart) => picture(chart)),
+    markdownTable(peerRows(found)),
+    slower.length
+      ? `### Where a peer is ahead\n\n${slower.map((line) => `- ${line}`).join("\n")}`
+      : "No peer is ahead.",
+  ];
+}
+
+function opText({ ops, origin }: Report): string {
+  const each = origin.isCpu ? " a core" : "";
+  return markdownTable([
+    ["op", "shape", "ms", `GB/s${each}`, `GFLOP/s${each}`, "of the limit"],
+    ...ops.map((op) => [
+      `${op.name}${op.plain ? ", no subgroups" : ""}`,
+      op.shape,
+      op.milliseconds.toFixed(3),
+      round(op.gigabytesPerSecond),
+      op.gigaflopsPerSecond === undefined ? "" : round(op.gigaflopsPerSecond),
+      `${(100 * op.share).toFixed(0)} %`,
+    ]),
+  ]) +
+    "\n\nOf the limit: the larger of the op's parts of the two rates above, measured in the same process. More than " +
+    "100 % is possible where data stay in a cache.";
+}
+
+function profileText({ models }: Report, before: string): string[] {
+  const blocks = models.flatMap(({ model, dtype, profile }) =>
+    profile ? [details(`Kernels of a prompt and of decode, ${model} (${dtype})`, profile)] : []
+  );
+  if (before) blocks.push(details("Before and after the fused block, as measured then", before.trimEnd()));
+  return blocks.length ? ["## Profiles", ...blocks] : [];
+}
+
+function details(summary: string, text: string): string {
+  return `<details>\n<summary>${summary}</summary>\n\n${fenced(text)}\n\n</details>`;
+}
+
+function fenced(text: string): string {
+  return `\`\`\`text\n${text}\n\`\`\``;
+}
+
+function missingText(missing: readonly string[]): string[] {
+  return missing.length ? [`## Not measured\n\n${missing.map((line) => `- ${line}`).join("\n")}`] : [];
+}

@@ -1,0 +1,54 @@
+/** Installs the peers and makes what they run, in the cache folder. What is there already is kept. */
+import { output } from "../process.ts";
+import { benchModels, exists, PEERS, PEERS_SOURCE } from "./cache.ts";
+
+const LONG = 1_800_000; // ms
+const PYTHON_PACKAGES = ["onnx", "onnxscript", "onnxruntime-genai"];
+const BUILDS = [["fp32", "webgpu"], ["fp16", "webgpu"], ["int4", "webgpu"], ["int4", "cpu"]] as const;
+const MODEL = "bench-30m";
+
+/** Makes everything that is missing. Python must have torch, transformers, safetensors and gguf. */
+export async function setupPeers(say: (line: string) => void): Promise<void> {
+  if (!await exists(`${PEERS_SOURCE}/lib.mjs`)) {
+    throw new Error("The peers' scripts must be beside the repository, or where TENSAUR_PEERS_SOURCE says");
+  }
+  await Deno.mkdir(PEERS, { recursive: true });
+  for await (const { name, isFile } of Deno.readDir(PEERS_SOURCE)) {
+    if (isFile && /\.(mjs|py|json)$/.test(name)) await Deno.copyFile(`${PEERS_SOURCE}/${name}`, `${PEERS}/${name}`);
+  }
+  const run = async (what: string, made: string, command: string, args: readonly string[]) => {
+    if (await exists(`${PEERS}/${made}`)) return;
+    say(what);
+    await output(command, args, { cwd: PEERS, limit: LONG });
+  };
+  const python = `${PEERS}/python/bin/python`, models = `models/${MODEL}`;
+  await run("npm packages", "node_modules/.package-lock.json", "npm", ["install", "--ignore-scripts", "--no-audit"]);
+  await run("Python environment", "python", "python3", ["-m", "venv", "--system-site-packages", "python"]);
+  await run("Python packages", "python/.done", python, ["-m", "pip", "install", "--quiet", ...PYTHON_PACKAGES]);
+  await Deno.writeTextFile(`${PEERS}/python/.done`, "");
+  await benchModels();
+  await run("bench-bert", "models/bench-bert", python, ["make_bench_models.py", "models", "bench-bert"]);
+  await run("op graphs", "ops/cases.json", python, ["make_op_models.py", "ops"]);
+  for (const [dtype, target] of BUILDS) {
+    const out = `${models}-ort-${dtype}-${target}`, builder = ["-m", "onnxruntime_genai.models.builder"];
+    const options = ["-p", dtype, "-e", target, "-c", "builder_cache", "--extra_options", "int4_accuracy_level=4"];
+    await run(`${MODEL} for onnxruntime, ${dtype} ${target}`, out, python, [
+      ...builder,
+      "-i",
+      models,
+      "-o",
+      out,
+      ...options,
+    ]);
+  }
+  await oneModel();
+  await run(`${MODEL} for transformers.js`, `models/tjs/${MODEL}`, python, ["make_tjs_models.py", "models"]);
+  await run(`${MODEL} for llama.cpp`, `${models}-q4_0.gguf`, python, ["make_gguf.py", models]);
+  say(`the peers are in ${PEERS}`);
+}
+
+/** The script lays out a larger model too, which is not measured here. */
+async function oneModel(): Promise<void> {
+  const path = `${PEERS}/make_tjs_models.py`, text = await Deno.readTextFile(path);
+  await Deno.writeTextFile(path, text.replace(`("${MODEL}", "bench-120m")`, `("${MODEL}",)`));
+}
