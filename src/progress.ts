@@ -7,10 +7,10 @@
 /** One report. */
 export interface Progress {
   /** What kind of work it is. */
-  phase: "download" | "load" | "compile";
+  phase: "download" | "load" | "compile" | "score";
   /** What is being worked on: a file, a tensor, a kernel. */
   label: string;
-  /** How much is done: bytes, or a count of kernels. */
+  /** How much is done: bytes, or a count of kernels or tokens. */
   loaded: number;
   /** How much there is in all; 0 where unknown. */
   total: number;

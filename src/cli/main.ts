@@ -14,6 +14,7 @@ import { exitCodeOf, reportError } from "./exit_code.ts";
 import { explainCommand } from "./explain.ts";
 import { generateCommand } from "./generate.ts";
 import { modelsCommand } from "./models.ts";
+import { perplexityCommand } from "./perplexity.ts";
 import { showsColor } from "./ui.ts";
 import { VERSION } from "./version.ts";
 
@@ -32,6 +33,7 @@ const COMMANDS = [
   embedCommand,
   explainCommand,
   modelsCommand,
+  perplexityCommand,
   benchCommand,
   devicesCommand,
   doctorCommand,

@@ -18,7 +18,7 @@ export interface ProgressBarOptions {
   now?: () => number;
 }
 
-const VERBS = { download: "downloading", load: "loading", compile: "compiling kernels" } as const;
+const VERBS = { download: "downloading", load: "loading", compile: "compiling kernels", score: "scoring" } as const;
 // Work that is done sooner shows nothing; later it is redrawn so often.
 const TERMINAL = { delay: 300, every: 100 }, PLAIN = { delay: 3000, every: 5000 };
 const CELLS = 24;
@@ -63,14 +63,15 @@ export class ProgressBar {
 
 function describe({ phase, label, loaded, total }: Progress, seconds: number): string {
   if (phase === "compile") return `${VERBS.compile}: ${loaded}  ${label}`;
+  const amount = phase === "score" ? (n: number) => `${n}` : formatBytes;
   const rate = loaded / seconds;
-  const speed = `${formatBytes(Math.round(rate))}/s`;
-  if (total === 0) return `${VERBS[phase]} ${label}  ${formatBytes(loaded)}  ${speed}`;
+  const speed = `${amount(Math.round(rate))}/s`;
+  if (total === 0) return `${VERBS[phase]} ${label}  ${amount(loaded)}  ${speed}`;
   const done = Math.min(1, loaded / total), cells = Math.round(done * CELLS);
   const bar = "█".repeat(cells) + "░".repeat(CELLS - cells);
   const left = rate > 0 ? `  ${clock((total - loaded) / rate)} left` : "";
-  const bytes = `${formatBytes(loaded)} of ${formatBytes(total)}`;
-  return `${VERBS[phase]} ${bar} ${`${Math.floor(100 * done)}`.padStart(3)} %  ${bytes}  ${speed}${left}  ${label}`;
+  const part = `${amount(loaded)} of ${amount(total)}`;
+  return `${VERBS[phase]} ${bar} ${`${Math.floor(100 * done)}`.padStart(3)} %  ${part}  ${speed}${left}  ${label}`;
 }
 
 function clock(seconds: number): string {

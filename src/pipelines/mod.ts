@@ -4,3 +4,10 @@
  * @module
  */
 export * from "./embed.ts";
+export {
+  perplexity,
+  type PerplexityOptions,
+  type PerplexityResult,
+  type PerplexityTokenizer,
+  type PerplexityWindow,
+} from "./perplexity.ts";
