@@ -6,12 +6,11 @@
 import { LimitError, NotSupportedError, throwIfAborted, ValueError } from "../errors.ts";
 import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
 import type { Progress } from "../progress.ts";
-import { quantizationOf, type QuantizationOptions } from "../quantization/method.ts";
+import type { QuantizationOptions } from "../quantization/method.ts";
 import type { Quantization } from "../quantization/scheme.ts";
-import { type Checkpoint, openCheckpoint } from "../weights/checkpoint.ts";
+import type { Checkpoint } from "../weights/checkpoint.ts";
 import { checkScales } from "../weights/check_scales.ts";
-import { exists, readJson } from "../weights/files.ts";
-import { resolveModel } from "../weights/hub.ts";
+import type { GgufOption } from "../weights/gguf_files.ts";
 import { WeightLoader } from "../weights/loader.ts";
 import type { SafetensorsDtype } from "../weights/safetensors.ts";
 import { type PlannedWeight, type WeightDtype, WeightPlan } from "../weights/source.ts";
@@ -19,11 +18,12 @@ import { type AttentionRequest, resolveAttention, warnAboutFlash } from "./atten
 import type { ConfigJson } from "./config.ts";
 import type { Family, FamilyConfig, Head, Task } from "./family.ts";
 import { Model } from "./model.ts";
+import { findModelFiles, type ModelFiles } from "./model_files.ts";
 import { familyOf } from "./registry.ts";
 import { warmUp } from "./warm_up.ts";
 
 /** What {@linkcode planModel} takes. */
-export interface PlanOptions extends QuantizationOptions {
+export interface PlanOptions extends QuantizationOptions, GgufOption {
   /** What matrices are kept as. Default "auto": the checkpoint's own dtype. */
   dtype?: WeightDtype | "auto";
   /** What the model is for. Default: what `architectures` of config.json says. */
@@ -76,6 +76,7 @@ interface Opened {
   plan: ModelPlan;
   family: Family;
   head?: Head<FamilyConfig, unknown>;
+  files: ModelFiles;
   checkpoint: Checkpoint;
   quantization?: Quantization;
   readBytes: number;
@@ -85,7 +86,7 @@ interface Opened {
 /**
  * Loads a model from a folder of Hugging Face's layout, or from the hub.
  *
- * @param pathOrHubId a folder with config.json and safetensors, or "owner/name"
+ * @param pathOrHubId a folder with config.json and safetensors, a GGUF file, or "owner/name"
  * @throws {NotSupportedError} if its `model_type`, or a value in config.json, is not supported
  * @throws {ModelFormatError} if a file is malformed, or tensors are missing, surplus or of wrong shapes
  * @throws {LimitError} if it does not fit the device's memory budget
@@ -103,7 +104,7 @@ interface Opened {
 export async function loadModel(pathOrHubId: string, options: LoadOptions = {}): Promise<Model> {
   const opened = await open(pathOrHubId, options);
   using checkpoint = opened.checkpoint;
-  const { plan, family, head, readBytes, quantization } = opened;
+  const { plan, files, family, head, readBytes, quantization } = opened;
   if (plan.json.quantization_config) await checkScales(checkpoint);
   const attnImplementation = resolveAttention(plan.json, options);
   if (attnImplementation === "flash_attention_2") warnAboutFlash(plan.json, plan.dtype, options.dtype !== undefined);
@@ -113,14 +114,15 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
     checkFits(opened, device, options.device !== undefined);
     const settings = { dtype: plan.dtype, quantization, prefix: family.prefix, readBytes, onProgress, signal };
     using loader = new WeightLoader(device, checkpoint, settings);
-    const weights = await family.weights(loader, plan.sizes);
-    const apply = await head?.load(loader, plan.sizes, weights);
+    const source = files.source(loader);
+    const weights = await family.weights(source, plan.sizes);
+    const apply = await head?.load(source, plan.sizes, weights);
     using made = new DisposableStack();
     const model = made.use(
       new Model({
         device,
         json: plan.json,
-        generationConfig: await generationConfigOf(plan.path),
+        generationConfig: files.generationConfig,
         family,
         config: plan.sizes,
         weights,
@@ -161,24 +163,33 @@ export async function planModel(pathOrHubId: string, options: PlanOptions = {}):
 }
 
 async function open(pathOrHubId: string, options: PlanOptions & { device?: Device }): Promise<Opened> {
-  const { revision, onProgress, signal } = options;
-  throwIfAborted(signal, "loading the model");
-  const { dir } = await resolveModel(pathOrHubId, { revision, onProgress, signal });
-  const json = await readJson(dir, "config.json");
+  throwIfAborted(options.signal, "loading the model");
+  const files = await findModelFiles(pathOrHubId, options);
+  try {
+    return await planFiles(files, options);
+  } catch (error) {
+    files[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function planFiles(files: ModelFiles, options: PlanOptions & { device?: Device }): Promise<Opened> {
+  const { dir, json, quantization } = files;
   const family = familyOf(json);
   const sizes = family.config(json);
   const [task, head] = headOf(family, json, options.task);
-  const quantization = quantizationOf(json.quantization_config, options);
-  const checkpoint = await openCheckpoint(dir);
+  const checkpoint = await files.checkpoint();
   try {
     const dtype = dtypeOf(json, checkpoint, options.dtype);
     const limit = options.device?.limits.maxStorageBufferBindingSize;
     const plan = new WeightPlan(checkpoint, family.prefix, dtype, quantization, limit);
-    const weights = await family.weights(plan, sizes);
-    await head?.load(plan, sizes, weights);
+    const source = files.source(plan);
+    const weights = await family.weights(source, sizes);
+    await head?.load(source, sizes, weights);
     plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json, task));
     const { kvHeads, headDim, attention } = sizes;
     return {
+      files,
       family,
       head,
       checkpoint,
@@ -275,8 +286,4 @@ function checkFits(
 /** Waits for all, then throws the first error. */
 async function allDone(promises: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(promises)) if (result.status === "rejected") throw result.reason;
-}
-
-async function generationConfigOf(dir: string): Promise<ConfigJson> {
-  return await exists(dir, "generation_config.json") ? await readJson(dir, "generation_config.json") : {};
 }

@@ -72,15 +72,21 @@ function runsOf({ names, outputs }: LayerShape, lookup: Lookup): Run[] | undefin
   return runs;
 }
 
-/** How the layers of GGUF files are packed: as the file has them. */
-export const ggufQuantization: Quantization = {
-  method: "gguf",
-  bits: 0,
-  schemeOf(layer, lookup) {
-    const runs = runsOf(layer, lookup);
-    return runs && blocks(runs);
-  },
-};
+/**
+ * How the layers of GGUF files are packed: as the file has them.
+ *
+ * @param bits what most of their codes have
+ */
+export function ggufQuantization(bits: number): Quantization {
+  return {
+    method: "gguf",
+    bits,
+    schemeOf(layer, lookup) {
+      const runs = runsOf(layer, lookup);
+      return runs && blocks(runs);
+    },
+  };
+}
 
 function blocks(runs: readonly Run[]): Scheme {
   const name = [...new Set(runs.map(({ format }) => format.name.toLowerCase()))].join(" + ");

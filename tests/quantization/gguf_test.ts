@@ -49,7 +49,7 @@ async function load(K: number, parts: [BlockName, outputs: number][], spoil?: (d
   }
   const [reader, lookup] = memoryReader(device, tensors);
   const layer = { names: parts.map((_, i) => `p${i}`), inputs: K, outputs, bias: true, conv1d: false };
-  const scheme = ggufQuantization.schemeOf(layer, lookup)!;
+  const scheme = ggufQuantization(4).schemeOf(layer, lookup)!;
   const linear = await scheme.load(reader, layer, lookup) as QuantizedLinear;
   return { linear, scheme, planned: scheme.bytes(layer, lookup), want: Float32Array.from(want), bias };
 }
@@ -63,7 +63,7 @@ const cases: [K: number, parts: [BlockName, number][]][] = [
 ];
 
 for (const [K, parts] of cases) {
-  Deno.test(`ggufQuantization keeps ggml's bits and multiplies: ${parts.map((p) => p.join("x")).join(" + ")} of ${K}`, async () => {
+  Deno.test(`ggufQuantization() keeps ggml's bits and multiplies: ${parts.map((p) => p.join("x")).join(" + ")} of ${K}`, async () => {
     const before = device.pool.stats.bytesInUse;
     const { linear: made, planned, want, bias } = await load(K, parts);
     {
@@ -83,7 +83,7 @@ for (const [K, parts] of cases) {
   });
 }
 
-Deno.test("ggufQuantization takes what ggml takes, or little more", async () => {
+Deno.test("ggufQuantization() takes what ggml takes, or little more", async () => {
   const most: Partial<Record<BlockName, number>> = { Q3_K: 1.04 };
   for (const name of Object.keys(BLOCK_FORMATS) as BlockName[]) {
     const { linear, planned } = await load(2048, [[name, 512]]);
@@ -93,7 +93,7 @@ Deno.test("ggufQuantization takes what ggml takes, or little more", async () => 
   }
 });
 
-Deno.test("ggufQuantization refuses scales that are no numbers, and blocks beside numbers", async () => {
+Deno.test("ggufQuantization() refuses scales that are no numbers, and blocks beside numbers", async () => {
   const before = device.pool.stats.bytesInUse;
   const spoil = (data: Uint8Array) => data.set([0, 0x7e], 208);
   await assertRejects(() => load(256, [["Q6_K", 2]], spoil), ModelFormatError, "p0 as scales must be finite");
@@ -102,7 +102,7 @@ Deno.test("ggufQuantization refuses scales that are no numbers, and blocks besid
   const lookup = (name: string) => ({ dtype: dtypes[name]!, shape: [1, 32], byteLength: 18 });
   const layer = { names: ["a", "b"], inputs: 32, outputs: [1, 1], bias: false, conv1d: false };
   const error = await assertRejects(
-    () => Promise.resolve().then(() => ggufQuantization.schemeOf(layer, lookup)),
+    () => Promise.resolve().then(() => ggufQuantization(4).schemeOf(layer, lookup)),
     NotSupportedError,
   );
   assertEquals(error.message.includes("b is not"), true);
