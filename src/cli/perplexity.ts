@@ -6,7 +6,6 @@
 import { Command } from "commander";
 import { ValueError } from "../errors.ts";
 import { perplexity, type PerplexityResult } from "../pipelines/mod.ts";
-import type { Tokenizer } from "../tokenizer/mod.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
   addDeviceOptions,
@@ -54,7 +53,8 @@ async function run(flags: PerplexityFlags): Promise<void> {
   using interrupt = new Interrupt();
   using session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm" });
   const { model, tokenizer, name } = session, start = performance.now();
-  const found = await perplexity(model, tokenizer, beginning(text, tokenizer, flags.maxTokens), {
+  const part = flags.maxTokens === undefined ? text : tokenizer.encode(text).slice(0, flags.maxTokens);
+  const found = await perplexity(model, tokenizer, part, {
     maxLength: flags.ctx,
     stride: flags.stride,
     signal: interrupt.signal,
@@ -71,12 +71,6 @@ async function readText(file: string): Promise<string> {
   const text = file === "-" ? await new Response(Deno.stdin.readable).text() : await Deno.readTextFile(file);
   if (text !== "") return text;
   throw new ValueError(`Cannot measure perplexity as ${file === "-" ? "stdin" : file} must hold a text: it is empty`);
-}
-
-/** The text of its first `most` tokens. */
-function beginning(text: string, tokenizer: Tokenizer, most?: number): string {
-  const ids = most === undefined ? [] : tokenizer.encode(text, { addSpecialTokens: false });
-  return most === undefined || ids.length <= most ? text : tokenizer.decode(ids.slice(0, most));
 }
 
 function lines(found: PerplexityResult): string[] {

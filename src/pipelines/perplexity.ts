@@ -15,6 +15,8 @@ import { type Tensor, tensor, tidy } from "../tensor/mod.ts";
 export interface PerplexityTokenizer {
   /** The ids of a text. */
   encode(text: string): readonly number[];
+  /** The text of ids: for the bytes where ids are given. */
+  decode?(ids: readonly number[]): string;
   /** Special tokens by name; those that begin and end documents are not counted as bytes. */
   readonly specialTokensMap?: Readonly<Record<string, string>>;
 }
@@ -57,7 +59,7 @@ export interface PerplexityResult {
   scoredTokens: number;
   /** Tokens of the text. */
   tokens: number;
-  /** Bytes of the text in UTF-8, without the tokens that begin and end documents. */
+  /** Bytes of the text in UTF-8, without the tokens that begin and end documents; NaN of ids that cannot be decoded. */
   bytes: number;
   /** Each window. */
   windows: PerplexityWindow[];
@@ -74,7 +76,7 @@ const LOGITS_BYTES = 2 ** 26; // of the logits that exist at one time
  *
  * Source: Transformers' "Perplexity of fixed-length models" (semantics: P-1 … P-7).
  *
- * @param text a text, or its token ids, for which `bitsPerByte` is NaN
+ * @param text a text, or its token ids
  * @throws {ValueError} if the model is no causal language model, an option is out of range, or nothing can be scored
  * @throws {NumericError} if the logits are not finite
  * @throws {AbortError} if `signal` fires
@@ -97,8 +99,8 @@ export async function perplexity(
   const { maxLength, stride } = checked(model, options), { onProgress, signal } = options;
   throwIfAborted(signal, "measuring perplexity");
   const ids = typeof text === "string" ? tokenizer.encode(text) : text;
-  const bytes = typeof text === "string" ? bytesOf(text, tokenizer) : NaN;
   checkIds(ids, model.sizes.vocabSize);
+  const bytes = bytesOf(typeof text === "string" ? text : tokenizer.decode?.(text), tokenizer);
   const windows: PerplexityWindow[] = [];
   for (const { begin, end, scored } of slidingWindows(ids.length, maxLength, stride)) {
     throwIfAborted(signal, "measuring perplexity");
@@ -207,7 +209,8 @@ function checkIds(ids: readonly number[], vocabSize: number): void {
   );
 }
 
-function bytesOf(text: string, { specialTokensMap = {} }: PerplexityTokenizer): number {
+function bytesOf(text: string | undefined, { specialTokensMap = {} }: PerplexityTokenizer): number {
+  if (text === undefined) return NaN;
   const { bos_token, eos_token } = specialTokensMap;
   const plain = [bos_token, eos_token].reduce<string>(
     (rest, marker) => marker ? rest.replaceAll(marker, "") : rest,

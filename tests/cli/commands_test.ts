@@ -149,3 +149,18 @@ if (hasReference(sentence)) {
 } else {
   Deno.test({ name: `skipped: ${sentence} of the reference data is not there`, ignore: true, fn() {} });
 }
+
+Deno.test("perplexity tells how well a model predicts a text, for people and as JSON", async () => {
+  const args = ["perplexity", "--data", "-", "--ctx", "32", "--stride", "16"];
+  const stdin = "Once upon a time, in a pretty forest, there lived a polite boy named Malik. He liked to sing songs.";
+  const plain = await tensaur(args, { stdin });
+  assertEquals(plain.code, 0, plain.stderr);
+  assertMatch(
+    plain.stdout,
+    /^perplexity {2}[\d.]+\nbits\/byte {3}[\d.]+\ntokens {6}\d+ of \d+ scored, in \d windows?\n$/,
+  );
+  const { code, stdout } = await tensaur([...args, "--json", "-n", "10"], { stdin });
+  const { tokens, scoredTokens, perplexity, bytes, windows } = JSON.parse(stdout);
+  assertEquals([code, tokens, scoredTokens, windows.length], [0, 10, 9, 1]);
+  assert(perplexity > 1 && perplexity < 10 && bytes < stdin.length, stdout);
+});

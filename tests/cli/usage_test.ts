@@ -10,6 +10,7 @@ const helps: [args: string[], ...texts: string[]][] = [
   [["generate", "--help"], "--temp", "--top-k", "--min-p", "--repeat-penalty", "--seed", "--stop", "Examples:"],
   [["help", "chat"], "--system", "/help", "Examples:"],
   [["embed", "--help"], "--similarity", "--pooling", "Examples:"],
+  [["perplexity", "--help"], "--data", "--stride", "Examples:"],
   [["--version"], VERSION],
 ];
 for (const [args, ...texts] of helps) {
@@ -42,6 +43,8 @@ const failures: [name: string, args: string[], code: number, stderr: string[], o
   ["two prompts", ["generate", "x", "-p", "y"], 2, ["there must be one prompt", "hint: Quote"]],
   ["an empty stdin", ["generate", "-p", "-"], 2, ["stdin must hold a prompt", "hint:"]],
   ["a system message without a chat", ["generate", "--system", "x", "--no-chat-template", "y"], 2, ["hint:"]],
+  ["perplexity without a text", ["perplexity"], 2, ["--data"]],
+  ["perplexity of a text that is not there", ["perplexity", "-d", "nowhere.txt"], 3, ["nowhere.txt"]],
   ["embed without a model", ["embed", "x"], 2, ["must be a model", "all-MiniLM-L6-v2"]],
   ["a folder that is not there", ["generate", "-m", "./nowhere", "x"], 3, ['"./nowhere"', "hint:"]],
   ["a folder without a model", ["explain", "-m", "./tests"], 3, ["config.json"]],
