@@ -1,5 +1,6 @@
 import { attention, kvLayout } from "../../src/ops/attention.ts";
-import { emptyKvCodes, type KvScheme, quantizedAttention } from "../../src/ops/kv_quantization.ts";
+import { emptyKvCodes, type KvScheme } from "../../src/ops/kv_quantization.ts";
+import { quantizedAttention } from "../../src/ops/quantized_attention.ts";
 import { zeros } from "../../src/ops/zeros.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { benchDevice, measure } from "../measure.ts";

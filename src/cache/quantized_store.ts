@@ -13,9 +13,9 @@ import {
   kvLayoutOf,
   type KvScheme,
   type KvSpans,
-  quantizedAttention,
   quantizeKv,
 } from "../ops/kv_quantization.ts";
+import { quantizedAttention } from "../ops/quantized_attention.ts";
 import { NotSupportedError } from "../errors.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
@@ -42,6 +42,7 @@ export class QuantizedStore implements LayerStore {
   #spans: KvSpans;
   #rest: Tensor | undefined; // [2, B, Hkv, R, Dh]
   #geometry: Tensor | undefined; // of the rest
+  #queries: Tensor | undefined; // layout of the query heads
 
   /** An empty store. */
   constructor(readonly spec: StoreSpec, readonly scheme: KvScheme) {
@@ -70,11 +71,13 @@ export class QuantizedStore implements LayerStore {
       this.#take(k, v, pass);
       return this.#attendFresh(q, k, v, pass, options);
     }
-    if (options.weights) {
-      throw new NotSupportedError("Cannot give attention probabilities as the cache must not be quantized");
+    if (options.weights ?? options.relativeBias) {
+      const what = options.weights ? "give attention probabilities" : "add a relative bias";
+      throw new NotSupportedError(`Cannot ${what} as the cache must not be quantized`);
     }
     this.#storeRest(k, v, counts, pass.batch.cuSeqlens);
-    return quantizedAttention(q, this.#coded(counts), pass.batch.cuSeqlens, this.spec.kvHeads, this.scheme, options);
+    const call = { ...options, split: { keys: this.#mostKeys, geometry: this.#layoutOf(q.shape[1]!) } };
+    return quantizedAttention(q, this.#coded(counts), pass.batch.cuSeqlens, this.spec.kvHeads, this.scheme, call);
   }
 
   /** Keys of elsewhere would have to be quantized as they were. */
@@ -186,6 +189,18 @@ export class QuantizedStore implements LayerStore {
     this.#words?.dispose();
     this.#rest?.dispose();
     this.#geometry?.dispose();
+    this.#queries?.dispose();
+  }
+
+  /** Keys of the longest sequence, and room for more. */
+  get #mostKeys(): number {
+    return Math.max(0, ...this.#spans.lengths) + this.#rest!.shape[3]!;
+  }
+
+  #layoutOf(heads: number): Tensor {
+    const { device, kvHeads } = this.spec, strides = { sequenceStride: 0, headStride: 0, keyStride: 0 };
+    const layout = { heads, kvHeads, scale: 1, causal: true, counts: "past" as const, ...strides };
+    return this.#queries ??= keep(device, kvLayout(device, layout));
   }
 
   #coded(counts: Tensor): CodedKv {

@@ -132,6 +132,7 @@ export function attentionReference(
   Dh: number,
   scale: number,
   sees: (query: number) => readonly [number, number],
+  softcap = 0,
 ): Float32Array {
   const o = new Float32Array(q.length);
   for (let i = 0; i < q.length / Dh; i++) {
@@ -140,7 +141,7 @@ export function attentionReference(
     for (let j = from; j < to; j++) {
       let sum = 0;
       for (let d = 0; d < Dh; d++) sum += q[i * Dh + d]! * k[j * Dh + d]!;
-      scores.push(sum * scale);
+      scores.push(softcap ? softcap * Math.tanh(sum * scale / softcap) : sum * scale);
     }
     const most = Math.max(...scores);
     const total = scores.reduce((sum, s) => sum + Math.exp(s - most), 0);

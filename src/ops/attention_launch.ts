@@ -74,11 +74,19 @@ function launchTiles(
     bindings: { q, k, v, cuSeqlens, geometry, counts, o: parts ?? o, bias },
     grid: [splits, tiles, kvHeads * Math.ceil(H / kvHeads / pack)],
   });
-  if (!parts) return;
-  merge(device, {
+  if (parts) mergeSplits(parts, { cuSeqlens, geometry, counts, o });
+}
+
+/** Puts the results of splits together in `o` [T, H, Ev]; `parts` are as attention_merge.wgsl has them. */
+export function mergeSplits(
+  parts: Tensor,
+  { o, ...call }: { cuSeqlens: Tensor; geometry: Tensor; counts: Tensor; o: Tensor },
+): void {
+  const [T = 0, H = 0, Ev = 0] = o.shape;
+  merge(o.device, {
     consts: { DV: Ev },
-    bindings: { parts, cuSeqlens, geometry, counts, o },
-    grid: [Math.ceil((T * H * quads) / 64)],
+    bindings: { parts, ...call, o },
+    grid: [Math.ceil((T * H * Math.ceil(Ev / 4)) / 64)],
   });
 }
 

@@ -2,14 +2,12 @@ import { kernel } from "../gpu/mod.ts";
 import codesWgsl from "../shaders/kv_quantize_codes.wgsl" with { type: "text" };
 import flattenWgsl from "../shaders/kv_flatten.wgsl" with { type: "text" };
 import groupsWgsl from "../shaders/kv_quantize_groups.wgsl" with { type: "text" };
-import attentionWgsl from "../shaders/quantized_attention.wgsl" with { type: "text" };
 import { empty, type Tensor, tidy } from "../tensor/mod.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 
 const findGroups = kernel("kv_quantize_groups", groupsWgsl);
 const encode = kernel("kv_quantize_codes", codesWgsl);
 const flatten = kernel("kv_flatten", flattenWgsl);
-const attend = kernel("quantized_attention", attentionWgsl);
 
 /** Which elements share a scale: runs of them, keys of one channel, or the columns of a matrix of `group` rows. */
 export type GroupMode = "consecutive" | "channel" | "strided";
@@ -43,7 +41,7 @@ export interface KvSpans {
 }
 
 /** Bits that a code takes: those of 3 bits lie in 4. */
-function storedBits({ bits }: KvScheme): number {
+export function storedBits({ bits }: KvScheme): number {
   return bits === 3 ? 4 : bits;
 }
 
@@ -126,41 +124,7 @@ export function quantizeKv(x: Tensor, words: Tensor, spans: KvSpans, scheme: KvS
   });
 }
 
-/**
- * Attention over keys and values in codes and in the rest, the batch's own being the last of the rest; causal.
- *
- * @param q [T, H, Dh] float32
- * @returns [T, H, Dh] float32
- */
-export function quantizedAttention(
-  q: Tensor,
-  { words, rest, counts }: CodedKv,
-  cuSeqlens: Tensor,
-  kvHeads: number,
-  scheme: KvScheme,
-  { scale, window = 0 }: { scale: number; window?: number },
-): Tensor {
-  const [T = 0, H = 0, Dh = 0] = q.shape;
-  const o = empty(q.device, q.shape);
-  attend(q.device, {
-    flags: { ...dtypeFlags(rest.dtype), WIDE: scheme.wide },
-    consts: { DH: Dh, QUADS: Math.max(1, 2 ** Math.ceil(Math.log2(Dh / 4))) },
-    overrides: {
-      H,
-      HKV: kvHeads,
-      BITS: storedBits(scheme),
-      G: scheme.group,
-      K_MODE: modeOf(scheme, 0),
-      V_MODE: modeOf(scheme, 1),
-      SCALE: scale,
-      WINDOW: window,
-    },
-    bindings: { q, words, rest, cuSeqlens, counts, o },
-    grid: [T * H],
-  });
-  return o;
-}
-
-function modeOf({ keys, values }: KvScheme, part: 0 | 1): number {
+/** How keys (part 0) or values (1) are grouped, as the shaders number it. */
+export function modeOf({ keys, values }: KvScheme, part: 0 | 1): number {
   return MODES.indexOf(part === 0 ? keys : values);
 }

@@ -10,7 +10,7 @@ const QUADS: u32 = 16; // @const
 const WG: u32 = 64;
 const GROUPS: u32 = WG / QUADS; // QUADS is a power of two from DH / 4 on
 // @one-of F32 F16
-// @optional WIDE
+// @optional WIDE CAP
 override H: u32 = 4;
 override HKV: u32 = 2;
 override BITS: u32 = 4;
@@ -18,6 +18,7 @@ override G: u32 = 64;
 override K_MODE: u32 = 0;
 override V_MODE: u32 = 0;
 override SCALE: f32 = 0.125;
+override SOFTCAP: f32 = 50.0;
 override WINDOW: u32 = 0;
 // @include "floats.wgsl"
 // @include "grid.wgsl"
@@ -106,6 +107,9 @@ fn main(
         }
       }
       score = (products.x + products.y) + (products.z + products.w);
+      // @if CAP
+      score = SOFTCAP * tanh(clamp(score / SOFTCAP, -9.01, 9.01));
+      // @end
     }
     scores[thread] = score;
     workgroupBarrier();
