@@ -9,7 +9,7 @@ import { type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { RunState } from "./processors/gpu_state.ts";
 import { entropyWarpersOf, type HostProcessor, processorsOf } from "./processors/mod.ts";
-import { NEG, type Processor } from "./processors/processor.ts";
+import { NEG, type Processor, type ProcessorContext } from "./processors/processor.ts";
 
 type OnGpu = (scores: Tensor) => Tensor;
 
@@ -25,22 +25,21 @@ export class Chooser implements Disposable {
   readonly #owned: DisposableStack = new DisposableStack();
 
   /**
-   * @param rows ids of the prompts
+   * @param context ids of the prompts
    * @param step [1] uint32: steps so far
    * @param unconditional logits after the negative prompts, in the present step
    */
   constructor(
     device: Device,
     o: ResolvedOptions,
-    vocabSize: number,
-    rows: readonly (readonly number[])[],
+    context: ProcessorContext,
     step: Tensor,
     unconditional: () => Tensor,
   ) {
     const state = this.#state = this.#owned.use(
-      new RunState(device, rows, vocabSize, o.newTokens, step, unconditional),
+      new RunState(device, context.prompts, context.vocabSize, o.newTokens, step, unconditional),
     );
-    const context = { vocabSize, prompts: rows }, processors = processorsOf(o, context);
+    const processors = processorsOf(o, context);
     this.needsHost = processors.some(({ gpu }) => !gpu);
     this.#host = (ids, scores, now) => processors.forEach(({ host }) => host(ids, scores, now));
     const onGpu = (each: readonly Processor[]) => each.flatMap(({ gpu }) => gpu?.(state) ?? []);

@@ -39,8 +39,17 @@ export class Decoder implements Disposable {
   #guideLogits: Tensor | undefined;
   #choice: { recording: Recording; logits: Tensor; unconditional: Tensor | undefined } | undefined;
 
-  /** @param rows ids of the prompts, without padding; `cache` may hold a prefix of them */
-  constructor(model: Model, rows: readonly (readonly number[])[], cache: Cache, options: ResolvedOptions) {
+  /**
+   * @param rows ids of the prompts, without padding; `cache` may hold a prefix of them
+   * @param encoderIds what the encoder read for each, where there is one that reads tokens
+   */
+  constructor(
+    model: Model,
+    rows: readonly (readonly number[])[],
+    cache: Cache,
+    options: ResolvedOptions,
+    encoderIds?: readonly (readonly number[])[],
+  ) {
     const { device } = model, B = rows.length;
     this.ids = rows.map((row) => [...row]);
     this.#model = model;
@@ -65,7 +74,8 @@ export class Decoder implements Disposable {
       this.#behind = longest(rows) - longest(this.#guide.ids);
     }
     const { step } = this.#state, unconditional = () => this.#unconditional!;
-    this.#chooser = made.use(new Chooser(device, options, model.sizes.vocabSize, rows, step, unconditional));
+    const context = { vocabSize: model.sizes.vocabSize, prompts: rows, encoderIds };
+    this.#chooser = made.use(new Chooser(device, options, context, step, unconditional));
     this.#owned = made.move(); // nothing failed: they are the decoder's
   }
 

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import type { ModelInputs } from "../cache/mod.ts";
 import { ValueError } from "../errors.ts";
-import type { Model } from "../models/mod.ts";
+import type { EncoderDecoderInputs, Model } from "../models/mod.ts";
 import { HeldCache } from "./held_cache.ts";
 import type { GenerationOptions, ResolvedOptions } from "./options.ts";
 import { beamOutput, type GenerateOutput, recordsOf, sequencesOf } from "./outputs.ts";
 import { resolveOptions } from "./resolve.ts";
-import { fromBos, realTokens, Rows } from "./rows.ts";
+import { type GenerationInputs, promptsOf } from "./prompts.ts";
+import { Rows } from "./rows.ts";
 import { checkStrategy, chooseStrategy, isBeamSearch, type Strategy } from "./strategies/choose_strategy.ts";
 import type { BeamResult } from "./strategies/beam_search.ts";
 import type { SearchStep, StepRecord } from "./strategies/search.ts";
@@ -26,6 +26,9 @@ export interface StreamStep {
 
 /**
  * Generates token ids after the prompts.
+ *
+ * An encoder-decoder reads its inputs once; its `sequences` are the decoder's, which begin with `decoderInputIds` or else
+ * with `decoderStartTokenId`.
  *
  * Prompts may have different lengths, padded on either side with `attentionMask` or not at all. The options choose the
  * strategy: greedy search, or sampling (`doSample`), beam search (`numBeams`, with `doSample` beam sampling), diverse beam
@@ -50,20 +53,19 @@ export interface StreamStep {
  */
 export async function generate(
   model: Model,
-  inputs?: ModelInputs,
+  inputs?: GenerationInputs,
   options: GenerationOptions = {},
 ): Promise<GenerateOutput> {
-  const { inputIds } = inputs ??= fromBos(model, options);
-  const run = prepare(model, inputs, options), { o } = run;
+  const run = prepare(model, inputs, options), { o, given } = run;
   const held = new HeldCache(run), { vocabSize } = model.sizes;
   if (isBeamSearch(run.strategy)) {
     const result = await runBeams(run, held);
-    return { ...beamOutput(inputIds, result, o), vocabSize, ...held.given };
+    return { ...beamOutput(given, result, o), vocabSize, ...held.given };
   }
   const records: StepRecord[] = [];
   for await (const { step } of runSteps(run, held)) records.push(step);
-  const given = inputIds.flatMap((row) => Array<typeof row>(run.copies).fill(row));
-  return { ...sequencesOf(given, run.rows.fresh, o.padToken), ...recordsOf(o, records), vocabSize, ...held.given };
+  const rows = given.flatMap((row) => Array<typeof row>(run.copies).fill(row));
+  return { ...sequencesOf(rows, run.rows.fresh, o.padToken), ...recordsOf(o, records), vocabSize, ...held.given };
 }
 
 /**
@@ -83,10 +85,10 @@ export async function generate(
  */
 export async function* stream(
   model: Model,
-  inputs?: ModelInputs,
+  inputs?: GenerationInputs,
   options: GenerationOptions = {},
 ): AsyncGenerator<StreamStep> {
-  const run = prepare(model, inputs ?? fromBos(model, options), options), { o, rows, strategy } = run;
+  const run = prepare(model, inputs, options), { o, rows, strategy } = run;
   if (isBeamSearch(strategy)) {
     throw new ValueError("`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.");
   }
@@ -105,19 +107,24 @@ interface Run {
   o: ResolvedOptions;
   /** Rows for each prompt. */
   copies: number;
+  /** The prompts as they came. */
+  given: readonly (readonly number[])[];
+  /** What the encoder reads, where there is one. */
+  encoder?: EncoderDecoderInputs;
 }
 
 /** Checks everything before anything runs. */
-function prepare(model: Model, inputs: ModelInputs, options: GenerationOptions): Run {
-  if (model.task !== "causal-lm") {
+function prepare(model: Model, inputs: GenerationInputs | undefined, options: GenerationOptions): Run {
+  if (model.task !== "causal-lm" && model.task !== "seq2seq-lm") {
     throw new ValueError(`Cannot generate as the model must be a causal language model: its task is "${model.task}"`);
   }
-  const prompts = realTokens(inputs, model.sizes.vocabSize);
+  const { prompts, given, encoder, encoderIds } = promptsOf(model, inputs, options);
   const o = resolveOptions(model, options, Math.max(...prompts.map((row) => row.length)));
   const strategy = chooseStrategy(o), copies = isBeamSearch(strategy) ? 1 : o.numReturnSequences;
   checkStrategy(strategy, o, model, prompts.length);
-  const rows = new Rows(prompts.flatMap((row) => Array<number[]>(copies).fill(row)), o);
-  return { model, strategy, rows, o, copies };
+  const each = (rows: number[][]) => rows.flatMap((row) => Array<number[]>(copies).fill(row));
+  const rows = new Rows(each(prompts), o, encoderIds && each(encoderIds));
+  return { model, strategy, rows, o, copies, given, encoder };
 }
 
 /** The steps of a strategy that gives tokens as it goes, and what each row shows for them. */

@@ -4,10 +4,11 @@
  * @module
  */
 import type { Cache } from "../cache/mod.ts";
-import type { Model } from "../models/mod.ts";
+import type { EncoderDecoderInputs, Model } from "../models/mod.ts";
 import { lendCache, type LentCache } from "./compile.ts";
 import { checkCacheOptions, namedCache } from "./kept_caches.ts";
 import type { ResolvedOptions } from "./options.ts";
+import { fillCross } from "./prompts.ts";
 import type { Rows } from "./rows.ts";
 import type { Strategy } from "./strategies/choose_strategy.ts";
 import type { Start } from "./strategies/start.ts";
@@ -27,12 +28,13 @@ export class HeldCache implements AsyncDisposable {
 
   /** Of a run of `strategy`, each prompt coming `copies` times. */
   constructor(
-    { model, strategy, rows, o, copies }: {
+    { model, strategy, rows, o, copies, encoder }: {
       model: Model;
       strategy: Strategy;
       rows: Rows;
       o: ResolvedOptions;
       copies: number;
+      encoder?: EncoderDecoderInputs;
     },
   ) {
     const plain = strategy === "greedy" || strategy === "sample";
@@ -44,7 +46,18 @@ export class HeldCache implements AsyncDisposable {
     const cache = o.cache ?? this.#lent?.cache ?? model.newCache();
     this.start = { model, rows, o, cache, owned: new DisposableStack() };
     this.keeps = rows.prompts.map((row) => row.length);
-    if (!cache.lengths.length) return;
+    try {
+      if (cache.lengths.length) this.#goOn(strategy, copies);
+      if (encoder) fillCross(model, cache, encoder, copies);
+    } catch (error) {
+      if (!o.cache) (this.#lent ?? cache)[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Makes a cache that holds something ready to go on from. */
+  #goOn(strategy: Strategy, copies: number): void {
+    const { rows, cache } = this.start;
     if (strategy === "contrastive") cache.reset(); // it looks at the hidden states of all tokens
     if (copies > 1 && cache.lengths.length * copies === rows.prompts.length) {
       cache.batchSelectIndices(rows.prompts.map((_, r) => Math.floor(r / copies)));

@@ -9,6 +9,7 @@ import type { Model } from "../models/mod.ts";
 import { warn } from "../warn.ts";
 import type { LentCache } from "./compile.ts";
 import type { ResolvedOptions } from "./options.ts";
+import { cacheFor } from "./prompts.ts";
 
 interface Kept {
   name: string;
@@ -54,7 +55,7 @@ export function namedCache(model: Model, o: ResolvedOptions, size: number, lengt
     warn("UserWarning", `An assistant model is provided, using a dynamic cache instead of a cache of type='${name}'.`);
     return undefined;
   }
-  const make = () => makeCache(name, needsOf(model, length), cacheConfig ?? {});
+  const make = () => cacheFor(model, makeCache(name, needsOf(model, length), cacheConfig ?? {}));
   if (!isKept(name) || returnDictInGenerate) return plain(make()); // what the caller gets is not kept
   const known = kept.get(model);
   if (known?.lent) return plain(make()); // two generations at once

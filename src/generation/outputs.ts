@@ -79,9 +79,10 @@ export function beamOutput(
   const width = Math.min(Math.max(...lengths), o.newTokens);
   const end = (eos?: number) => latest ? eos : o.eosTokenIds[0];
   const fresh = best.map(({ tokens, eos }) => tokens.length < width ? [...tokens, end(eos) ?? o.padToken] : tokens);
+  const fill = latest && o.padToken === 0 ? o.eosTokenIds[0] ?? 0 : o.padToken; // 5.x takes a pad of 0 for none
   const indices = Math.max(...best.map(({ beamIndices }) => beamIndices.length));
   return {
-    ...sequencesOf(given.flatMap((row, b) => rows[b]!.map(() => row)), fresh, o.padToken),
+    ...sequencesOf(given.flatMap((row, b) => rows[b]!.map(() => row)), fresh, fill),
     ...recordsOf(o, steps),
     sequencesScores: best.map(({ score }) => score),
     beamIndices: best.map(({ beamIndices: own }) => [...own, ...Array<number>(indices - own.length).fill(-1)]),

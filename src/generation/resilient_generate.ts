@@ -1,10 +1,10 @@
-import type { ModelInputs } from "../cache/mod.ts";
 import { OutOfMemoryError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import { warn } from "../warn.ts";
 import { generate } from "./generate.ts";
 import type { GenerationOptions } from "./options.ts";
 import type { GenerateOutput } from "./outputs.ts";
+import type { GenerationInputs } from "./prompts.ts";
 
 /**
  * Generates as {@linkcode generate} does; if memory runs out, once more with a cache in host memory.
@@ -24,7 +24,7 @@ import type { GenerateOutput } from "./outputs.ts";
  */
 export async function resilientGenerate(
   model: Model,
-  inputs: ModelInputs,
+  inputs: GenerationInputs,
   options: GenerationOptions = {},
 ): Promise<GenerateOutput> {
   try {

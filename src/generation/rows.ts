@@ -23,7 +23,12 @@ export class Rows {
   readonly #o: ResolvedOptions;
 
   /** Rows before the first step. */
-  constructor(prompts: readonly (readonly number[])[], o: ResolvedOptions) {
+  constructor(
+    prompts: readonly (readonly number[])[],
+    o: ResolvedOptions,
+    /** What the encoder reads for each prompt, where there is one that reads tokens. */
+    readonly encoderIds?: readonly (readonly number[])[],
+  ) {
     this.prompts = prompts;
     this.ids = prompts.map((row) => [...row]);
     this.fresh = prompts.map(() => []);

@@ -35,9 +35,12 @@ export function decoderInputs({ decoderInputIds, decoderAttentionMask }: Encoder
 /** The encoder's part of a cache, filled or not. */
 export function crossPart({ crossAttentionCache }: Cache): CrossCache {
   if (crossAttentionCache) return crossAttentionCache;
-  throw new ValueError("Cannot run an encoder-decoder as its cache must be an EncoderDecoderCache: it has one part", {
-    hint: "Use model.newCache(), or new EncoderDecoderCache(cache, new CrossCache()).",
-  });
+  throw new ValueError(
+    "Cannot run an encoder-decoder as its cache must have two parts: this one holds no keys of an encoder",
+    {
+      hint: "Use model.newCache(), or new EncoderDecoderCache(cache, new CrossCache()).",
+    },
+  );
 }
 
 /**

@@ -55,7 +55,7 @@ export class GpuStepModel implements StepModel, Disposable {
 
   /** See {@linkcode StepModel.forward}. */
   async forward(ids: readonly (readonly number[])[], request: StepRequest = {}): Promise<StepOutput> {
-    if (this.#o.useCache === false) this.#cache.reset();
+    if (this.#o.useCache === false) this.#cache.crop(this.#cache.lengths.map(() => 0));
     const { last = 1 } = request, past = [...this.#past(ids.length)];
     this.#cache.reserve(ids.length, ids.map((row, b) => row.length - past[b]!));
     const whole = request.hidden || request.hiddenStates || request.attentions;

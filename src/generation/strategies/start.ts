@@ -88,7 +88,7 @@ export async function* searchSteps(strategy: Strategy, start: Start): AsyncGener
 }
 
 async function* decodeOnGpu({ model, rows, o, cache }: Start): AsyncGenerator<SearchStep> {
-  using decoder = new Decoder(model, rows.prompts, cache, o);
+  using decoder = new Decoder(model, rows.prompts, cache, o, rows.encoderIds);
   try {
     for await (const step of decode(decoder, o)) {
       const before = rows.fresh.map(({ length }) => length);
@@ -116,14 +116,14 @@ function contextOf(start: Start): SearchContext {
 
 /** Whether no processor and no warper changes the scores. */
 function isPlain({ model, rows, o }: Start): boolean {
-  const context = { vocabSize: model.sizes.vocabSize, prompts: rows.prompts };
+  const { prompts, encoderIds } = rows, context = { vocabSize: model.sizes.vocabSize, prompts, encoderIds };
   return processorsOf(o, context).length + warpersOf(o, context).length === 0;
 }
 
 /** The processors on the host, with the logits after the negative prompt where guidance wants them. */
 function processOf(start: Start): Process {
-  const { model, rows: { prompts }, o } = start, V = model.sizes.vocabSize;
-  const pipe = hostPipe(o, { vocabSize: V, prompts });
+  const { model, rows: { prompts, encoderIds }, o } = start, V = model.sizes.vocabSize;
+  const pipe = hostPipe(o, { vocabSize: V, prompts, encoderIds });
   const away = o.guidanceScale !== null && o.guidanceScale !== 1 ? afterNegative(start) : undefined;
   return async (ids, scores, context) => {
     const flat = joined(scores, V), unconditional = away && joined(await away(ids), V);
