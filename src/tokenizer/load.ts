@@ -5,6 +5,7 @@
  */
 import { TensaurError, throwIfAborted, TokenizerError } from "../errors.ts";
 import { exists, openInside, readJson } from "../weights/files.ts";
+import type { GgufOption } from "../weights/gguf_files.ts";
 import type { ResolveOptions } from "../weights/hub.ts";
 import type { Side } from "./batch.ts";
 import type { ChatTemplates } from "./chat.ts";
@@ -23,7 +24,7 @@ const TYPED_CLASSES =
   /^(Bert|Canine|Deberta|DebertaV2|FNet|MobileBert|Electra|ConvBert|Albert|XLNet|LayoutLM)Tokenizer/;
 
 /** How to load a tokenizer. */
-export interface LoadTokenizerOptions extends ResolveOptions {
+export interface LoadTokenizerOptions extends ResolveOptions, GgufOption {
   /**
    * Whether you know who made the files; default false. Then no regular expression is refused or timed, and chat
    * templates run without a worker.
@@ -49,7 +50,9 @@ export interface TokenizerFiles {
  * The folder must hold tokenizer.json; tokenizer_config.json, special_tokens_map.json and chat_template.jinja are read
  * where they are there.
  *
- * @param pathOrHubId a folder, or a name on the hub such as "Qwen/Qwen2.5-0.5B-Instruct"
+ * A GGUF file has its own tokenizer and chat template.
+ *
+ * @param pathOrHubId a folder, a GGUF file, or a name on the hub such as "Qwen/Qwen2.5-0.5B-Instruct"
  * @throws TokenizerError if the tokenizer has a part that is not supported, or its files break a rule
  * @throws ModelPathError or ModelFormatError if a file is missing or is no JSON
  *
@@ -61,7 +64,8 @@ export interface TokenizerFiles {
  */
 export async function loadTokenizer(pathOrHubId: string, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   throwIfAborted(options.signal, `loading the tokenizer of ${pathOrHubId}`);
-  const { trust, ...resolve } = options;
+  const { trust, ggufFile, ...resolve } = options;
+  if (ggufFile !== undefined || /\.gguf$/i.test(pathOrHubId)) return await fromGguf(pathOrHubId, options);
   const { resolveModel } = await import("../weights/hub.ts"); // not needed by whoever makes a tokenizer of parsed files
   const { dir } = await resolveModel(pathOrHubId, { allow: isTokenizerFile, ...resolve });
   const json = await readJson(dir, "tokenizer.json", { maxBytes: MAX_TOKENIZER_BYTES });
@@ -72,6 +76,17 @@ export async function loadTokenizer(pathOrHubId: string, options: LoadTokenizerO
     chatTemplate: await readTemplate(dir),
     trust,
   });
+}
+
+async function fromGguf(pathOrHubId: string, { trust, ...options }: LoadTokenizerOptions): Promise<Tokenizer> {
+  const [{ findGguf }, { ggufTokenizer }] = await Promise.all([
+    import("../weights/gguf_files.ts"),
+    import("./gguf_tokenizer.ts"),
+  ]);
+  const { gguf } = (await findGguf(pathOrHubId, options))!;
+  using open = gguf;
+  const { json, config } = ggufTokenizer(open.header.metadata, open.file.name);
+  return createTokenizer(json, { config, trust });
 }
 
 function isTokenizerFile(name: string): boolean {

@@ -14,6 +14,7 @@ import {
   tensorByteLength,
   type TensorInfo,
 } from "./safetensors.ts";
+import { writeWhole } from "./write_whole.ts";
 
 /** What the header has to say about a tensor. */
 export interface TensorDescription {
@@ -111,39 +112,26 @@ export async function writeSafetensors(
 ): Promise<void> {
   const all = [...tensors];
   const header = encodeSafetensorsHeader(all, metadata);
-  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.incomplete`;
-  try {
-    await writeFile(temporary, header, new Map(all.map((tensor) => [tensor.name, tensor.data])));
-    await Deno.rename(temporary, path);
-  } catch (error) {
-    await Deno.remove(temporary).catch(() => {});
-    throw error;
-  }
+  await writeWhole(path, parts(header, new Map(all.map((tensor) => [tensor.name, tensor.data]))));
 }
 
-async function writeFile(path: string, header: EncodedHeader, data: Map<string, TensorToSave["data"]>): Promise<void> {
-  using file = await Deno.open(path, { write: true, createNew: true });
-  await writeAll(file, header.bytes);
-  for (const tensor of header.tensors) await writeTensor(file, tensor, data.get(tensor.name)!);
-  await file.sync();
+async function* parts(header: EncodedHeader, data: Map<string, TensorToSave["data"]>): AsyncGenerator<Uint8Array> {
+  yield header.bytes;
+  for (const tensor of header.tensors) yield* bytesOf(tensor, data.get(tensor.name)!);
 }
 
-async function writeTensor(file: Deno.FsFile, tensor: TensorInfo, data: TensorToSave["data"]): Promise<void> {
+async function* bytesOf(tensor: TensorInfo, data: TensorToSave["data"]): AsyncGenerator<Uint8Array> {
   const length = tensor.end - tensor.start;
   let written = 0;
   for await (const chunk of data instanceof Uint8Array ? [data] : data) {
     written += chunk.length;
     if (written > length) break;
-    await writeAll(file, chunk);
+    yield chunk;
   }
   if (written !== length) {
     const shape = `${tensor.dtype} [${tensor.shape}]`;
     refuse(`${tensor.name} must have the ${length} bytes of ${shape}: ${written > length ? "more" : written} came`);
   }
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
 }
 
 function encodeMetadata(metadata: Readonly<Record<string, string>>): string {

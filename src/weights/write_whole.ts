@@ -1,0 +1,34 @@
+/**
+ * Files that appear whole or not at all.
+ *
+ * @module
+ */
+import { throwIfAborted } from "../errors.ts";
+
+/**
+ * Writes `parts` to a temporary file beside `path`, which takes that name when everything is on the disk; whatever fails
+ * before removes it.
+ */
+export async function writeWhole(
+  path: string,
+  parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.incomplete`;
+  try {
+    await writeParts(temporary, parts, signal);
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+async function writeParts(path: string, parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, signal?: AbortSignal) {
+  using file = await Deno.open(path, { write: true, createNew: true });
+  for await (const part of parts) {
+    throwIfAborted(signal, `writing ${path}`);
+    for (let done = 0; done < part.length;) done += await file.write(part.subarray(done));
+  }
+  await file.sync();
+}
