@@ -16,6 +16,7 @@ import {
   addOutputOptions,
   addSamplingOptions,
   type DeviceFlags,
+  type DraftFlags,
   type ModelFlags,
   type SamplingFlags,
   samplingOf,
@@ -25,7 +26,7 @@ import { streamReply, timingLines } from "./reply.ts";
 import { openSession, type Session } from "./session.ts";
 import { Ui } from "./ui.ts";
 
-interface ChatFlags extends ModelFlags, DeviceFlags, SamplingFlags, UiFlags {
+interface ChatFlags extends ModelFlags, DeviceFlags, SamplingFlags, DraftFlags, UiFlags {
   system?: string;
   chatTemplate?: string;
 }
@@ -36,6 +37,7 @@ const EXAMPLES = `
 Examples:
   tensaur chat
   tensaur chat -m owner/name --system "Answer briefly."
+  tensaur chat --temp 0 --draft models/tensaur-draft
   printf 'Hello!\\nTell me more.\\n' | tensaur chat --temp 0
 
 /help lists what can be typed. Ctrl-C ends the answer, Ctrl-D or /bye the program. From a pipe each line is a turn.`;
@@ -57,7 +59,7 @@ async function run(flags: ChatFlags): Promise<void> {
   using input = openInput();
   const { system, chatTemplate } = flags;
   using conversation = new Conversation(session.model, session.tokenizer, { system, chatTemplate });
-  const state: ChatState = { conversation, sampling: { ...flags } };
+  const state: ChatState = { conversation, sampling: { ...flags }, assistance: session.assistance };
   const prompt = ui.style("bold", ">>> ");
   if (input.terminal) ui.note(ui.style("dim", `${session.name}: type a message, or /help`));
   for (let message; (message = await nextMessage(input, prompt, ui)) !== undefined;) {
@@ -79,7 +81,9 @@ async function openWarm(flags: ChatFlags, ui: Ui): Promise<Session> {
   try {
     await streamReply(session.model, Array(WARM_UP).fill(0), {
       ...samplingOf(flags),
+      ...session.assistance,
       maxNewTokens: 2,
+      tokenizer: session.tokenizer,
       interrupt,
       coldStart: true,
     });
@@ -101,10 +105,11 @@ async function nextMessage(input: ChatInput, prompt: string, ui: Ui): Promise<st
 async function answer(message: string, state: ChatState, input: ChatInput, flags: ChatFlags, ui: Ui): Promise<void> {
   using interrupt = new Interrupt();
   input.onInterrupt = () => interrupt.fire();
-  const { conversation, sampling } = state;
+  const { conversation, sampling, assistance } = state;
   try {
     const turn = await conversation.say(message, {
       ...samplingOf(sampling),
+      ...assistance,
       maxTokens: sampling.maxTokens,
       interrupt,
       onText: flags.json ? undefined : (text) => ui.print(text),

@@ -5,17 +5,20 @@
  */
 import { InvalidArgumentError } from "commander";
 import type { Conversation } from "./conversation.ts";
+import type { Session } from "./session.ts";
 import { number, type SamplingFlags, whole } from "./options.ts";
 
 /** What commands change. */
 export interface ChatState {
   conversation: Conversation;
   sampling: SamplingFlags;
+  assistance: Session["assistance"];
 }
 
 const HELP = `/clear               forget what was said
 /system [text]       set the system message and begin anew; without a text, remove it
-/set NAME [value]    set temp, top-k, top-p, min-p, repeat-penalty, seed or max-tokens; without a value, the default
+/set NAME [value]    set temp, top-k, top-p, min-p, repeat-penalty, seed, max-tokens, beams or lookup; without a value,
+                     the default
 /bye                 leave; so do /exit, /quit and Ctrl-D
 """                  begin a message of several lines, and end it
 Ctrl-C               end the answer`;
@@ -30,6 +33,8 @@ const SETTINGS: Readonly<Record<string, [SettingName, (text: string) => number]>
   "repeat-penalty": ["repeatPenalty", number(0)],
   "seed": ["seed", whole(0)],
   "max-tokens": ["maxTokens", whole(1)],
+  "beams": ["beams", whole(1)],
+  "lookup": ["lookup", whole(1)],
 };
 
 /** Whether `message` is a command: a slash and a word. */

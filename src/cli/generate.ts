@@ -13,6 +13,7 @@ import {
   addOutputOptions,
   addSamplingOptions,
   type DeviceFlags,
+  type DraftFlags,
   type ModelFlags,
   type SamplingFlags,
   samplingOf,
@@ -23,7 +24,7 @@ import { newTokensFor, type Reply, streamReply, timingLines } from "./reply.ts";
 import { openSession, type Session } from "./session.ts";
 import { Ui } from "./ui.ts";
 
-interface GenerateFlags extends ModelFlags, DeviceFlags, SamplingFlags, ProfileFlags, UiFlags {
+interface GenerateFlags extends ModelFlags, DeviceFlags, SamplingFlags, DraftFlags, ProfileFlags, UiFlags {
   prompt?: string;
   system?: string;
   chat?: boolean;
@@ -39,6 +40,9 @@ Examples:
   tensaur generate --seed 7 --stop "." -p "Mia found a"
   cat story.txt | tensaur generate -p -
   tensaur generate -m owner/name --system "Answer in one sentence." "Why is the sky blue?"
+  tensaur generate --beams 4 "The old lighthouse"
+  tensaur generate --temp 0 --draft models/tensaur-draft "Once upon a time"
+  cat article.txt | tensaur generate --temp 0 --lookup -p -
   tensaur generate --profile --trace trace.json "Once upon a time"
 
 The text goes to stdout, speed and memory to stderr. Without --chat or --system the model simply goes on with the prompt.`;
@@ -83,6 +87,7 @@ async function run(argument: string | undefined, flags: GenerateFlags): Promise<
   const reply = await profiled(device, flags, ui, () =>
     streamReply(model, ids, {
       ...sampling,
+      ...session.assistance,
       maxNewTokens,
       tokenizer,
       interrupt,

@@ -36,8 +36,16 @@ export interface SamplingFlags {
   seed?: number;
   stop?: string[];
   ignoreEos?: boolean;
+  beams?: number;
+  lookup?: number | true;
 }
 
+/** What drafts tokens for the model. */
+export interface DraftFlags {
+  draft?: string;
+}
+
+const LOOKUP_TOKENS = 10;
 const PROVIDERS = { deno: "deno", dawn: "dawn" } as const;
 const DTYPES: Readonly<Record<string, PlanOptions["dtype"]>> = {
   auto: "auto",
@@ -113,15 +121,18 @@ export function addSamplingOptions(command: Command): Command {
     .option("--repeat-penalty <x>", "divide the scores of tokens that occurred by x; 1 for none", number(0))
     .option("--seed <n>", "the same seed draws the same tokens", whole(0))
     .option("--stop <text>", "end before this text; may be given several times", collect)
-    .option("--ignore-eos", "do not end at the model's end of sequence");
+    .option("--ignore-eos", "do not end at the model's end of sequence")
+    .option("--beams <n>", "beam search with n beams; the text comes at its end", whole(1))
+    .option("--draft <model>", "folder or hub id of a smaller model that drafts tokens; the text stays the same")
+    .option("--lookup [n]", "draft n tokens (default: 10) from what followed the same words before", whole(1));
 }
 
 /** The library's options for `flags`; a seed is drawn where none is given, so that it can be told. */
 export function samplingOf(flags: SamplingFlags): GenerationOptions & { seed: number } {
-  const { temp, topK, topP, minP, repeatPenalty, stop, ignoreEos } = flags;
+  const { temp, topK, topP, minP, repeatPenalty, stop, ignoreEos, beams, lookup } = flags;
   const draws = [temp, topK, topP, minP].some((value) => value !== undefined);
   return {
-    doSample: temp === 0 ? false : draws || undefined,
+    doSample: temp === 0 ? false : draws ? true : (beams ?? 1) > 1 ? false : undefined,
     temperature: temp || undefined,
     topK,
     topP,
@@ -130,6 +141,8 @@ export function samplingOf(flags: SamplingFlags): GenerationOptions & { seed: nu
     seed: flags.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
     stopStrings: stop,
     eosTokenId: ignoreEos ? null : undefined,
+    numBeams: beams,
+    promptLookupNumTokens: lookup === true ? LOOKUP_TOKENS : lookup,
   };
 }
 

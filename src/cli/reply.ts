@@ -5,7 +5,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { AbortError, ValueError } from "../errors.ts";
-import { type GenerationOptions, stream } from "../generation/mod.ts";
+import { generate, type GenerationOptions, stream, type StreamStep } from "../generation/mod.ts";
 import { formatBytes } from "../gpu/mod.ts";
 import type { Model } from "../models/mod.ts";
 import type { Interrupt } from "./interrupt.ts";
@@ -60,7 +60,8 @@ export async function streamReply(model: Model, ids: readonly number[], options:
   const promptTokens = ids.length - sharedLength(generation, ids);
   const start = performance.now();
   let first = start, last = start;
-  const steps = stream(model, { inputIds: [ids] }, { ...generation, signal: interrupt?.signal });
+  const all = { ...generation, signal: interrupt?.signal };
+  const steps = (all.numBeams ?? 1) > 1 ? atOnce(model, ids, all) : stream(model, { inputIds: [ids] }, all);
   try {
     const begin = () => steps.next();
     for (
@@ -96,6 +97,13 @@ export async function streamReply(model: Model, ids: readonly number[], options:
       peakGpuBytes: model.device.pool.stats.peakBytes,
     },
   };
+}
+
+/** Generates as beam search does, whose text is there only at its end, as one step of a stream. */
+async function* atOnce(model: Model, ids: readonly number[], options: GenerationOptions): AsyncGenerator<StreamStep> {
+  const { sequences } = await generate(model, { inputIds: [ids] }, options);
+  const tokens = [...sequences[0]!].slice(ids.length);
+  yield { tokens, text: options.tokenizer?.decode(tokens, { skipSpecialTokens: true }) };
 }
 
 /** The tokens that end a sequence. */

@@ -5,12 +5,13 @@
  */
 import { fileURLToPath } from "node:url";
 import { GpuError, ValueError } from "../errors.ts";
+import type { GenerationOptions } from "../generation/mod.ts";
 import { type Device, formatBytes, openDevice } from "../gpu/mod.ts";
 import { loadModel, type Model, type Task } from "../models/mod.ts";
 import type { Progress } from "../progress.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/mod.ts";
 import { resolveModel } from "../weights/hub.ts";
-import type { DeviceFlags, ModelFlags } from "./options.ts";
+import type { DeviceFlags, DraftFlags, ModelFlags } from "./options.ts";
 import type { Ui } from "./ui.ts";
 
 /** A model with its device and its tokenizer. */
@@ -22,6 +23,8 @@ export interface Session extends Disposable {
   device: Device;
   model: Model;
   tokenizer: Tokenizer;
+  /** What drafts for the model, with its tokenizer where that is another one; empty without `--draft`. */
+  assistance: Pick<GenerationOptions, "assistantModel" | "assistantTokenizer">;
   /** Seconds that loading took. */
   loadSeconds: number;
 }
@@ -78,7 +81,7 @@ export interface SessionOptions {
 
 /** Opens the device and loads model and tokenizer; disposing of the session closes all of it. */
 export async function openSession(
-  flags: ModelFlags & DeviceFlags,
+  flags: ModelFlags & DeviceFlags & DraftFlags,
   ui: Ui,
   { task, signal, promptLength }: SessionOptions = {},
 ): Promise<Session> {
@@ -90,6 +93,7 @@ export async function openSession(
     const onProgress = (progress: Progress) => ui.bar.update(progress);
     const prompt = await promptLength?.(tokenizer), warmUp = prompt ? [Math.min(prompt, LONGEST_PASS)] : [];
     const model = await loadModel(path, { device, dtype: flags.dtype, task, onProgress, signal, warmUp });
+    const assistance = await loadDraft(flags, model, ui, signal);
     ui.bar.clear();
     const loadSeconds = (performance.now() - start) / 1000;
     const { description } = device.info;
@@ -106,8 +110,10 @@ export async function openSession(
       device,
       model,
       tokenizer,
+      assistance,
       loadSeconds,
       [Symbol.dispose]() {
+        assistance.assistantModel?.dispose();
         model.dispose();
         device.close(); // a process that exits with an open device can crash in the driver
       },
@@ -116,6 +122,21 @@ export async function openSession(
     device.close();
     throw error;
   }
+}
+
+/** The model of `--draft`, on the device of `target`. */
+async function loadDraft(
+  flags: ModelFlags & DraftFlags,
+  target: Model,
+  ui: Ui,
+  signal?: AbortSignal,
+): Promise<Session["assistance"]> {
+  if (flags.draft === undefined) return {};
+  const path = await findModel({ model: flags.draft, offline: flags.offline }, ui, signal);
+  const onProgress = (progress: Progress) => ui.bar.update(progress);
+  const assistantModel = await loadModel(path, { device: target.device, task: "causal-lm", onProgress, signal });
+  if (assistantModel.sizes.vocabSize === target.sizes.vocabSize) return { assistantModel };
+  return { assistantModel, assistantTokenizer: await loadTokenizer(path, { signal }) };
 }
 
 function embeddedModel(): string {

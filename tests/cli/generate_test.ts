@@ -99,3 +99,20 @@ Deno.test("generate ends in silence when its reader has gone", async () => {
   for await (const _ of child.stdout) break; // closes the pipe
   assertEquals([(await child.status).code, await stderr], [0, ""]);
 });
+
+Deno.test("generate --draft and --lookup print the same text, --beams a search's", async () => {
+  const plain = ["generate", "--temp", "0", "-n", "16", "-q", PROMPT], wanted = await tensaur(plain);
+  assertEquals(wanted.code, 0, wanted.stderr);
+  for (const flags of [["--draft", "models/tensaur-draft"], ["--lookup=3"]]) {
+    const { code, stdout, stderr } = await tensaur([...plain, ...flags]);
+    assertEquals([code, stdout, stderr], [0, wanted.stdout, ""]);
+  }
+  const beams = await tensaur(["generate", "-n", "6", "--beams", "2", "--json", PROMPT]);
+  const { text: found, timing, tokens } = JSON.parse(beams.stdout);
+  assert(found.length > 4 && timing.generatedTokens === tokens.length, beams.stderr);
+  const again = await tensaur(["generate", "-n", "6", "--beams", "2", "--json", PROMPT]);
+  assertEquals(JSON.parse(again.stdout).text, found, "beams do not draw");
+  const both = await tensaur(["generate", "--beams", "2", "--lookup", "--", PROMPT]);
+  assertEquals(both.code, 2);
+  assertStringIncludes(both.stderr, "assisted generate");
+});

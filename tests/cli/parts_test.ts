@@ -115,6 +115,16 @@ Deno.test("samplingOf() is greedy at temperature 0, draws when told how, and els
   assertEquals(samplingOf({ topK: 5 }).doSample, true);
   assertEquals(samplingOf({ seed: 3 }), { ...samplingOf({ seed: 3 }), doSample: undefined, seed: 3 });
   assertEquals(samplingOf({ ignoreEos: true }).eosTokenId, null);
+  assertEquals([{ beams: 1 }, { beams: 4 }, { beams: 4, temp: 1 }].map((o) => samplingOf(o).doSample), [
+    undefined,
+    false,
+    true,
+  ]);
+  assertEquals([{ lookup: true as const }, { lookup: 3 }, {}].map((o) => samplingOf(o).promptLookupNumTokens), [
+    10,
+    3,
+    undefined,
+  ]);
 });
 
 const codes: [error: unknown, code: number][] = [
@@ -159,7 +169,7 @@ for (const [lines, want] of messages) {
 Deno.test("runCommand() sets, clears, explains, and leaves", () => {
   let cleared = 0;
   const conversation = { system: "x", clear: () => cleared++ } as unknown as Conversation;
-  const state = { conversation, sampling: {} };
+  const state = { conversation, sampling: {}, assistance: {} };
   const say = (message: string) => runCommand(message, state) ?? "left";
   assertEquals(["/bye", "/exit", "/quit"].map(say), ["left", "left", "left"]);
   assertEquals(say("/set temp 0.5"), "Set temp to 0.5.");

@@ -7,7 +7,19 @@ Deno.test("VERSION is that of deno.json", () => assertEquals(VERSION, version));
 
 const helps: [args: string[], ...texts: string[]][] = [
   [[], "Usage: tensaur", "generate", "chat", "embed", "devices", "doctor", "explain", "bench", "Exit codes"],
-  [["generate", "--help"], "--temp", "--top-k", "--min-p", "--repeat-penalty", "--seed", "--stop", "Examples:"],
+  [
+    ["generate", "--help"],
+    "--temp",
+    "--top-k",
+    "--min-p",
+    "--repeat-penalty",
+    "--seed",
+    "--stop",
+    "--beams",
+    "--draft",
+    "--lookup",
+    "Examples:",
+  ],
   [["help", "chat"], "--system", "/help", "Examples:"],
   [["embed", "--help"], "--similarity", "--pooling", "Examples:"],
   [["perplexity", "--help"], "--data", "--stride", "Examples:"],
@@ -35,6 +47,8 @@ const failures: [name: string, args: string[], code: number, stderr: string[], o
   ["an unknown command", ["generat", "x"], 2, ["unknown command 'generat'", "Did you mean generate?", "hint:"]],
   ["an unknown option", ["generate", "--tmep", "1", "x"], 2, ["unknown option '--tmep'", "Did you mean --temp?"]],
   ["a temperature that is no number", ["generate", "--temp", "hot", "x"], 2, ["must be a number from 0"]],
+  ["no beams", ["generate", "--beams", "0", "x"], 2, ["must be a whole number from 1"]],
+  ["a draft that is not there", ["generate", "--draft", "./nowhere", "x"], 3, ['"./nowhere"', "hint:"]],
   ["no tokens", ["generate", "-n", "0", "x"], 2, ["must be a whole number from 1"]],
   ["a dtype that is none", ["generate", "--dtype", "int3", "x"], 2, ["auto, float32, float16, bfloat16"]],
   ["a dtype of the environment that is none", ["explain"], 2, ["TENSAUR_DTYPE", 'current value is "int3"'], {
