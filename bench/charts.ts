@@ -87,12 +87,16 @@ function bars(title: string, axis: string, values: readonly Bar[], log = false):
   };
 }
 
+/** The ops that a model's time goes to; the report has all. */
+const MAIN_OPS =
+  /^(matmul|quantized_matmul|attention (prefill|decode)$|softmax|rms_norm|layer_norm|add|swiglu|qkv_rope|argmax)/;
+
 /** How near each op comes to the device's limit: its best shape. */
 function opChart({ ops, origin }: Report): Chart | undefined {
   const best = new Map<string, Bar>();
   for (const { name, shape, share, plain } of ops) {
     const old = best.get(name);
-    if (plain || (old && old.value >= 100 * share)) continue;
+    if (plain || !MAIN_OPS.test(name) || (old && old.value >= 100 * share)) continue;
     const value = 100 * share, label = `${name}  ${shape}`;
     best.set(name, { label, value, text: `${value.toFixed(0)} %`, ours: true });
   }

@@ -88,7 +88,10 @@ export async function modelBench(path: string, rounds: number, options: LoadOpti
   await generate(model, PROMPT, TOKENS); // compiles
   device.pool.resetPeak();
   const { counters } = device.stream;
-  for (let round = 0; round < rounds; round++) runs.push(await generate(model, PROMPT, TOKENS));
+  const timed = async () => void runs.push(await generate(model, PROMPT, TOKENS));
+  for (let round = 0; round < rounds; round++) await timed();
+  const { peakBytes } = device.pool.stats,
+    own = device.features.timestampQuery ? await kernelTimes(model, rounds, timed) : {};
   const before = counters.dispatches;
   await generate(model, 1, 1);
   const middle = counters.dispatches;
@@ -103,18 +106,24 @@ export async function modelBench(path: string, rounds: number, options: LoadOpti
     prefill: 1000 * PROMPT / least(({ first }) => first),
     decode: 1000 * (TOKENS - 1) / least(({ rest }) => rest),
     weightBytes: model.getMemoryFootprint(),
-    peakBytes: device.pool.stats.peakBytes,
+    peakBytes,
     dispatchesPerToken: (counters.dispatches - middle - (middle - before)) / TOKENS,
     ceilings,
   };
-  const own = device.features.timestampQuery ? await kernelTimes(model, rounds) : {};
   const { steps } = await replayBench(path, 10, options);
   const host = (count: number) => steps.find(({ steps }) => steps === count)!.least;
   return { ...result, ...own, hostPerToken: host(16), hostPerSubmission: host(1) };
 }
 
-/** The kernels' own time of the tokens after a prompt of `PROMPT`: that of the run less that of its prompt. */
-async function kernelTimes(model: Model, rounds: number): Promise<Pick<ModelResult, "kernelMilliseconds" | "profile">> {
+/**
+ * The kernels' own time of the tokens after a prompt of `PROMPT`: that of the run less that of its prompt. `between` runs
+ * without the profiler, in turn, so that what else the machine does falls on both.
+ */
+async function kernelTimes(
+  model: Model,
+  rounds: number,
+  between: () => Promise<void>,
+): Promise<Pick<ModelResult, "kernelMilliseconds" | "profile">> {
   const profiled = async (tokens: number) => {
     const profiler = startProfile(model.device);
     await generate(model, PROMPT, tokens);
@@ -123,6 +132,7 @@ async function kernelTimes(model: Model, rounds: number): Promise<Pick<ModelResu
   let best = Infinity, profile = "";
   for (let round = 0; round < rounds; round++) {
     const prompt = await profiled(1), whole = await profiled(TOKENS);
+    await between();
     const each = (whole.gpuMs - prompt.gpuMs) / (TOKENS - 1);
     if (each < best) best = each, profile = `${whole}`;
   }

@@ -3,7 +3,7 @@ import { cpus, loadavg } from "node:os";
 import { openDevice } from "../src/gpu/mod.ts";
 import { VERSION } from "../src/cli/version.ts";
 import { minilm } from "../tests/pipelines/minilm.ts";
-import { type LoadResult } from "./load_bench.ts";
+import type { LoadResult } from "./load_bench.ts";
 import type { DecodeResult } from "./decode_bench.ts";
 import type { EncoderResult } from "./encoder_bench.ts";
 import { line, type Measurement } from "./measure.ts";

@@ -6,7 +6,7 @@
  */
 import { loadModel, openDevice, stream } from "../../mod.ts";
 import type { WeightDtype } from "../../mod.ts";
-import { type Device } from "../../src/gpu/mod.ts";
+import type { Device } from "../../src/gpu/mod.ts";
 import { attention, kvLayout } from "../../src/ops/attention.ts";
 import { layerNorm } from "../../src/ops/layer_norm.ts";
 import { matmulPacked, packedMatrix } from "../../src/ops/matmul_packed.ts";
