@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Cache, CrossCache, type ModelInputs, NoCache, packBatch } from "../cache/mod.ts";
+import { type Cache, type CrossCache, type ModelInputs, NoCache, packBatch } from "../cache/mod.ts";
 import { ShapeError, ValueError } from "../errors.ts";
 import { scatterRows } from "../ops/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 import { ModelFormatError, NotSupportedError } from "../errors.ts";
+import { bart } from "./bart.ts";
 import { bert } from "./bert.ts";
 import type { ConfigJson } from "./config.ts";
 import type { Family } from "./family.ts";
@@ -16,7 +17,7 @@ import { qwen3 } from "./qwen3.ts";
 import { t5 } from "./t5.ts";
 
 /** All families. */
-export const FAMILIES: readonly Family[] = [bert, gemma2, gpt2, llama, mistral, qwen2, qwen3, t5];
+export const FAMILIES: readonly Family[] = [bart, bert, gemma2, gpt2, llama, mistral, qwen2, qwen3, t5];
 
 /** `model_type`s that load. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap((family) => family.modelTypes).sort();

@@ -124,13 +124,14 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   /** An embedding table. */
-  embedding(name: string, rows: number, width: number): Promise<Embedding> {
-    const parts = shardsOf(rows, packedColumns(width), this.#options.dtype, this.#limit).map((shard) => ({
+  embedding(name: string, rows: number, width: number, { skip = 0 } = {}): Promise<Embedding> {
+    const parts = shardsOf(skip + rows, packedColumns(width), this.#options.dtype, this.#limit).map((shard) => ({
       ...shard,
       w: this.#own(this.#matrix(shard.count, width, name)),
     }));
     this.#pieces(`${name}.weight`, (piece, row) => packRows(piece, parts, row));
-    return Promise.resolve(this.#own(new DenseEmbedding(parts, rows, width)));
+    const named = parts.map((part) => ({ ...part, first: part.first - skip }));
+    return Promise.resolve(this.#own(new DenseEmbedding(named, rows, width)));
   }
 
   /** Hands over what was loaded: the caller disposes of it. */

@@ -50,8 +50,8 @@ export interface WeightSource {
     outputs: number | readonly number[],
     options?: LinearOptions,
   ): Promise<Linear>;
-  /** The embedding table `NAME.weight` [rows, width]. */
-  embedding(name: string, rows: number, width: number): Promise<Embedding>;
+  /** The embedding table `NAME.weight` [skip + rows, width], whose first `skip` rows nothing names. */
+  embedding(name: string, rows: number, width: number, options?: { skip?: number }): Promise<Embedding>;
 }
 
 /** One weight of a model, as planned. */
@@ -217,7 +217,8 @@ export class WeightPlan implements WeightSource {
   }
 
   /** Plans an embedding table. */
-  embedding(name: string, rows: number, width: number): Promise<Embedding> {
+  embedding(name: string, rows: number, width: number, { skip = 0 } = {}): Promise<Embedding> {
+    rows += skip;
     const { byteLength, bufferBytes } = embeddingBytes(rows, width, this.#dtype, this.#limit);
     this.#plan(name, [[`${name}.weight`, [rows, width]]], byteLength, bufferBytes, [rows, width]);
     return Promise.resolve({ numEmbeddings: rows, embeddingDim: width, byteLength, scheme: this.#dtype, ...standIn });

@@ -10,13 +10,19 @@
  */
 import { assertEquals } from "@std/assert";
 import { loadModel } from "../../src/models/mod.ts";
-import { toBfloat16Bits } from "../../src/tensor/dtype.ts";
-import { writeSafetensors } from "../../src/weights/save.ts";
 import type { WeightDtype } from "../../src/weights/source.ts";
 import { testDevice } from "../helpers.ts";
-import { hasReference, readSafetensors } from "../reference.ts";
+import { hasReference } from "../reference.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
-import { assertWithin, type ForwardCase, forwardCases, inputsOf, modelPath, REFERENCE_MODELS } from "./fixture.ts";
+import {
+  assertWithin,
+  type ForwardCase,
+  forwardCases,
+  inputsOf,
+  modelPath,
+  REFERENCE_MODELS,
+  roundedCopy,
+} from "./fixture.ts";
 
 const EXACT = 1e-4, BOUND = 5e-3, LOOSE = 5e-2;
 const device = await testDevice();
@@ -38,7 +44,7 @@ for (const name of REFERENCE_MODELS) {
 
   Deno.test(`Model.forward() in bfloat16 is float32 arithmetic on rounded weights: ${name}`, async () => {
     using copy = new TemporaryFolder();
-    await roundedCopy(modelPath(name), copy.path);
+    await roundedCopy(modelPath(name), copy.path, "bfloat16");
     for (const c of cases) {
       const expected = await logitsOf(copy.path, c, "float32");
       const got = await logitsOf(modelPath(name), c, "bfloat16");
@@ -86,21 +92,4 @@ async function logitsOf(
   }
   if (cache) assertEquals(cache.dtype, model.dtype === "float32" ? "float32" : "float16");
   return { plain: results[0]!, cached: results[1] };
-}
-
-/** A float32 copy of a checkpoint in which every matrix holds numbers of bfloat16. */
-async function roundedCopy(from: string, to: string): Promise<void> {
-  await Deno.copyFile(`${from}/config.json`, `${to}/config.json`);
-  const files = [...Deno.readDirSync(from)].filter(({ name }) => /^model.*\.safetensors$/.test(name));
-  const tensors = await Promise.all(files.map(({ name }) => readSafetensors(`${from}/${name}`)));
-  await writeSafetensors(
-    `${to}/model.safetensors`,
-    tensors.flatMap((file) => [...file]).map(([name, { data, shape }]) => {
-      const numbers = Float32Array.from(data as Float32Array);
-      const bits = shape.length < 2
-        ? numbers
-        : new Float32Array(Uint32Array.from(numbers, (x) => toBfloat16Bits(x) << 16).buffer);
-      return { name, dtype: "F32" as const, shape, data: new Uint8Array(bits.buffer) };
-    }),
-  );
 }

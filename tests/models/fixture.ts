@@ -1,7 +1,9 @@
 /** What the tests of models share: the reference models, their forward cases, and how results are compared. */
 import { AssertionError } from "@std/assert";
 import type { ModelInputs } from "../../src/cache/mod.ts";
-import { type GoldenCase, type GoldenTensor, loadGoldens, referencePath } from "../reference.ts";
+import { toBfloat16Bits } from "../../src/tensor/dtype.ts";
+import { writeSafetensors } from "../../src/weights/save.ts";
+import { type GoldenCase, type GoldenTensor, loadGoldens, readSafetensors, referencePath } from "../reference.ts";
 
 /** Reference models of the supported families whose weights are floats. */
 export const REFERENCE_MODELS: readonly string[] = [
@@ -119,4 +121,22 @@ export function softmaxOf(values: readonly number[]): number[] {
   const powers = values.map((v) => Math.exp(v - most));
   const total = powers.reduce((sum, p) => sum + p, 0);
   return powers.map((p) => p / total);
+}
+
+/** A float32 copy of a checkpoint in which every matrix holds numbers of `dtype`. */
+export async function roundedCopy(from: string, to: string, dtype: "float16" | "bfloat16"): Promise<void> {
+  await Deno.copyFile(`${from}/config.json`, `${to}/config.json`);
+  const files = [...Deno.readDirSync(from)].filter(({ name }) => /^model.*\.safetensors$/.test(name));
+  const tensors = await Promise.all(files.map(({ name }) => readSafetensors(`${from}/${name}`)));
+  const round = (x: Float32Array) =>
+    dtype === "float16"
+      ? Float32Array.from(Float16Array.from(x))
+      : new Float32Array(Uint32Array.from(x, (v) => toBfloat16Bits(v) << 16).buffer);
+  await writeSafetensors(
+    `${to}/model.safetensors`,
+    tensors.flatMap((file) => [...file]).map(([name, { data, shape }]) => {
+      const numbers = Float32Array.from(data as Float32Array), kept = shape.length < 2 ? numbers : round(numbers);
+      return { name, dtype: "F32" as const, shape, data: new Uint8Array(kept.buffer as ArrayBuffer) };
+    }),
+  );
 }

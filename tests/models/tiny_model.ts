@@ -81,8 +81,8 @@ export async function tensorShapes(config: ConfigJson): Promise<Map<string, numb
       }
       return Promise.resolve({} as Linear);
     },
-    embedding(name, rows, width) {
-      shapes.set(`${name}.weight`, [rows, width]);
+    embedding(name, rows, width, { skip = 0 } = {}) {
+      shapes.set(`${name}.weight`, [skip + rows, width]);
       return Promise.resolve({} as Embedding);
     },
   };
