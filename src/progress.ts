@@ -7,7 +7,7 @@
 /** One report. */
 export interface Progress {
   /** What kind of work it is. */
-  phase: "download" | "load" | "compile" | "score";
+  phase: "download" | "load" | "compile" | "score" | "save";
   /** What is being worked on: a file, a tensor, a kernel. */
   label: string;
   /** How much is done: bytes, or a count of kernels or tokens. */

@@ -18,7 +18,13 @@ export interface ProgressBarOptions {
   now?: () => number;
 }
 
-const VERBS = { download: "downloading", load: "loading", compile: "compiling kernels", score: "scoring" } as const;
+const VERBS = {
+  download: "downloading",
+  load: "loading",
+  compile: "compiling kernels",
+  score: "scoring",
+  save: "saving",
+} as const;
 // Work that is done sooner shows nothing; later it is redrawn so often.
 const TERMINAL = { delay: 300, every: 100 }, PLAIN = { delay: 3000, every: 5000 };
 const CELLS = 24;

@@ -131,6 +131,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
         head: apply,
         dtype: plan.dtype,
         quantization: quantization && { method: quantization.method, bits: quantization.bits },
+        quantizationConfig: quantization?.config,
         byteLength: plan.byteLength,
         attnImplementation,
         attnImplementationGiven: options.attnImplementation !== undefined,

@@ -8,6 +8,7 @@ import { LimitError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
 import { poolRows, scatterRows } from "../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
 import type { QuantizationState } from "../quantization/scheme.ts";
 import type { WeightDtype } from "../weights/source.ts";
 import {
@@ -78,6 +79,11 @@ export class Model implements Disposable {
   /** How it is quantized; undefined where it is not. */
   get quantization(): QuantizationState | undefined {
     return this.#parts.quantization;
+  }
+
+  /** How it was quantized while it was loaded; undefined where it was not. */
+  get quantizationConfig(): BitsAndBytesConfig | undefined {
+    return this.#parts.quantizationConfig;
   }
 
   /** Bytes of GPU memory that its weights take. */

@@ -1,3 +1,4 @@
+import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
 import type { QuantizationState } from "../quantization/scheme.ts";
 import type { Device } from "../gpu/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
@@ -29,6 +30,8 @@ export interface ModelParts {
   dtype: WeightDtype;
   /** How it is quantized. */
   quantization?: QuantizationState;
+  /** How it was quantized while it was loaded. */
+  quantizationConfig?: BitsAndBytesConfig;
   /** Bytes of its weights on the GPU. */
   byteLength: number;
   /** How it attends. */

@@ -116,6 +116,7 @@ function quantizing(config: BitsAndBytesConfig): Quantization {
     ? quantizeToInt8(config.llmInt8Threshold)
     : quantizeTo4bit({ kind, block, doubleQuant });
   return {
+    config,
     method: "bitsandbytes",
     bits: config.loadIn8bit ? 8 : 4,
     schemeOf: (layer) => skipped(layer, config.llmInt8SkipModules) ? undefined : scheme,

@@ -7,6 +7,7 @@ import type { Device } from "../gpu/mod.ts";
 import { sizeClass } from "../gpu/pool.ts";
 import { type CodeBits, codeWords } from "../ops/quantized_matmul.ts";
 import { empty, keep, type Shape, type Tensor } from "../tensor/mod.ts";
+import type { BitsAndBytesConfig } from "./bitsandbytes_config.ts";
 import type { Linear } from "./linear.ts";
 
 /** A tensor of a checkpoint. */
@@ -94,6 +95,8 @@ export interface QuantizationState {
 
 /** How a whole model is quantized. */
 export interface Quantization extends QuantizationState {
+  /** What was asked for, where the model is quantized while it is loaded. */
+  readonly config?: BitsAndBytesConfig;
   /** The scheme of a layer; undefined where it stays as it is. */
   schemeOf(layer: LayerShape, lookup: Lookup): Scheme | undefined;
 }

@@ -15,7 +15,7 @@ const pattern = (digits: string) => `${CONTRACTIONS}|${REST.replace("DIGITS", ()
 const TRIPLES = pattern(String.raw`\p{N}{1,3}`), SINGLES = pattern(String.raw`\p{N}`);
 
 /** How texts are split before pairs are merged, by `tokenizer.ggml.pre`; null: as GPT-2 does. */
-const PRE: Readonly<Record<string, { regex: string | null; ignoreMerges?: boolean; normalizer?: string }>> = {
+export const PRE: Readonly<Record<string, { regex: string | null; ignoreMerges?: boolean; normalizer?: string }>> = {
   default: { regex: null },
   "gpt-2": { regex: null },
   "llama-bpe": { regex: TRIPLES, ignoreMerges: true },
