@@ -43,7 +43,7 @@ async function svg(spec: TopLevelSpec, theme: keyof typeof THEMES): Promise<stri
     background: "transparent",
     font: "system-ui, sans-serif",
     view: { stroke: null },
-    axis: { ...axis, labelLimit: 300, labelFontSize: 12, titleFontWeight: "normal" as const },
+    axis: { ...axis, labelLimit: 400, labelFontSize: 12, titleFontWeight: "normal" as const },
     title: { color: ink, anchor: "start" as const, fontSize: 14, subtitleColor: soft },
     legend: { labelColor: soft, titleColor: soft },
     text: { color: ink, fontSize: 11 },

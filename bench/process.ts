@@ -12,6 +12,14 @@ export interface RunOptions {
 
 const LIMIT = 120_000;
 
+/** A process that failed or took too long, with what it had printed. */
+export class ProcessError extends Error {
+  /** Use {@linkcode output}. */
+  constructor(message: string, readonly stdout: string) {
+    super(message);
+  }
+}
+
 /** What `command` prints; throws with the end of its errors where it fails or takes too long. */
 export async function output(command: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
   const { env, limit = LIMIT, cwd } = options, signal = AbortSignal.timeout(limit);
@@ -19,8 +27,12 @@ export async function output(command: string, args: readonly string[], options: 
   const { success, code, stdout, stderr } = await child.output();
   if (success) return new TextDecoder().decode(stdout);
   const why = signal.aborted ? `took more than ${limit / 1000} s` : `ended with code ${code}`;
-  const last = new TextDecoder().decode(stderr).trim().split("\n").filter((line) => /\S/.test(line)).slice(-2);
-  throw new Error(`${args.find((arg) => /\.\w+$/.test(arg)) ?? command} ${why}: ${last.join(" ").slice(0, 300)}`);
+  const last = new TextDecoder().decode(stderr).trim().split("\n").filter((line) =>
+    /\S/.test(line) && !/^Warning/.test(line)
+  );
+  const script = args.find((arg) => /\.\w+$/.test(arg)) ?? command;
+  const message = `${script.split("/").at(-1)} ${why}: ${last.slice(-2).join(" ").slice(0, 200)}`;
+  throw new ProcessError(message, new TextDecoder().decode(stdout));
 }
 
 /** What the script at `path` prints under Deno with all permissions. */

@@ -2,7 +2,7 @@
  * The peers beside Tensaur in one run: everyone has a turn at the models and at the ops, then all again, as often as the
  * time allows; the fastest of the turns counts. Peers that are not installed are named and left out.
  */
-import { denoRun, jsonLines } from "../process.ts";
+import { denoRun, jsonLines, ProcessError } from "../process.ts";
 import type { Origin } from "../report.ts";
 import { benchModels, exists, PEERS } from "./cache.ts";
 import { fastest, type PeerLine, type PeerReport } from "./table.ts";
@@ -72,6 +72,7 @@ export async function runPeers(origin: Origin, options: PeerOptions): Promise<Pe
         report.lines.push(...jsonLines<PeerLine>(await run()));
       } catch (error) {
         failed.add(name);
+        if (error instanceof ProcessError) report.lines.push(...jsonLines<PeerLine>(error.stdout));
         report.missing.push(`${name}: ${(error as Error).message}`);
         say(`  ${report.missing.at(-1)}`);
       }
