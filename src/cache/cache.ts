@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Device } from "../gpu/mod.ts";
 import type { KvTarget } from "../ops/qkv_rope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
@@ -64,8 +65,16 @@ export interface Cache extends Disposable {
   readonly replayable?: boolean;
   /** Keys of an encoder's states, where the cache is an encoder-decoder's. */
   readonly crossAttentionCache?: CrossCache;
+  /** Optional: its capacity was fixed when it was made. Default false. */
+  readonly isStatic?: boolean;
   /** Optional: how many tokens more each row may get before the cache must be asked for room again. Default: any number. */
   horizon?(): number;
+  /** False where tokens cannot be taken back: `crop` then takes all lengths as they are, or zeros. */
+  readonly croppable?: boolean;
+  /** Optional: [B, I, K], the last inputs of the convolution of a state-space layer; the layer changes them. */
+  convStates?(device: Device, layer: number): Tensor;
+  /** Optional: [B, I, N], the states of a state-space layer; the layer changes them. */
+  ssmStates?(device: Device, layer: number): Tensor;
   /** Makes room for `tokens` more in each sequence of a batch of `size`, before anything of them is written. */
   reserve(size: number, tokens: readonly number[]): void;
   /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */

@@ -8,6 +8,7 @@ import type { Cache } from "./cache.ts";
 import { DynamicCache } from "./dynamic_cache.ts";
 import { HybridCache } from "./hybrid_cache.ts";
 import type { CacheDtype } from "./layer_store.ts";
+import { MambaCache, type MambaCacheOptions } from "./mamba_cache.ts";
 import { OffloadedCache, OffloadedStaticCache } from "./offloaded_cache.ts";
 import { PagedCache } from "./paged_cache.ts";
 import { QuantizedCache } from "./quantized_cache.ts";
@@ -21,6 +22,8 @@ export type LayerKind = "full" | "sliding" | "recurrent";
 export interface CacheNeeds {
   /** What each layer remembers: all that a model family says about caches. */
   readonly layerKinds: readonly LayerKind[];
+  /** Sizes of the layers that keep states. */
+  readonly states?: MambaCacheOptions;
   /** The window of the sliding layers. */
   readonly slidingWindow?: number;
   /** What keys and values are stored in. */
@@ -128,7 +131,8 @@ function hybridCache({ slidingWindow, maxCacheLen, dtype }: CacheNeeds): Cache {
   return new HybridCache({ maxCacheLen, dtype });
 }
 
-function mambaCache(): Cache {
+function mambaCache({ states }: CacheNeeds): Cache {
+  if (states) return new MambaCache(states);
   throw new ValueError(
     "Setting `cacheImplementation` to 'mamba' requires a model whose layers keep states: this model's layers keep keys.",
   );

@@ -1,6 +1,7 @@
 import { ValueError } from "../errors.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { LegacyCache } from "./legacy.ts";
+import type { CacheProperties } from "./properties.ts";
 
 /** What a {@linkcode DynamicCache} takes. */
 export interface DynamicCacheOptions {
@@ -22,6 +23,14 @@ export interface DynamicCacheOptions {
  * ```
  */
 export class DynamicCache extends KvCache {
+  /** What it is good for. */
+  static readonly properties: CacheProperties = {
+    memoryEfficient: false,
+    compile: false,
+    initRecommended: false,
+    latency: "mid",
+    longContext: false,
+  };
   /** An empty cache. */
   constructor({ dtype = "float32" }: DynamicCacheOptions = {}) {
     super(dtype);

@@ -27,6 +27,11 @@ export abstract class KvCache extends LayeredCache implements Cache {
     return this.stores[layer] ? Math.max(0, ...this.lengths) : 0;
   }
 
+  /** Whether {@linkcode at} gives the keys that a model made, for another cache to go on from. */
+  get isExact(): boolean {
+    return true;
+  }
+
   /** Most tokens that a sequence can have; null where there is no such bound. */
   getMaxCacheShape(): number | null {
     return null;

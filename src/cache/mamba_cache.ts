@@ -43,6 +43,8 @@ interface States {
  * ```
  */
 export class MambaCache implements Cache {
+  /** States cannot forget. */
+  readonly croppable = false;
   /** Sizes. */
   readonly options: MambaCacheOptions;
   #lengths: number[] = [];

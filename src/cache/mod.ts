@@ -34,3 +34,4 @@ export * from "./sink_cache.ts";
 export { SlidingWindowCache, type SlidingWindowCacheOptions } from "./sliding_window_cache.ts";
 export * from "./static_cache.ts";
 export type { KvTarget } from "../ops/qkv_rope.ts";
+export type { CacheProperties } from "./properties.ts";

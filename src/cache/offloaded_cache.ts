@@ -3,6 +3,7 @@ import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
 import { OffloadedStore, OffloadSlots } from "./offloaded_store.ts";
 import { expectCount } from "./sliding_window_cache.ts";
+import type { CacheProperties } from "./properties.ts";
 
 /** What an {@linkcode OffloadedCache} takes. */
 export interface OffloadedCacheOptions {
@@ -24,6 +25,14 @@ export interface OffloadedCacheOptions {
  * ```
  */
 export class OffloadedCache extends KvCache {
+  /** What it is good for. */
+  static readonly properties: CacheProperties = {
+    memoryEfficient: true,
+    compile: false,
+    initRecommended: false,
+    latency: "low",
+    longContext: true,
+  };
   /** Each pass writes keys from the host. */
   readonly replayable = false;
   readonly #slots = new OffloadSlots();
@@ -99,6 +108,16 @@ export interface OffloadedStaticCacheOptions extends OffloadedCacheOptions {
  * ```
  */
 export class OffloadedStaticCache extends OffloadedCache {
+  /** What it is good for. */
+  static override readonly properties: CacheProperties = {
+    memoryEfficient: false,
+    compile: true,
+    initRecommended: true,
+    latency: "high",
+    longContext: true,
+  };
+  /** Its capacity is fixed. */
+  readonly isStatic = true;
   /** Most tokens that a sequence can have. */
   readonly maxCacheLen: number;
 

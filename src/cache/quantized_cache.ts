@@ -7,6 +7,7 @@ import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
 import { type Change, QuantizedStore } from "./quantized_store.ts";
 import { ENDLESS } from "./sliding_window_cache.ts";
+import type { CacheProperties } from "./properties.ts";
 
 const count = kernel("kv_counts", countsWgsl);
 
@@ -54,6 +55,14 @@ const NAMES = { quanto: "quanto", hqq: "HQQ" } as const;
  * ```
  */
 export class QuantizedCache extends KvCache {
+  /** What it is good for. */
+  static readonly properties: CacheProperties = {
+    memoryEfficient: true,
+    compile: false,
+    initRecommended: false,
+    latency: "low",
+    longContext: true,
+  };
   /** The config with its defaults. */
   readonly config: Required<QuantizedCacheConfig>;
   readonly #scheme: KvScheme;
@@ -107,6 +116,11 @@ export class QuantizedCache extends KvCache {
   override dispose(): void {
     super.dispose();
     this.#setQuantized([]);
+  }
+
+  /** False: its keys are not those that a model made. */
+  override get isExact(): boolean {
+    return false;
   }
 
   /** A sequence may have any length. */

@@ -76,7 +76,8 @@ export class QuantizedStore implements LayerStore {
       throw new NotSupportedError(`Cannot ${what} as the cache must not be quantized`);
     }
     this.#storeRest(k, v, counts, pass.batch.cuSeqlens);
-    const call = { ...options, split: { keys: this.#mostKeys, geometry: this.#layoutOf(q.shape[1]!) } };
+    const keys = Math.max(...this.#spans.lengths) + this.#rest!.shape[3]!; // of the longest sequence, and room for more
+    const call = { ...options, split: { keys, geometry: this.#layoutOf(q.shape[1]!) } };
     return quantizedAttention(q, this.#coded(counts), pass.batch.cuSeqlens, this.spec.kvHeads, this.scheme, call);
   }
 
@@ -190,11 +191,6 @@ export class QuantizedStore implements LayerStore {
     this.#rest?.dispose();
     this.#geometry?.dispose();
     this.#queries?.dispose();
-  }
-
-  /** Keys of the longest sequence, and room for more. */
-  get #mostKeys(): number {
-    return Math.max(0, ...this.#spans.lengths) + this.#rest!.shape[3]!;
   }
 
   #layoutOf(heads: number): Tensor {

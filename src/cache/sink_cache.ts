@@ -8,6 +8,7 @@ import type { LayerStore, StoreSpec } from "./layer_store.ts";
 import { ringShape } from "./rings.ts";
 import { SinkStore } from "./sink_store.ts";
 import { ENDLESS, expectCount } from "./sliding_window_cache.ts";
+import type { CacheProperties } from "./properties.ts";
 
 const place = kernel("sink_positions", wgsl);
 
@@ -40,6 +41,14 @@ export interface SinkCacheOptions {
  * ```
  */
 export class SinkCache extends KvCache {
+  /** What it is good for. */
+  static readonly properties: CacheProperties = {
+    memoryEfficient: true,
+    compile: false,
+    initRecommended: true,
+    latency: "mid",
+    longContext: true,
+  };
   /** Tokens that are kept. */
   readonly windowLength: number;
   /** Tokens at the front that are always kept. */
@@ -96,6 +105,11 @@ export class SinkCache extends KvCache {
         `row ${row} has ${tokens[row]}`,
       { hint: "Keep the last tokens of the prompt: row.slice(-cache.getMaxCacheShape())." },
     );
+  }
+
+  /** False: its keys are not those that a model made. */
+  override get isExact(): boolean {
+    return false;
   }
 
   /** A sequence may have any length. */

@@ -3,6 +3,7 @@ import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { LayerStore, StoreSpec } from "./layer_store.ts";
 import { ringShape } from "./rings.ts";
 import { RingStore } from "./ring_store.ts";
+import type { CacheProperties } from "./properties.ts";
 
 /** What a {@linkcode SlidingWindowCache} takes. */
 export interface SlidingWindowCacheOptions {
@@ -33,6 +34,14 @@ export const ENDLESS: number = 2 ** 31 - 1;
  * ```
  */
 export class SlidingWindowCache extends KvCache {
+  /** What it is good for. */
+  static readonly properties: CacheProperties = {
+    memoryEfficient: false,
+    compile: true,
+    initRecommended: true,
+    latency: "high",
+    longContext: false,
+  };
   /** Tokens that a token sees. */
   readonly slidingWindow: number;
   readonly #options: SlidingWindowCacheOptions;

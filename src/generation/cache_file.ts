@@ -4,8 +4,8 @@
  * @module
  */
 import { basename, dirname, resolve } from "node:path";
-import { type CacheDtype, DynamicCache, type KvCache, type LegacyCache, makeCache } from "../cache/mod.ts";
-import { ModelFormatError, ValueError } from "../errors.ts";
+import { type Cache, type CacheDtype, DynamicCache, KvCache, type LegacyCache, makeCache } from "../cache/mod.ts";
+import { ModelFormatError, NotSupportedError, ValueError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
 import { openInside } from "../weights/files.ts";
@@ -21,7 +21,7 @@ const DTYPES = { float32: "F32", float16: "F16" } as const;
  * Writes a cache to a safetensors file, with the lengths of its sequences and the config of its model.
  *
  * @param cache a cache of the model's own keys: not a `SinkCache` or a `QuantizedCache`
- * @throws {NotSupportedError} if the cache's tensors cannot be read
+ * @throws {NotSupportedError} if the cache's keys are not those that the model made
  *
  * @example
  * ```ts
@@ -35,7 +35,13 @@ const DTYPES = { float32: "F32", float16: "F16" } as const;
  * console.log(again.lengths); // [3]
  * ```
  */
-export async function saveCache(cache: KvCache, model: Model, path: string): Promise<void> {
+export async function saveCache(cache: Cache, model: Model, path: string): Promise<void> {
+  if (!(cache instanceof KvCache && cache.isExact)) {
+    throw new NotSupportedError(
+      `Cannot save the cache as its keys must be those that the model made: a ${cache.constructor.name} has others`,
+      { hint: "Save a DynamicCache, or the token ids." },
+    );
+  }
   const layers = cache.toLegacyCache();
   try {
     const tensors = await Promise.all(layers.flatMap((pair, layer) =>

@@ -1,6 +1,19 @@
 /** What each cache promises beside right results: growth, bounds, accounting, errors that come before anything is written. */
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { type Cache, DynamicCache, type KvCache, NoCache, packBatch, StaticCache } from "../../src/cache/mod.ts";
+import {
+  type Cache,
+  type CacheProperties,
+  DynamicCache,
+  type KvCache,
+  NoCache,
+  OffloadedCache,
+  OffloadedStaticCache,
+  packBatch,
+  QuantizedCache,
+  SinkCache,
+  SlidingWindowCache,
+  StaticCache,
+} from "../../src/cache/mod.ts";
 import { LimitError, OutOfMemoryError, ShapeError, type TensaurError, ValueError } from "../../src/errors.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { assertClose, randn, testDevice } from "../helpers.ts";
@@ -211,3 +224,19 @@ for (const window of [undefined, 1, 4, 100]) {
     assertEquals(cache.lengths, lengths);
   });
 }
+
+Deno.test("CacheClass.properties are those of Transformers' table", () => {
+  const rows: [{ properties: CacheProperties }, boolean, boolean, boolean, CacheProperties["latency"], boolean][] = [
+    // memory, compile, made before, latency, long
+    [DynamicCache, false, false, false, "mid", false],
+    [StaticCache, false, true, true, "high", false],
+    [OffloadedCache, true, false, false, "low", true],
+    [OffloadedStaticCache, false, true, true, "high", true],
+    [QuantizedCache, true, false, false, "low", true],
+    [SlidingWindowCache, false, true, true, "high", false],
+    [SinkCache, true, false, true, "mid", true],
+  ];
+  for (const [{ properties }, memoryEfficient, compile, initRecommended, latency, longContext] of rows) {
+    assertEquals(properties, { memoryEfficient, compile, initRecommended, latency, longContext });
+  }
+});

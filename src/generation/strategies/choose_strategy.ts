@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { StaticCache } from "../../cache/mod.ts";
 import { ValueError } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
 import { warnOnce } from "../../warn.ts";
@@ -91,7 +90,7 @@ function baseOf(o: StrategyOptions): Strategy {
 export function checkStrategy(strategy: Strategy, o: ResolvedOptions, model: Model, rows: number): void {
   if (strategy === "contrastive" && !o.useCache) throw new ValueError("Contrastive search requires `useCache=True`");
   if (strategy !== "assisted" && strategy !== "promptLookup") return;
-  const isStatic = o.cache instanceof StaticCache || (o.cacheImplementation ?? "").includes("static");
+  const isStatic = o.cache?.isStatic || (o.cacheImplementation ?? "").includes("static");
   const refusals: readonly [boolean, string][] = [
     [
       o.numReturnSequences > 1,

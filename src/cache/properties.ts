@@ -1,0 +1,13 @@
+/** What a kind of cache is good for, as Transformers' documents tabulate it. */
+export interface CacheProperties {
+  /** It needs less memory on the GPU than one that holds everything there. */
+  readonly memoryEfficient: boolean;
+  /** Its buffers have fixed addresses and shapes while tokens are generated. */
+  readonly compile: boolean;
+  /** It is best made before generation, with the sizes that will be needed. */
+  readonly initRecommended: boolean;
+  /** Tokens a second beside the other kinds: "high" is fast. */
+  readonly latency: "low" | "mid" | "high";
+  /** It suits long contexts. */
+  readonly longContext: boolean;
+}
