@@ -34,6 +34,7 @@ The suites are for deno bench as well: deno bench -A bench/ops [--json].`;
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only"];
 const COMMANDS = ["report", "attention", "gate", "peers-setup", "peers", "all", "render"];
 const LIMIT = 480, RESERVE = 20; // seconds
+const REPORT_PART = 0.6; // of the limit, when the peers follow
 const printed: string[] = [];
 
 /** Prints a line with the time since the start, and keeps it for `--out`. */
@@ -47,9 +48,9 @@ function show(text: string): void {
   printed.push(text);
 }
 
-async function report(names: readonly string[]): Promise<Report> {
+async function report(names: readonly string[], until?: number): Promise<Report> {
   const quick = ["--quick", "--smoke"].some((flag) => Deno.args.includes(flag));
-  const found = await runSuite({ names, quick, only: flagValue("--only"), say });
+  const found = await runSuite({ names, quick, only: flagValue("--only"), until, say });
   const { ceilings } = found;
   show(`device's own rates: ${round(ceilings.copy)} GB/s, ${round(ceilings.fma)} GFLOP/s`);
   for (const m of found.models) {
@@ -134,7 +135,7 @@ async function main(): Promise<boolean> {
   } else if (command === "peers-setup") await setupPeers(say);
   else if (command === "peers") await peers(names, limit);
   else if (command === "render") await render();
-  else await report(names);
+  else await report(names, command === "all" ? 1000 * limit * REPORT_PART : undefined);
   if (command === "all") await peers([], limit - RESERVE - performance.now() / 1000);
   return true;
 }

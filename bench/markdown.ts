@@ -25,7 +25,7 @@ export function markdown(report: Report, peers: PeerReport | undefined, charts: 
     "## Ops",
     ...charts.filter(({ name }) => name === "bench_ops").map((chart) => picture(chart)),
     opText(report),
-    ...report.attention ? ["## Attention", fenced(report.attention)] : [],
+    ...report.texts.flatMap(({ title, text }) => [`## ${title}`, fenced(text)]),
     ...profileText(report, before),
     ...missingText([...report.missing, ...peers?.missing ?? []]),
   ].join("\n\n") + "\n";

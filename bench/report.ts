@@ -51,8 +51,8 @@ export interface Report {
   encoders: EncoderResult[];
   load?: LoadResult;
   ahead?: DecodeResult;
-  /** Lines of the attention report. */
-  attention?: string;
+  /** What the longer reports printed. */
+  texts: { title: string; text: string }[];
   /** What could not be measured, and why. */
   missing: string[];
 }

@@ -20,12 +20,23 @@ export interface SuiteOptions {
   quick: boolean;
   /** Parts of shapes that op benches are limited to. */
   only?: string;
+  /** When, on the process's clock in milliseconds, no further step begins. Default: never. */
+  until?: number;
   /** Called before each step. */
   say: (line: string) => void;
 }
 
 const PLAIN = { TENSAUR_BENCH_PLAIN: "1" };
 const PLAIN_FILES = ["attention_bench", "matmul_bench"]; // whose kernels differ by subgroups
+
+const TEXT_LIMIT = 180_000; // ms
+
+/** Reports that print tables of their own: what of, the script, its flags, and those for few repetitions. */
+const TEXTS: readonly [title: string, file: string, flags: readonly string[], quickFlags: readonly string[]][] = [
+  ["Attention", "attention_report", [], ["--quick"]],
+  ["Caches", "caches_bench", ["--lengths", "512,4096"], ["--lengths", "512", "--rounds", "1"]],
+  ["Speculation", "speculation_bench", [], ["--rounds", "1", "--tokens", "32"]],
+];
 
 /** The folder of the benches. */
 export const BENCH = new URL("./", import.meta.url);
@@ -49,12 +60,14 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
     models: [],
     firstTokens: [],
     encoders: [],
+    texts: [],
     missing: [],
   };
   for (const [name, run] of steps(report, options)) {
     if (options.names.length && !options.names.some((part) => name.includes(part))) continue;
     options.say(name);
     try {
+      if (performance.now() > (options.until ?? Infinity)) throw new Error("no time was left");
       await run();
     } catch (error) {
       report.missing.push(`${name}: ${(error as Error).message}`);
@@ -109,9 +122,10 @@ function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
       const text = await script("load_bench", [quick ? "64" : "256", `${rounds}`, "--json"]);
       report.load = jsonLines<LoadResult>(text)[0];
     }],
-    ["attention report", async () => {
-      report.attention = (await script("attention_report", quick ? ["--quick"] : [])).trimEnd();
-    }],
+    ...TEXTS.map(([title, file, flags, quickFlags]): Step => [`${title.toLowerCase()} report`, async () => {
+      const text = await script(file, quick ? quickFlags : flags, { limit: TEXT_LIMIT });
+      report.texts.push({ title, text: text.trimEnd() });
+    }]),
   ];
 }
 

@@ -30,6 +30,7 @@ function report(parts: Partial<Report> = {}): Report {
     models: [],
     firstTokens: [],
     encoders: [],
+    texts: [{ title: "Attention", text: "a table" }],
     missing: [],
     ...parts,
   };
@@ -141,7 +142,14 @@ Deno.test("markdown() names everything measured, every slower row and what is mi
     spec: {} as never,
   }]);
   for (
-    const part of ["other 1.2.3", "**0.50**", "2.00 times as fast", "third: not installed", "docs/bench_ops_dark.svg"]
+    const part of [
+      "other 1.2.3",
+      "**0.50**",
+      "2.00 times as fast",
+      "third: not installed",
+      "## Attention\n\n```text\na table\n",
+      "docs/bench_ops_dark.svg",
+    ]
   ) {
     assertStringIncludes(text, part);
   }
