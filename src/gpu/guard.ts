@@ -38,9 +38,10 @@ export class Guard {
       this.fail(this.#fromGpuError((event as GPUUncapturedErrorEvent).error));
     };
     gpu.addEventListener("uncapturederror", this.#onUncaptured);
-    gpu.lost.then((info) =>
-      this.fail(lostError(info.reason === "destroyed" ? "it was destroyed" : info.message || "the driver reset it"))
-    );
+    gpu.lost.then((info) => {
+      if (this.#first) return; // Dawn frees `info` as the process ends: it is read only where it tells something new
+      this.fail(lostError(info.reason === "destroyed" ? "it was destroyed" : info.message || "the driver reset it"));
+    });
     this.call("open the error scopes", () => this.#open());
   }
 
