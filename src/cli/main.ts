@@ -15,6 +15,7 @@ import { explainCommand } from "./explain.ts";
 import { generateCommand } from "./generate.ts";
 import { modelsCommand } from "./models.ts";
 import { perplexityCommand } from "./perplexity.ts";
+import { quantizeCommand } from "./quantize.ts";
 import { showsColor } from "./ui.ts";
 import { VERSION } from "./version.ts";
 
@@ -33,6 +34,7 @@ const COMMANDS = [
   embedCommand,
   explainCommand,
   modelsCommand,
+  quantizeCommand,
   perplexityCommand,
   benchCommand,
   devicesCommand,

@@ -42,6 +42,7 @@ export function modelName({ model }: ModelFlags): string {
 /** The folder of the model that `flags` name, downloaded where need be; by default the embedded one. */
 export async function findModel(flags: ModelFlags, ui: Ui, signal?: AbortSignal): Promise<string> {
   const name = flags.model ?? embeddedModel(), { revision } = flags;
+  if (/\.gguf$/i.test(name)) return name; // a file, config and tokenizer included
   let downloaded = false;
   const onProgress = (progress: Progress) => {
     downloaded ||= progress.loaded > 0;

@@ -19,3 +19,4 @@ export * from "./model.ts";
 export * from "./quantization_errors.ts";
 export { MODEL_TYPES } from "./registry.ts";
 export * from "./rope.ts";
+export { saveModel, type SaveOptions } from "./save_model.ts";

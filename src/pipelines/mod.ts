@@ -11,3 +11,4 @@ export {
   type PerplexityTokenizer,
   type PerplexityWindow,
 } from "./perplexity.ts";
+export * from "./quantize_model.ts";
