@@ -9,7 +9,7 @@ import { fastest, type PeerLine, type PeerReport } from "./table.ts";
 
 /** How to run. */
 export interface PeerOptions {
-  /** Milliseconds after which no further round begins. */
+  /** Milliseconds for all of it. */
   budget: number;
   /** Most rounds. Default 3. */
   rounds?: number;
@@ -21,18 +21,18 @@ export interface PeerOptions {
 
 interface Turn {
   name: string;
-  run: () => Promise<string>;
+  run: (limit: number) => Promise<string>;
 }
 
-const CASE_MS = "800", LIMIT = 150_000, WEBGPU_TOKENS = "16", CPU_TOKENS = "64";
+const CASE_MS = "800", LIMIT = 150_000, LEAST = 5000, WEBGPU_TOKENS = "16", CPU_TOKENS = "64";
 const OURS = new URL("./ours.ts", import.meta.url);
 const PACKAGES = ["@huggingface/transformers", "@jax-js/jax", "node-llama-cpp", "onnxruntime-node", "onnxruntime-web"];
 
 function theirs(name: string, script: string, ...args: string[]): Turn {
   const env = { GGML_VK_VISIBLE_DEVICES: "0", BUDGET_MS: CASE_MS, THREADS: `${navigator.hardwareConcurrency}` };
-  const run = async () => {
+  const run = async (limit: number) => {
     if (!await exists(`${PEERS}/${script}`)) throw new Error("it is not installed: deno task bench peers-setup");
-    return await denoRun(`${PEERS}/${script}`, args, { cwd: PEERS, env, limit: LIMIT });
+    return await denoRun(`${PEERS}/${script}`, args, { cwd: PEERS, env, limit });
   };
   return { name, run };
 }
@@ -43,7 +43,7 @@ function turns(model: string, path: string): Turn[] {
   return [
     ...["float16", "float32"].map((dtype) => ({
       name: `tensaur ${model} ${dtype}`,
-      run: () => denoRun(OURS, ["llm", path, dtype, ...long]),
+      run: (limit) => denoRun(OURS, ["llm", path, dtype, ...long], { limit }),
     })),
     theirs("onnxruntime webgpu llm", "ort_llm.mjs", "node-webgpu", `${model}-ort-fp32-webgpu`, model, "f32", ...short),
     theirs("transformers.js webgpu llm", "tjs_llm.mjs", "llm", "webgpu", "fp32", model, ...short),
@@ -51,7 +51,7 @@ function turns(model: string, path: string): Turn[] {
     theirs("transformers.js cpu llm", "tjs_llm.mjs", "llm", "cpu", "fp32", model, ...long),
     theirs("transformers.js cpu q4 llm", "tjs_llm.mjs", "llm", "cpu", "q4", model, ...long),
     theirs("llama.cpp cpu llm", "nlc_llm.mjs", "cpu", `${model}-f16.gguf`, model, "f16", ...long),
-    { name: "tensaur ops", run: () => denoRun(OURS, ["ops", CASE_MS]) },
+    { name: "tensaur ops", run: (limit) => denoRun(OURS, ["ops", CASE_MS], { limit }) },
     theirs("onnxruntime webgpu ops", "ort_ops.mjs", "node-webgpu", "gemm|gemv|attn|norm|softmax"),
     theirs("jax-js webgpu ops", "jax_ops.mjs", "webgpu"),
   ];
@@ -69,7 +69,9 @@ export async function runPeers(origin: Origin, options: PeerOptions): Promise<Pe
     for (const { name, run } of all.filter(({ name }) => !failed.has(name))) {
       say(`peers, round ${report.rounds + 1}: ${name}`);
       try {
-        report.lines.push(...jsonLines<PeerLine>(await run()));
+        const left = start + budget - performance.now();
+        if (left < LEAST) throw new Error("no time was left");
+        report.lines.push(...jsonLines<PeerLine>(await run(Math.min(LIMIT, left))));
       } catch (error) {
         failed.add(name);
         if (error instanceof ProcessError) report.lines.push(...jsonLines<PeerLine>(error.stdout));
@@ -79,7 +81,7 @@ export async function runPeers(origin: Origin, options: PeerOptions): Promise<Pe
     }
     report.rounds++;
     const now = performance.now();
-    if (now + (now - begin) > start + budget) break; // another round would take as long again
+    if (now + (now - begin) > start + budget) break; // another round takes as long again
   }
   for (const { peer, backend, case: name, error } of report.lines) {
     if (error) report.missing.push(`${peer} ${backend}, ${name}: ${error}`);
