@@ -91,6 +91,8 @@ export class HeldCache implements AsyncDisposable {
 
   #crop(lengths: readonly number[]): void {
     const { cache } = this.start;
-    if (cache.lengths.length) cache.crop(cache.lengths.map((n, b) => Math.min(n, lengths[b]!)));
+    if (cache.lengths.length && cache.croppable !== false) {
+      cache.crop(cache.lengths.map((n, b) => Math.min(n, lengths[b]!)));
+    }
   }
 }

@@ -70,10 +70,10 @@ export function namedCache(model: Model, o: ResolvedOptions, size: number, lengt
 
 /** What the layers of a model need of a cache. */
 export function needsOf(model: Model, maxCacheLen: number): CacheNeeds {
-  const { attention } = model.sizes;
-  const layerKinds = attention.map(({ window }): LayerKind => window ? "sliding" : "full");
+  const { attention, states } = model.sizes;
+  const layerKinds = attention.map(({ window }): LayerKind => states ? "recurrent" : window ? "sliding" : "full");
   const slidingWindow = attention.find(({ window }) => window)?.window;
-  return { layerKinds, slidingWindow, dtype: model.cacheDtype, maxCacheLen };
+  return { layerKinds, states, slidingWindow, dtype: model.cacheDtype, maxCacheLen };
 }
 
 function plain(cache: Cache): LentCache {

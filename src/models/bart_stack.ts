@@ -8,7 +8,7 @@ import type { Activation } from "../ops/matmul.ts";
 import type { Linear } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
-import { ConfigReader } from "./config.ts";
+import type { ConfigReader } from "./config.ts";
 import { crossAttention } from "./cross_attention.ts";
 import { type FamilyConfig, layer, loadLayers, type Pass } from "./family.ts";
 import { type LayerNorm, loadLayerNorm } from "./layers.ts";

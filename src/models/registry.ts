@@ -11,13 +11,14 @@ import type { Family } from "./family.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
+import { mamba } from "./mamba.ts";
 import { mistral } from "./mistral.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { t5 } from "./t5.ts";
 
 /** All families. */
-export const FAMILIES: readonly Family[] = [bart, bert, gemma2, gpt2, llama, mistral, qwen2, qwen3, t5];
+export const FAMILIES: readonly Family[] = [bart, bert, gemma2, gpt2, llama, mamba, mistral, qwen2, qwen3, t5];
 
 /** `model_type`s that load. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap((family) => family.modelTypes).sort();

@@ -45,6 +45,8 @@ export { crossEntropy } from "./cross_entropy.ts";
 export { concatRows, sliceRows } from "./rows.ts";
 export { scatterRows } from "./scatter_rows.ts";
 export { sliceColumns } from "./slice_columns.ts";
+export { type CausalConv1d, causalConv1d } from "./causal_conv1d.ts";
+export { type SelectiveScan, selectiveScan } from "./selective_scan.ts";
 export { logSoftmax, softmax } from "./softmax.ts";
 export { transpose } from "./transpose.ts";
 export { gelu, type GeluOptions, quickGelu, relu, sigmoid, silu, softcap, tanh } from "./unary.ts";

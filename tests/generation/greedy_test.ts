@@ -28,7 +28,8 @@ for (const name of DECODERS) {
       await t.step(`${c.name}, prompts unpadded, in chunks of 3, static cache`, async () => {
         const rows = inputs.inputIds.map((row, b) => row.filter((_, i) => inputs.attentionMask?.[b]?.[i] ?? 1));
         const width = Math.max(...rows.map((row) => row.length));
-        using cache = new StaticCache({ maxCacheLen: width + options.maxNewTokens });
+        const maxCacheLen = width + options.maxNewTokens;
+        using cache = name === "mamba" ? model.newCache() : new StaticCache({ maxCacheLen });
         const { sequences } = await generate(model, { inputIds: rows }, { ...options, cache, prefillChunkSize: 3 });
         const pad = model.config.pad_token_id;
         const fresh = (all: number[][], prompts: readonly number[][]) =>

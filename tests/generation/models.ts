@@ -21,6 +21,7 @@ export const DECODERS = [
   "qwen3",
   "gpt2",
   "gemma2",
+  "mamba",
 ] as const;
 
 /** One generation case of the reference. */

@@ -9,6 +9,7 @@
  * with transformers' float32 values. What torch gives when it also computes in 16 bits is only compared loosely.
  */
 import { assertEquals } from "@std/assert";
+import type { DynamicCache } from "../../src/cache/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import type { WeightDtype } from "../../src/weights/source.ts";
 import { testDevice } from "../helpers.ts";
@@ -90,6 +91,6 @@ async function logitsOf(
     if (c.outputs.last_logits) results.push(all.filter((_, i) => Math.floor(i / n) % S === S - 1));
     else results.push(c.outputs.start_logits ? all.filter((_, i) => i % 2 === 0) : all);
   }
-  if (cache) assertEquals(cache.dtype, model.dtype === "float32" ? "float32" : "float16");
+  if (cache) assertEquals((cache as DynamicCache).dtype, model.dtype === "float32" ? "float32" : "float16");
   return { plain: results[0]!, cached: results[1] };
 }

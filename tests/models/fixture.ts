@@ -19,6 +19,7 @@ export const REFERENCE_MODELS: readonly string[] = [
   "qwen3",
   "gpt2",
   "gemma2",
+  "mamba",
   "bert-cls",
   "bert-mlm",
   "bert-ner",

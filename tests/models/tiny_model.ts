@@ -41,6 +41,17 @@ export const TINY_CONFIGS = {
     attn_logit_softcapping: 4,
     final_logit_softcapping: 3,
   },
+  mamba: {
+    model_type: "mamba",
+    architectures: ["MambaForCausalLM"],
+    vocab_size: 61,
+    hidden_size: 24,
+    intermediate_size: 37,
+    num_hidden_layers: 2,
+    state_size: 5,
+    conv_kernel: 3,
+    time_step_rank: 3,
+  },
   gpt2: {
     model_type: "gpt2",
     architectures: ["GPT2LMHeadModel"],

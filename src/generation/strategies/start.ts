@@ -81,10 +81,15 @@ export async function* searchSteps(strategy: Strategy, start: Start): AsyncGener
       break;
     }
     default:
-      if (o.outputAttentions || o.outputHiddenStates || !o.useCache) {
+      // what runs ahead of a stop must not stay in states that the caller sees
+      if (o.outputAttentions || o.outputHiddenStates || !o.useCache || keepsStates(start)) {
         yield* plainSearch(contextOf(start), (row) => rows.done[row]!);
       } else yield* decodeOnGpu(start);
   }
+}
+
+function keepsStates({ cache, o }: Start): boolean {
+  return cache.croppable === false && (o.cache !== undefined || o.returnDictInGenerate === true);
 }
 
 async function* decodeOnGpu({ model, rows, o, cache }: Start): AsyncGenerator<SearchStep> {
