@@ -12,7 +12,7 @@ import { ropeConfig } from "./rope.ts";
 export type MetadataEntries = (readonly [key: string, value: TypedValue])[];
 
 /** The keys of general.file_type, by the type of most matrices. */
-const FILE_TYPES: Readonly<Record<string, number>> = { Q4_0: 2, Q8_0: 7, Q4_K: 14 };
+const FILE_TYPES: Readonly<Record<string, number>> = { F32: 0, Q4_0: 2, Q8_0: 7, Q4_K: 14 };
 
 /** The keys of an architecture that are the same number under another name. */
 const GPT2: readonly [key: string, from: string][] = [
@@ -62,7 +62,7 @@ export function modelMetadata(json: ConfigJson, name: string, type: string, head
   put("rope.freq_base", rope.ropeTheta, "float32");
   if (rope.ropeType === "linear" || rope.ropeType === "yarn") {
     entries.push([`${architecture}.rope.scaling.type`, { type: "string", value: rope.ropeType }]);
-    put("rope.rope.factor", rope.factor, "float32");
+    put("rope.scaling.factor", rope.factor, "float32");
     if (rope.ropeType === "yarn") put("rope.scaling.original_context_length", rope.originalMaxPositionEmbeddings);
   } else refuseUnless("rope_type", rope.ropeType, ["default", "llama3"]);
   return entries;

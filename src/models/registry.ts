@@ -16,9 +16,10 @@ import { mistral } from "./mistral.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { t5 } from "./t5.ts";
+import { whisper } from "./whisper.ts";
 
 /** All families. */
-export const FAMILIES: readonly Family[] = [bart, bert, gemma2, gpt2, llama, mamba, mistral, qwen2, qwen3, t5];
+export const FAMILIES: readonly Family[] = [bart, bert, gemma2, gpt2, llama, mamba, mistral, qwen2, qwen3, t5, whisper];
 
 /** `model_type`s that load. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap((family) => family.modelTypes).sort();

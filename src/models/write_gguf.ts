@@ -36,7 +36,7 @@ export interface WrittenTensor {
 /** What {@linkcode writeGgufModel} takes. */
 export interface WriteGgufOptions {
   /** The type of matrices. */
-  to: WrittenBlock;
+  to: WrittenBlock | "F32";
   /** What the model is called. */
   name: string;
   /** The tokenizer's metadata. */
@@ -95,7 +95,7 @@ export async function writeGgufModel(
 }
 
 /** Embeddings and the output layer are worth 8 bits; what is no whole number of blocks stays float16. */
-function jobOf(named: NamedTensor, info: TensorInfo, to: WrittenBlock): Job {
+function jobOf(named: NamedTensor, info: TensorInfo, to: WriteGgufOptions["to"]): Job {
   if (!(info.dtype in DTYPES) && info.dtype !== "F64") {
     throw new NotSupportedError(
       `Cannot quantize ${info.name} as it must be a float of 16, 32 or 64 bits: it is ${info.dtype}`,
@@ -103,7 +103,7 @@ function jobOf(named: NamedTensor, info: TensorInfo, to: WrittenBlock): Job {
     );
   }
   const shape = named.conv1d && info.shape.length === 2 ? info.shape.toReversed() : [...info.shape];
-  if (shape.length < 2) return { ...named, info, type: "F32", shape };
+  if (shape.length < 2 || to === "F32") return { ...named, info, type: "F32", shape };
   const table = /^(token_embd|output)\./.test(named.source), width = shape.at(-1)!;
   const wanted: GgufType[] = named.source.startsWith("position_embd") ? ["F32"] : table ? ["Q8_0"] : [to, "Q8_0"];
   const fits = (type: GgufType) => !(type in BLOCK_FORMATS) || width % BLOCK_FORMATS[type as WrittenBlock].size === 0;

@@ -50,6 +50,7 @@ export { type SelectiveScan, selectiveScan } from "./selective_scan.ts";
 export { logSoftmax, softmax } from "./softmax.ts";
 export { transpose } from "./transpose.ts";
 export { gelu, type GeluOptions, quickGelu, relu, sigmoid, silu, softcap, tanh } from "./unary.ts";
+export { unfold, type UnfoldOptions } from "./unfold.ts";
 export { zeros } from "./zeros.ts";
 export { sampleLogits } from "./sample_logits.ts";
 export { samplingParams, type SamplingSettings, samplingWords } from "./sampling_params.ts";

@@ -26,7 +26,7 @@ interface Case {
 }
 
 const device = await testDevice();
-const MODELS = ["t5", "t5-gated", "bart"];
+const MODELS = ["t5", "t5-gated", "bart", "whisper"];
 const floats = (t: { data: unknown }) => t.data as Float32Array;
 
 if (!hasReference()) Deno.test({ name: "skipped: the reference models are not there", ignore: true, fn() {} });
