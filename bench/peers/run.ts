@@ -41,7 +41,7 @@ function theirs(name: string, script: string, ...args: string[]): Turn {
 function turns(model: string, path: string): Turn[] {
   const short = ["1", "256", WEBGPU_TOKENS], long = ["2", "256", CPU_TOKENS];
   return [
-    ...["float16", "float32"].map((dtype) => ({
+    ...["float16", "float32"].map((dtype): Turn => ({
       name: `tensaur ${model} ${dtype}`,
       run: (limit) => denoRun(OURS, ["llm", path, dtype, ...long], { limit }),
     })),
