@@ -4,7 +4,7 @@
  * @module
  */
 import { basename } from "node:path";
-import { ValueError } from "../errors.ts";
+import { NotSupportedError, ValueError } from "../errors.ts";
 import { findModelFiles } from "../models/model_files.ts";
 import { familyOf } from "../models/registry.ts";
 import { saveCheckpoint } from "../models/save_model.ts";
@@ -74,6 +74,11 @@ export async function quantizeModel(pathOrHubId: string, options: QuantizeOption
     throw new ValueError(
       `Cannot quantize the model as \`to\` must be one of ${QUANTIZED_FORMATS.join(", ")}: current value is "${to}"`,
     );
+  }
+  if (/\.gguf$/i.test(pathOrHubId)) {
+    throw new NotSupportedError(`Cannot quantize ${pathOrHubId} as it must be of safetensors: it is a GGUF file`, {
+      hint: "Quantize the model that it was made from.",
+    });
   }
   if (to === "nf4" || to === "int8") {
     const quantizationConfig = new BitsAndBytesConfig(
