@@ -72,8 +72,11 @@ export function chooseAttention(c: AttentionCase): AttentionChoice {
 /** The shape of a tile: few queries a sequence are packed by heads, and their keys split until the device is busy. */
 function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   const group = c.heads / c.kvHeads, perSequence = c.tokens / Math.max(1, c.sequences);
-  const long = Math.max(c.headDim, c.valueDim ?? 0) > 128; // more would spill, and be slow to compile
-  const most = long ? 4 : 8;
+  const longest = Math.max(c.headDim, c.valueDim ?? 0);
+  const long = longest > 128; // more would spill, and be slow to compile
+  const body = c.subgroup >= 8 ? "subgroup" : "workgroup", onCpu = c.cpu && body === "subgroup";
+  const wide = onCpu && perSequence >= 64 && !c.bias && longest <= 64; // a CPU spills cheaply
+  const most = long ? 4 : wide ? 16 : 8;
   const pack = perSequence < most ? Math.min(group, most) : 1;
   const rows = perSequence <= 1 ? powerOfTwo(pack) : most;
   const tiles = Math.ceil(c.tokens / Math.max(1, Math.floor(rows / pack))) * c.kvHeads * Math.ceil(group / pack);
@@ -82,9 +85,8 @@ function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   if (c.subgroup < 8 && c.cpu && perSequence >= 16 && !long) {
     return { body: "rows", rows: 32, pack: 1, keysPerLane: 4, splits: 1 };
   }
-  const body = c.subgroup >= 8 ? "subgroup" : "workgroup";
-  const many = c.cpu && body === "subgroup" ? 4 : 2; // keys: they share the cost of a query's load, and are slow to compile
-  const keysPerLane = long ? 1 : rows === 8 ? many / 2 : many;
+  const large = rows >= 8 && (!onCpu || (c.bias && longest > 96));
+  const keysPerLane = long || large ? 1 : 2; // keys share the cost of a query, and are slow to compile
   return { body, rows, pack, keysPerLane, splits };
 }
 

@@ -57,7 +57,11 @@ function launchTiles(
   const layout = layoutOf(geometry), counts = countsOf(call);
   using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
   const [launch, flags, consts] = body === "subgroup"
-    ? [attendBySubgroup, { SUBGROUPS: true, SPLIT: splits > 1 }, { SPAN: span, HELD: Math.ceil(quads / span) }] as const
+    ? [attendBySubgroup, { SUBGROUPS: true, SPLIT: splits > 1 }, {
+      SPAN: span,
+      HELD: Math.ceil(quads / span),
+      ASKED: Math.ceil(Dh / 4 / lanes),
+    }] as const
     : body === "rows"
     ? [attendByRows, {}, { MINE: QUERIES_A_THREAD }] as const
     : [attend, { SPLIT: splits > 1 }, { SPAN: span, HELD: Math.ceil(quads / span) }] as const;

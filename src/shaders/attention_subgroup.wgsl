@@ -14,11 +14,14 @@ const KEYS: u32 = 2; // @const
 const LANES: u32 = 8; // @const
 const SPAN: u32 = 8; // @const
 const HELD: u32 = 2; // @const
+const ASKED: u32 = 2; // @const
 // @one-of F32 F16 BF16
 // @one-of SUBGROUPS
 // @optional BY_4 BIAS CAP SPLIT MAPPED
 // @include "floats.wgsl"
 // @include "attention_tile.wgsl"
+
+const Q4: u32 = (DH + 3) / 4;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -31,18 +34,38 @@ fn main(
     return;
   }
   let end = t.keys.y;
-  let mine = queryAt(t, lane % ROWS); // of one row, for the others to ask
-  let slope = slopeOf(mine.head);
-  let sink = select(NEG, sinkOf(mine.head), group.x == 0u);
   var largest: array<f32, ROWS>;
   var total: array<f32, ROWS>;
+  var slope: array<f32, ROWS>;
+  var added: array<u32, ROWS>;
   var sum: array<array<vec4<f32>, HELD>, ROWS>;
+  var asked: array<array<vec4<f32>, ASKED>, ROWS>; // of each query, a lane every LANES-th four of elements
+  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
+  for (var row = 0u; row < ROWS + zero; row++) {
+    let query = queryAt(t, row);
+    let bend = slopeOf(query.head);
+    let sink = select(NEG, sinkOf(query.head), group.x == 0u);
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      largest[r] = select(largest[r], sink, r == row);
+      slope[r] = select(slope[r], bend, r == row);
+      added[r] = select(added[r], query.bias, r == row);
+    }
+    for (var m = 0u; m < ASKED + zero; m++) {
+      let four = queryQuad(query.q, min(m * LANES + lane, Q4 - 1u));
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        // @unroll
+        for (var n = 0u; n < ASKED; n++) {
+          asked[r][n] = select(asked[r][n], four, r == row && n == m);
+        }
+      }
+    }
+  }
   // @unroll
   for (var r = 0u; r < ROWS; r++) {
-    largest[r] = subgroupShuffle(sink, r);
     total[r] = select(0.0, 1.0, lane == 0u && largest[r] > NEG);
   }
-  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var j = t.keys.x; j < end; j += LANES * KEYS) {
     var score = array<array<f32, KEYS>, ROWS>(); // then the weights; naga zeroes a var without a value only once
     var at: array<u32, KEYS>;
@@ -50,26 +73,38 @@ fn main(
     for (var i = 0u; i < KEYS; i++) {
       at[i] = keyAt(t.s, t.k0, min(j + i * LANES + lane, end - 1u));
     }
-    for (var c = 0u; c < (DH + 3u) / 4u + zero; c++) {
-      let query = queryQuad(mine.q, c);
+    for (var m = 0u; m < ASKED + zero; m++) {
+      var query: array<vec4<f32>, ROWS>;
       // @unroll
-      for (var i = 0u; i < KEYS; i++) {
-        let key = keyQuad(at[i], c);
+      for (var r = 0u; r < ROWS; r++) {
+        // @unroll
+        for (var n = 0u; n < ASKED; n++) {
+          query[r] = select(query[r], asked[r][n], n == m);
+        }
+      }
+      for (var c = m * LANES; c < min((m + 1u) * LANES, Q4); c++) {
+        var key: array<vec4<f32>, KEYS>;
+        // @unroll
+        for (var i = 0u; i < KEYS; i++) {
+          key[i] = keyQuad(at[i], c);
+        }
         // @unroll
         for (var r = 0u; r < ROWS; r++) {
-          score[r][i] += dot(key, subgroupShuffle(query, r));
+          let four = subgroupShuffle(query[r], c - m * LANES);
+          // @unroll
+          for (var i = 0u; i < KEYS; i++) {
+            score[r][i] += dot(key[i], four);
+          }
         }
       }
     }
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       let place = t.place + i32(r / PACK);
-      let bend = subgroupShuffle(slope, r);
-      let added = subgroupShuffle(mine.bias, r);
       var most = largest[r];
       // @unroll
       for (var i = 0u; i < KEYS; i++) {
-        score[r][i] = scoreOf(score[r][i], place, j + i * LANES + lane, end, bend, added);
+        score[r][i] = scoreOf(score[r][i], place, j + i * LANES + lane, end, slope[r], added[r]);
         most = max(most, score[r][i]);
       }
       most = subgroupMax(most);
@@ -86,8 +121,15 @@ fn main(
         sum[r][n] *= shrink;
       }
     }
-    // @unroll
-    for (var i = 0u; i < KEYS; i++) {
+    for (var i = 0u; i < KEYS + zero; i++) {
+      var weight: array<f32, ROWS>;
+      // @unroll
+      for (var r = 0u; r < ROWS; r++) {
+        // @unroll
+        for (var n = 0u; n < KEYS; n++) {
+          weight[r] = select(weight[r], score[r][n], n == i);
+        }
+      }
       let first = j + i * LANES;
       for (var turn = 0u; turn < LANES && first + turn < end; turn += PARTS) {
         let key = turn + lane / SPAN;
@@ -99,10 +141,10 @@ fn main(
         }
         // @unroll
         for (var r = 0u; r < ROWS; r++) {
-          let weight = subgroupShuffle(score[r][i], key);
+          let one = subgroupShuffle(weight[r], key);
           // @unroll
           for (var n = 0u; n < HELD; n++) {
-            sum[r][n] += value[n] * weight;
+            sum[r][n] += value[n] * one;
           }
         }
       }
