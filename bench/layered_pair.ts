@@ -66,7 +66,7 @@ async function write(folder: string, config: object, tensors: Map<string, [Entry
   padded.set(text);
   new DataView(size.buffer).setBigUint64(0, BigInt(padded.length), true);
   using file = await Deno.open(`${folder}/model.safetensors`, { write: true, create: true, truncate: true });
-  const writer = file.writable.getWriter();
-  for (const part of [size, padded, ...tensors.values().map(([, data]) => data)]) await writer.write(part);
-  writer.releaseLock();
+  for (const part of [size, padded, ...tensors.values().map(([, data]) => data)]) {
+    for (let rest: Uint8Array = part; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+  }
 }

@@ -23,7 +23,7 @@ const HELP = `/clear               forget what was said
 """                  begin a message of several lines, and end it
 Ctrl-C               end the answer`;
 
-type SettingName = Exclude<keyof SamplingFlags, "stop" | "ignoreEos">;
+type SettingName = Exclude<keyof SamplingFlags, "stop" | "ignoreEos" | "jsonSchema">;
 
 const SETTINGS: Readonly<Record<string, [SettingName, (text: string) => number]>> = {
   "temp": ["temp", number(0)],

@@ -40,6 +40,7 @@ Examples:
   tensaur generate --seed 7 --stop "." -p "Mia found a"
   cat story.txt | tensaur generate -p -
   tensaur generate -m owner/name --system "Answer in one sentence." "Why is the sky blue?"
+  tensaur generate --chat --json-schema '{"type":"object","properties":{"age":{"type":"integer"}}}' "How old?"
   tensaur generate --beams 4 "The old lighthouse"
   tensaur generate --temp 0 --draft models/tensaur-draft "Once upon a time"
   cat article.txt | tensaur generate --temp 0 --lookup -p -

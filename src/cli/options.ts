@@ -36,6 +36,7 @@ export interface SamplingFlags {
   seed?: number;
   stop?: string[];
   ignoreEos?: boolean;
+  jsonSchema?: string;
   beams?: number;
   lookup?: number | true;
 }
@@ -122,6 +123,7 @@ export function addSamplingOptions(command: Command): Command {
     .option("--seed <n>", "the same seed draws the same tokens", whole(0))
     .option("--stop <text>", "end before this text; may be given several times", collect)
     .option("--ignore-eos", "do not end at the model's end of sequence")
+    .option("--json-schema <schema>", "the text is JSON that this schema takes; @file reads it from a file", readSchema)
     .option("--beams <n>", "beam search with n beams; the text comes at its end", whole(1))
     .option("--draft <model>", "folder or hub id of a smaller model that drafts tokens; the text stays the same")
     .option("--lookup [n]", "draft n tokens (default: 10) from what followed the same words before", whole(1));
@@ -129,7 +131,7 @@ export function addSamplingOptions(command: Command): Command {
 
 /** The library's options for `flags`; a seed is drawn where none is given, so that it can be told. */
 export function samplingOf(flags: SamplingFlags): GenerationOptions & { seed: number } {
-  const { temp, topK, topP, minP, repeatPenalty, stop, ignoreEos, beams, lookup } = flags;
+  const { temp, topK, topP, minP, repeatPenalty, stop, ignoreEos, beams, lookup, jsonSchema } = flags;
   const draws = [temp, topK, topP, minP].some((value) => value !== undefined);
   return {
     doSample: temp === 0 ? false : draws ? true : (beams ?? 1) > 1 ? false : undefined,
@@ -142,8 +144,13 @@ export function samplingOf(flags: SamplingFlags): GenerationOptions & { seed: nu
     stopStrings: stop,
     eosTokenId: ignoreEos ? null : undefined,
     numBeams: beams,
+    jsonSchema,
     promptLookupNumTokens: lookup === true ? LOOKUP_TOKENS : lookup,
   };
+}
+
+function readSchema(text: string): string {
+  return text.startsWith("@") ? Deno.readTextFileSync(text.slice(1)) : text;
 }
 
 /** Flags of every command. */

@@ -5,6 +5,7 @@
  */
 import { ValueError } from "../errors.ts";
 import type { EncoderDecoderInputs, Model } from "../models/mod.ts";
+import { compileConstraint } from "./grammar/constrain.ts";
 import { HeldCache } from "./held_cache.ts";
 import type { GenerationOptions, ResolvedOptions } from "./options.ts";
 import { beamOutput, type GenerateOutput, recordsOf, sequencesOf } from "./outputs.ts";
@@ -57,6 +58,7 @@ export async function generate(
   options: GenerationOptions = {},
 ): Promise<GenerateOutput> {
   const run = prepare(model, inputs, options), { o, given } = run;
+  using _ = o.tokenMask = await compileConstraint(o, model.sizes.vocabSize);
   const held = new HeldCache(run), { vocabSize } = model.sizes;
   if (isBeamSearch(run.strategy)) {
     const result = await runBeams(run, held);
@@ -92,6 +94,7 @@ export async function* stream(
   if (isBeamSearch(strategy)) {
     throw new ValueError("`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.");
   }
+  using _ = o.tokenMask = await compileConstraint(o, model.sizes.vocabSize);
   const text = rows.prompts.length === 1 ? o.tokenizer?.tokenStream({ skipSpecialTokens: true }) : undefined;
   for await (const { shown } of runSteps(run)) {
     yield { tokens: shown, ...text && { text: text.put(shown[0]!) } };

@@ -6,6 +6,7 @@
 import type { Cache } from "../cache/mod.ts";
 import type { Model } from "../models/mod.ts";
 import type { GenerationConfigFields } from "./config_fields.ts";
+import type { TokenMask } from "./grammar/token_mask.ts";
 
 /** What text needs of a tokenizer; the library's `Tokenizer` is one. */
 export interface TextCodec {
@@ -54,6 +55,15 @@ export interface CallOptions {
   negativePromptIds?: readonly (readonly number[])[];
   /** Which of `negativePromptIds` are no padding. */
   negativePromptAttentionMask?: readonly (readonly number[])[];
+  /**
+   * The output is JSON that this schema takes, on one line; needs `tokenizer`. Objects have no other properties than it
+   * names. Each step waits for the host.
+   */
+  jsonSchema?: object | string;
+  /** The output matches this regular expression as a whole; as `jsonSchema`. */
+  regex?: string;
+  /** The output is a sentence of this grammar in EBNF, whose first rule is `root`; as `jsonSchema`. */
+  grammar?: string;
   /** Drafts tokens that the model checks. */
   assistantModel?: Model;
   /** The assistant's tokenizer, where it is another one. */
@@ -78,6 +88,8 @@ export interface ResolvedOptions extends GenerationConfigFields, CallOptions {
   padToken: number;
   stops: readonly string[];
   prefillChunkSize: number;
+  /** What the grammar lets follow, where there is one. */
+  tokenMask?: TokenMask;
   /** Most new tokens of each row; `maxLength` is those and the longest prompt. */
   newTokens: number;
 }
@@ -93,6 +105,9 @@ export const CALL_OPTIONS = Object.keys(
     logitsProcessor: 1,
     stoppingCriteria: 1,
     prefixAllowedTokensFn: 1,
+    jsonSchema: 1,
+    regex: 1,
+    grammar: 1,
     negativePromptIds: 1,
     negativePromptAttentionMask: 1,
     assistantModel: 1,

@@ -8,6 +8,7 @@ import { badWords, beginSuppress, minLength, minNewTokens, sequenceBias, suppres
 import { custom } from "./custom.ts";
 import { hammingDiversity } from "./diversity.ts";
 import { epsilonCutoff, etaCutoff, topH, typicalP } from "./entropy_warpers.ts";
+import { followGrammar } from "./grammar.ts";
 import { guidance } from "./guidance.ts";
 import { exponentialDecay, forcedBos, forcedEos } from "./lengths.ts";
 import { encoderNoRepeatNgram, noRepeatNgram } from "./ngrams.ts";
@@ -34,6 +35,7 @@ const PROCESSORS: readonly ProcessorOf[] = [
   minLength,
   minNewTokens,
   prefixAllowed,
+  followGrammar,
   forcedBos,
   forcedEos,
   removeInvalid,

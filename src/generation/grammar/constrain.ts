@@ -1,0 +1,140 @@
+/**
+ * The options `jsonSchema`, `regex` and `grammar`: what they must be, and the mask that they become.
+ *
+ * @module
+ */
+import { LimitError, NotSupportedError, ValueError } from "../../errors.ts";
+import type { ResolvedOptions, TextCodec } from "../options.ts";
+import type { CompileRequest } from "./grammar_worker.ts";
+import { TokenMask } from "./token_mask.ts";
+
+type Kind = CompileRequest["kind"];
+
+/** A tokenizer whose tokens can be looked at; the library's `Tokenizer` is one. */
+interface Vocabulary extends TextCodec {
+  convertIdsToTokens(ids: readonly number[]): (string | null)[];
+}
+
+const KINDS = ["jsonSchema", "regex", "grammar"] as const;
+const MAX_BYTES = 64 * 1024, MAX_DEPTH = 32;
+// What the matcher would pass over in silence, so that its output could break the schema.
+const NOT_ENFORCED = [
+  "not",
+  "if",
+  "then",
+  "else",
+  "uniqueItems",
+  "contains",
+  "multipleOf",
+  "dependentSchemas",
+  "dependentRequired",
+];
+const MAPS = ["properties", "patternProperties", "$defs", "definitions"];
+
+/**
+ * Compiles the grammar that `o` asks for; undefined where it asks for none.
+ *
+ * @throws {ValueError} if there are two of them, no tokenizer or no end of sequence, or the grammar has a mistake
+ * @throws {NotSupportedError} if a JSON schema has a keyword that cannot be enforced
+ * @throws {LimitError} if the grammar is too long, nested too deeply, or takes too long to compile
+ */
+export async function compileConstraint(o: ResolvedOptions, vocabSize: number): Promise<TokenMask | undefined> {
+  const given = KINDS.filter((kind) => o[kind] !== undefined), [kind] = given;
+  if (kind === undefined) return;
+  if (given.length > 1) {
+    throw new ValueError(`Cannot generate as only one of ${KINDS.join(", ")} can be set: ${given} are`);
+  }
+  const text = textOf(kind, o[kind]!);
+  const vocabulary = vocabularyOf(o.tokenizer, kind);
+  if (o.eosTokenIds.length === 0) {
+    throw new ValueError(`Cannot generate with ${kind} as eosTokenId must name a token: it is null`, {
+      hint: "The end of sequence is what follows a complete output.",
+    });
+  }
+  const vocab = tokensOf(vocabulary, vocabSize);
+  const vocabType = vocab.some((token) => token.startsWith("Ġ"))
+    ? "byte_level"
+    : vocab.includes("<0x0A>")
+    ? "byte_fallback"
+    : "raw";
+  return await TokenMask.compile({ kind, text, vocab, vocabType, stopTokenIds: [...o.eosTokenIds] }, o);
+}
+
+/** The grammar as text, within its limits. */
+function textOf(kind: Kind, given: string | object): string {
+  const text = typeof given === "string" ? given : JSON.stringify(given);
+  const bytes = new TextEncoder().encode(text).length;
+  if (bytes > MAX_BYTES) {
+    throw new LimitError(`Cannot generate as ${kind} must have at most ${MAX_BYTES} bytes: it has ${bytes}`);
+  }
+  const depth = nesting(text);
+  if (depth > MAX_DEPTH) {
+    throw new LimitError(`Cannot generate as ${kind} must be nested at most ${MAX_DEPTH} deep: it is ${depth} deep`);
+  }
+  if (kind === "jsonSchema") checkSchema(parsed(text), "jsonSchema");
+  return text;
+}
+
+/** How deep brackets of any kind lie within each other. */
+function nesting(text: string): number {
+  let depth = 0, most = 0;
+  for (const [c] of text.matchAll(/\\[^]|[([{)\]}]/g)) {
+    if ("([{".includes(c)) most = Math.max(most, ++depth);
+    else if (c.length === 1) depth--;
+  }
+  return most;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ValueError(`Cannot generate as jsonSchema must be JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function checkSchema(schema: unknown, path: string): void {
+  if (typeof schema === "boolean") return;
+  if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
+    throw new ValueError(`Cannot generate as ${path} must be an object or a boolean: it is ${JSON.stringify(schema)}`);
+  }
+  const odd = NOT_ENFORCED.find((name) => Object.hasOwn(schema, name));
+  if (odd) {
+    throw new NotSupportedError(`Cannot generate as ${path} must do without "${odd}": it cannot be enforced`, {
+      hint: "Leave it out, and check what is generated.",
+    });
+  }
+  for (const [name, value] of Object.entries(schema)) {
+    if (MAPS.includes(name) && typeof value === "object") {
+      for (const [key, each] of Object.entries(value ?? {})) checkSchema(each, `${path}.${name}.${key}`);
+    } else if (["items", "additionalProperties", "propertyNames", "unevaluatedProperties"].includes(name)) {
+      checkSchema(value, `${path}.${name}`);
+    } else if (["prefixItems", "anyOf", "oneOf", "allOf"].includes(name) && Array.isArray(value)) {
+      value.forEach((each, i) => checkSchema(each, `${path}.${name}[${i}]`));
+    }
+  }
+}
+
+function vocabularyOf(tokenizer: TextCodec | undefined, kind: Kind): Vocabulary {
+  if (tokenizer && "convertIdsToTokens" in tokenizer) return tokenizer as Vocabulary;
+  throw new ValueError(
+    `Cannot generate with ${kind} as tokenizer must be given: it is ${tokenizer && "another kind"}`,
+    {
+      hint: "Pass what loadTokenizer gives.",
+    },
+  );
+}
+
+const known = new WeakMap<Vocabulary, string[]>();
+
+/** Tokens by id; special ones stand for no text. */
+function tokensOf(vocabulary: Vocabulary, vocabSize: number): string[] {
+  const before = known.get(vocabulary);
+  if (before?.length === vocabSize) return before;
+  const ids = Array.from({ length: vocabSize }, (_, id) => id);
+  const tokens = vocabulary.convertIdsToTokens(ids).map((token, id) => {
+    return token === null || vocabulary.decode([id], { skipSpecialTokens: true }) === "" ? "" : token;
+  });
+  known.set(vocabulary, tokens);
+  return tokens;
+}
