@@ -15,6 +15,9 @@ import type { CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.t
 
 type Elements = Float32Array | Float16Array;
 
+/** Batches of tokens that are read back in the background; then, so many are kept before the GPU is waited for. */
+const IN_FLIGHT = 2, MOST_PENDING = 6;
+
 /** Tokens that are not in host memory yet: [T, Hkv, Dh] in the store's dtype. */
 interface Pending extends PackedKv {
   readonly from: readonly number[];
@@ -83,7 +86,6 @@ export class OffloadedStore implements LayerStore {
   readonly #v: Elements;
   #pending: Pending[] = [];
   #merged: Promise<void> = Promise.resolve();
-  #disposed = false;
 
   /** An empty store. */
   constructor(readonly spec: StoreSpec) {
@@ -163,7 +165,6 @@ export class OffloadedStore implements LayerStore {
 
   /** Returns the memory. */
   [Symbol.dispose](): void {
-    this.#disposed = true;
     for (const { k, v } of this.#pending.splice(0)) (k.dispose(), v.dispose());
   }
 
@@ -176,17 +177,25 @@ export class OffloadedStore implements LayerStore {
   #enqueue(k: Tensor, v: Tensor, where: Pick<Pending, "from" | "lengths">): void {
     const pending = { k, v, ...where };
     this.#pending.push(pending);
-    const read = Promise.all([k.read(), v.read()]);
-    this.#merged = quiet(
-      Promise.all([read, this.#merged]).then(([[keys, values]]) => { // in order: later tokens win
-        if (this.#disposed) return;
-        this.#merge(keys as Elements, this.#k, where);
-        this.#merge(values as Elements, this.#v, where);
+    if (this.#pending.length <= IN_FLIGHT) this.#bring([pending]);
+    else if (this.#pending.length >= MOST_PENDING) this.#bring([...this.#pending], true); // the event loop did not turn
+  }
+
+  /** Reads `tokens` back; `early`: waits for the GPU where that is possible. */
+  #bring(tokens: readonly Pending[], early = false): void {
+    const reads = Promise.all(tokens.flatMap(({ k, v }) => [k.read({ early }), v.read({ early })]));
+    const before = early ? undefined : this.#merged; // in order: later tokens win
+    const work = Promise.all([reads, before]).then(([parts]) => {
+      for (const [i, pending] of tokens.entries()) {
+        if (!this.#pending.includes(pending)) continue;
+        this.#merge(parts[2 * i] as Elements, this.#k, pending);
+        this.#merge(parts[2 * i + 1] as Elements, this.#v, pending);
+        pending.k.dispose();
+        pending.v.dispose();
         this.#pending = this.#pending.filter((p) => p !== pending);
-        k.dispose();
-        v.dispose();
-      }),
-    );
+      }
+    });
+    this.#merged = quiet(work);
   }
 
   #merge(packed: Elements, into: Elements, { from, lengths }: Pick<Pending, "from" | "lengths">): void {

@@ -13,6 +13,8 @@ export interface Geometry {
   dim: number;
   scale: number;
   window?: number;
+  /** Only the first `staying` keys and the last ones are seen, `length` with the batch's own. */
+  sinks?: { staying: number; length: number };
 }
 
 /** What a step reads back: its attention output, layer after layer, and what that must be. */
@@ -60,6 +62,12 @@ export class ArrayCache {
     return copy;
   }
 
+  #seen(rows: Float32Array[]): Float32Array[] {
+    const { sinks } = this.geometry;
+    if (!sinks || rows.length <= sinks.length) return rows;
+    return [...rows.slice(0, sinks.staying), ...rows.slice(sinks.staying - sinks.length)];
+  }
+
   /** Stores k and v [T, Hkv, Dh] and attends with q [T, H, Dh]. */
   attend(
     layer: number,
@@ -73,11 +81,13 @@ export class ArrayCache {
     const o = new Float32Array(q.length), width = kvHeads * dim;
     let start = 0;
     for (const [b, n] of lengths.entries()) {
-      const keys = this.keys[layer]![b]!, values = this.values[layer]![b]!, past = keys.length;
+      const allKeys = this.keys[layer]![b]!, allValues = this.values[layer]![b]!;
       for (let t = start; t < start + n; t++) {
-        keys.push(k.slice(t * width, (t + 1) * width).map(this.round));
-        values.push(v.slice(t * width, (t + 1) * width).map(this.round));
+        allKeys.push(k.slice(t * width, (t + 1) * width).map(this.round));
+        allValues.push(v.slice(t * width, (t + 1) * width).map(this.round));
       }
+      const [keys, values] = [allKeys, allValues].map((rows) => this.#seen(rows)) as [Float32Array[], Float32Array[]];
+      const past = keys.length - n;
       for (let h = 0; h < heads; h++) {
         const g = Math.floor(h * kvHeads / heads) * dim;
         const queries = Float32Array.from({ length: n * dim }, (_, i) => {
