@@ -2,10 +2,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CrossCache, EncoderDecoderCache, StaticCache } from "../../src/cache/mod.ts";
 import { NotSupportedError, ValueError } from "../../src/errors.ts";
-import { generate, stream } from "../../src/generation/mod.ts";
+import { generate, speechPrompt, stream } from "../../src/generation/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
+import { tensor } from "../../src/tensor/mod.ts";
 import { assertClose, testDevice } from "../helpers.ts";
-import { hasReference, loadGoldens, referencePath } from "../reference.ts";
+import { type GoldenTensor, hasReference, loadGoldens, referencePath } from "../reference.ts";
 import { optionsOf, type SearchCase } from "./strategies/options.ts";
 
 const device = await testDevice();
@@ -116,4 +117,37 @@ if (hasReference("data/models/t5")) {
     assertEquals(device.pool.stats.bytesInUse, before);
   });
   addEventListener("unload", () => model.dispose());
+}
+
+interface WhisperCase {
+  name: string;
+  kind: string;
+  inputs: { input_features: GoldenTensor; decoder_input_ids?: number[][] };
+  generation?: { language?: string; task?: string; max_new_tokens: number; num_beams?: number };
+  outputs: { sequences: number[][] };
+}
+const whisper = (await loadGoldens<WhisperCase>("data/models/whisper/goldens"))?.cases ?? [];
+for (const c of whisper.filter(({ name }) => ["greedy_text_tokens", "transcribe", "translate_beam3"].includes(name))) {
+  Deno.test(`generate() gives the tokens of whisper: ${c.name}`, async () => {
+    using model = await loadModel(referencePath("data/models/whisper"), { device, dtype: "float32" });
+    const { input_features: t, decoder_input_ids: ids } = c.inputs, { language, task, ...options } = c.generation ?? {};
+    using inputFeatures = tensor(device, t.data as Float32Array, t.shape);
+    if (ids) { // any token but those from 410 on
+      const suppressTokens = Array.from({ length: model.sizes.vocabSize - 410 }, (_, i) => 410 + i);
+      const [want] = c.outputs.sequences, maxNewTokens = want!.length - ids[0]!.length;
+      const all = { suppressTokens, beginSuppressTokens: null, eosTokenId: null, maxNewTokens, doSample: false };
+      const { sequences } = await generate(model, { inputFeatures, decoderInputIds: ids }, all);
+      assertEquals(sequences, c.outputs.sequences);
+      return;
+    }
+    const decoderInputIds = speechPrompt(model, t.shape[0]!, { language, task: task as "transcribe" });
+    const { sequences, promptLengths } = await generate(model, { inputFeatures, decoderInputIds }, {
+      ...optionsOf(options),
+      doSample: false,
+      profile: "hf5",
+    });
+    const fresh = sequences.map((row, b) => row.slice(promptLengths[b]));
+    if (c.name === "transcribe") assertEquals(fresh, c.outputs.sequences);
+    else assertEquals(fresh.map((row) => row.slice(0, 10)), c.outputs.sequences.map((row) => row.slice(0, 10)));
+  });
 }
