@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../gpu/mod.ts";
-import type { ModelPlan } from "../models/mod.ts";
+import { estimateMemory as estimateModel, type ModelPlan } from "../models/mod.ts";
 import { openCheckpoint } from "../weights/checkpoint.ts";
 import type { PlannedWeight } from "../weights/source.ts";
 
@@ -33,18 +33,11 @@ export interface WeightGroup {
   byteLength: number;
 }
 
-const CHUNK = 512; // tokens of a prompt that run at a time
-const CACHE_STEP = 64; // a cache has room for a multiple of so many tokens
-
 /** Memory for one sequence of `context` tokens. */
-export function estimateMemory(plan: ModelPlan, context: number): MemoryEstimate {
-  const outputs = plan.weights.filter(({ name, shape }) => shape.length === 2 && layerOf(name) === "0")
-    .reduce((sum, { shape }) => sum + shape[0]!, 0);
-  const weights = plan.byteLength;
-  const cache = plan.task === "causal-lm" ? plan.cacheBytesPerToken * Math.ceil(context / CACHE_STEP) * CACHE_STEP : 0;
-  // The outputs of a layer's matrices, and what norms, gates and attention make of them, about as much again.
-  const working = 4 * 2 * outputs * Math.min(context, CHUNK) + 4 * plan.sizes.vocabSize;
-  return { context, weights, cache, working, total: weights + cache + working };
+export async function estimateMemory(plan: ModelPlan, context: number): Promise<MemoryEstimate> {
+  const found = await estimateModel(plan.json, { dtype: plan.dtype, contextLength: context });
+  const weights = plan.byteLength, cache = plan.task === "causal-lm" ? found.cache : 0;
+  return { context, weights, cache, working: found.working, total: weights + cache + found.working };
 }
 
 /** Puts the weights of all layers together. */

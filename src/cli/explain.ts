@@ -64,7 +64,7 @@ async function run(argument: string | undefined, given: ExplainFlags): Promise<v
   using interrupt = new Interrupt();
   const path = await findModel(flags, ui, interrupt.signal);
   const plan = await planModel(path, { dtype: flags.dtype, signal: interrupt.signal });
-  const memory = estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
+  const memory = await estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
   const subject: Subject = { name: modelName(flags), plan, memory, parameters: await countParameters(path) };
   await using device = flags.device ? await deviceOrNote(flags, ui) : undefined;
   if (flags.json) ui.printJson(asJson(subject, device));

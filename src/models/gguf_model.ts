@@ -48,10 +48,10 @@ export async function ggufModel(gguf: OpenGguf, keep: boolean): Promise<GgufMode
 export function rowsFirst(source: WeightSource): WeightSource {
   return {
     has: (name) => source.has(name),
-    vector: (name, length) => source.vector(name, length),
+    vector: (name, length, options) => source.vector(name, length, options),
     constant: (name, data) => source.constant(name, data),
     linear: (names, inputs, outputs, options) => source.linear(names, inputs, outputs, { ...options, conv1d: false }),
-    embedding: (name, rows, width) => source.embedding(name, rows, width),
+    embedding: (name, rows, width, options) => source.embedding(name, rows, width, options),
   };
 }
 

@@ -11,6 +11,7 @@ export {
 } from "./attention_implementation.ts";
 export { isBetterTransformer, reverseBetterTransformer, toBetterTransformer } from "./better_transformer.ts";
 export type { ConfigJson } from "./config.ts";
+export { estimateMemory, type EstimateOptions, type MemoryEstimate } from "./estimate_memory.ts";
 export type { AttentionReport, LayerReport, ModelReport } from "./explain_model.ts";
 export type { ApplyHead, Family, FamilyConfig, Head, Pass, Task } from "./family.ts";
 export type { HeadMask } from "./head_mask.ts";

@@ -100,7 +100,7 @@ for (const [dtype, lengths] of [["float16", [128, 600]], ["float32", [128]]] as 
       const before = device.pool.stats.bytesInUse - plan.byteLength;
       device.pool.resetPeak();
       await generate(loaded, { inputIds: [Array(tokens).fill(7)] }, { maxNewTokens: 2, eosTokenId: null });
-      const took = device.pool.stats.peakBytes - before, { total } = estimateMemory(plan, tokens + 2);
+      const took = device.pool.stats.peakBytes - before, { total } = await estimateMemory(plan, tokens + 2);
       assert(Math.abs(total / took - 1) < 0.1, `${tokens} tokens: estimated ${total}, took ${took}`);
     }
   });
