@@ -74,6 +74,7 @@ export function explainModel(subject: ExplainSubject, device: Device): ModelRepo
 
 /** The kernel for `tokens` tokens of one sequence, by the same function that chooses when it runs. */
 function choose(subject: ExplainSubject, device: Device, tokens: number, causal: boolean): AttentionReport {
+  if (subject.sizes.states) return { kernel: "none", why: "a convolution and a scan of states" };
   const { sizes: { heads, kvHeads, headDim, maxPositionEmbeddings }, attnImplementation } = subject;
   const enabled = attnImplementation === "sdpa"
     ? enabledBackends()

@@ -188,7 +188,7 @@ async function planFiles(files: ModelFiles, options: PlanOptions & { device?: De
     const weights = await family.weights(source, sizes);
     await head?.load(source, sizes, weights);
     plan.check(architectureOf(json) ?? String(json.model_type), ignored(family, json, task));
-    const { kvHeads, headDim, attention } = sizes;
+    const { kvHeads, headDim, attention, states } = sizes;
     return {
       files,
       family,
@@ -205,7 +205,7 @@ async function planFiles(files: ModelFiles, options: PlanOptions & { device?: De
         dtype,
         weights: plan.weights,
         byteLength: plan.byteLength,
-        cacheBytesPerToken: 2 * attention.length * kvHeads * headDim * (dtype === "float32" ? 4 : 2),
+        cacheBytesPerToken: states ? 0 : 2 * attention.length * kvHeads * headDim * (dtype === "float32" ? 4 : 2),
         sizes,
       },
     };

@@ -54,7 +54,7 @@ export const mamba: Family = defineFamily<MambaConfig, MambaWeights>({
     const one = { scale: 1, causal: true };
     return {
       hiddenSize: D,
-      ...{ heads: 1, kvHeads: 0, headDim: 0 }, // there are none
+      ...{ heads: 1, kvHeads: 1, headDim: 1 }, // there are none
       vocabSize: read.count("vocab_size"),
       maxPositionEmbeddings: 2 ** 30, // it has no positions
       attention: Array.from({ length: layers }, () => one),

@@ -98,7 +98,7 @@ function askedFor({ quantizationConfig, loadIn8bit, loadIn4bit }: QuantizationOp
 }
 
 /** Names whose matrix is also the embedding: they stay as they are, whatever the list of skipped modules says. */
-const EMBEDDING = /(^|\.)(embed_tokens|wte|word_embeddings|embed_in|shared)$/;
+const EMBEDDING = /(^|\.)(embed_tokens|wte|word_embeddings|embed_in|shared|embeddings)$/;
 /** Output layers and heads: what stays as it is by default. */
 const HEAD = /(^|\.)(lm_head|embed_out|cls\.predictions\.decoder|classifier|qa_outputs|score)(\.|$)/;
 

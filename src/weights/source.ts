@@ -177,7 +177,8 @@ export class WeightPlan implements WeightSource {
   }
 
   /** Plans what is in no file. */
-  constant(name: string, { length, byteLength }: Float32Array | Uint32Array): Promise<Tensor> {
+  constant(name: string, { length }: Float32Array | Uint32Array): Promise<Tensor> {
+    const byteLength = vectorBytes(length);
     this.weights.push({ name, shape: [length], stored: "", scheme: "float32", byteLength, bufferBytes: byteLength });
     return Promise.resolve(undefined as unknown as Tensor);
   }
