@@ -3,6 +3,7 @@ import { Ajv } from "ajv";
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { AbortError, LimitError, NotSupportedError, ValueError } from "../../src/errors.ts";
 import { generate, type GenerationOptions } from "../../src/generation/mod.ts";
+import { grammarVocabulary } from "../../src/generation/grammar/constrain.ts";
 import { TokenMask } from "../../src/generation/grammar/token_mask.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import { loadTokenizer } from "../../src/tokenizer/mod.ts";
@@ -16,9 +17,7 @@ const tokenizer = await loadTokenizer(embedded("tensaur-tiny"));
 globalThis.addEventListener("unload", () => model.dispose());
 
 const V = model.sizes.vocabSize, STOPS = [2044, 2046];
-const VOCAB = tokenizer.convertIdsToTokens(Array.from({ length: V }, (_, id) => id)).map((token, id) => {
-  return tokenizer.decode([id], { skipSpecialTokens: true }) === "" ? "" : token ?? "";
-});
+const { vocab: VOCAB, vocabType } = grammarVocabulary(tokenizer, V, "jsonSchema");
 const run = async (options: GenerationOptions) => {
   const { sequences } = await generate(model, { inputIds: [[2043, 510]] }, { tokenizer, doSample: false, ...options });
   return tokenizer.decode([...sequences[0]!].slice(2), { skipSpecialTokens: true });
@@ -73,7 +72,7 @@ Deno.test("jsonSchema: what random weights write parses and validates", async ()
       kind: "jsonSchema",
       text,
       vocab: VOCAB,
-      vocabType: "byte_level",
+      vocabType,
       stopTokenIds: STOPS,
     });
     for (let round = 0; round < 3; round++) {
@@ -88,7 +87,7 @@ Deno.test("TokenMask follows histories that go back and change, each row for its
     kind: "grammar",
     text: 'root ::= "ab" | "acd"',
     vocab: VOCAB,
-    vocabType: "byte_level",
+    vocabType,
     stopTokenIds: STOPS,
   });
   const [a, b, c, d] = ["a", "b", "c", "d"].map((token) => VOCAB.indexOf(token)) as [number, number, number, number];
@@ -155,7 +154,7 @@ Deno.test("TokenMask.compile() stops at its time and at an abort", async () => {
     kind: "regex",
     text: "(a{1,900}){1,900}",
     vocab: VOCAB,
-    vocabType: "byte_level",
+    vocabType,
     stopTokenIds: STOPS,
   } as const;
   await assertRejects(

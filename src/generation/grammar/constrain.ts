@@ -51,13 +51,8 @@ export async function compileConstraint(o: ResolvedOptions, vocabSize: number): 
       hint: "The end of sequence is what follows a complete output.",
     });
   }
-  const vocab = tokensOf(vocabulary, vocabSize);
-  const vocabType = vocab.some((token) => token.startsWith("Ġ"))
-    ? "byte_level"
-    : vocab.includes("<0x0A>")
-    ? "byte_fallback"
-    : "raw";
-  return await TokenMask.compile({ kind, text, vocab, vocabType, stopTokenIds: [...o.eosTokenIds] }, o);
+  const vocab = grammarVocabulary(vocabulary, vocabSize, kind);
+  return await TokenMask.compile({ kind, text, ...vocab, stopTokenIds: [...o.eosTokenIds] }, o);
 }
 
 /** The grammar as text, within its limits. */
@@ -126,6 +121,24 @@ function vocabularyOf(tokenizer: TextCodec | undefined, kind: Kind): Vocabulary 
 }
 
 const known = new WeakMap<Vocabulary, string[]>();
+
+/** Tokens by id as a grammar of `kind` may use them, and how they are written; those it may not use are empty. */
+export function grammarVocabulary(
+  vocabulary: Vocabulary,
+  vocabSize: number,
+  kind: Kind,
+): Pick<CompileRequest, "vocab" | "vocabType"> {
+  const tokens = tokensOf(vocabulary, vocabSize);
+  const vocabType = tokens.some((token) => token.startsWith("Ġ"))
+    ? "byte_level"
+    : tokens.includes("<0x0A>")
+    ? "byte_fallback"
+    : "raw";
+  if (kind !== "jsonSchema") return { vocab: tokens, vocabType };
+  // JSON on one line has no control characters; the matcher would take them in strings of bounded length
+  const control = vocabType === "byte_level" ? /[\u0100-\u011f]/ : /\p{Cc}|^<0x[01].>$/u;
+  return { vocab: tokens.map((token) => control.test(token) ? "" : token), vocabType };
+}
 
 /** Tokens by id; special ones stand for no text. */
 function tokensOf(vocabulary: Vocabulary, vocabSize: number): string[] {

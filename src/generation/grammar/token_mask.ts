@@ -67,7 +67,7 @@ export class TokenMask implements Disposable {
    *
    * @param row where the tokens come from: consecutive questions of one row are answered faster
    * @param tokens what was generated so far
-   * @throws {ValueError} if the grammar does not take `tokens` themselves
+   * @throws {ValueError} if matching fails; what does not match forbids all tokens
    * @throws {LimitError} if the answer takes too long
    */
   apply(row: number, tokens: readonly number[], scores: Float32Array): void {
@@ -78,10 +78,11 @@ export class TokenMask implements Disposable {
         `Cannot go on with generating as ${this.#kind} must be matched within ${MASK_MS} ms a token`,
       );
     }
-    if (Atomics.load(this.#state, 1) !== 1) {
-      throw new ValueError(`Cannot go on with generating as ${this.#kind} must take what was generated: it does not`);
+    const answer = Atomics.load(this.#state, 1), mask = this.#mask;
+    if (answer === 3) {
+      throw new ValueError(`Cannot go on with generating as ${this.#kind} must be matched without an error: one came`);
     }
-    const mask = this.#mask;
+    if (answer === 2) return void scores.fill(-Infinity); // a beam that has no chance any more
     for (let id = 0; id < scores.length; id++) {
       if (!(mask[id >> 5]! >>> (id & 31) & 1)) scores[id] = -Infinity;
     }
