@@ -16,6 +16,7 @@ import { testDevice } from "../helpers.ts";
 
 const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
 const TOKENS = Number(Deno.env.get("TENSAUR_TEST_BOOK_TOKENS") ?? 3000), WINDOW = 256, EVERY = 16;
+const STREAM = 20_000, STEP = 20;
 
 if (!FULL) Deno.test({ name: "skipped: perplexity on held-out books runs in the full suite", ignore: true, fn() {} });
 else {
@@ -60,6 +61,25 @@ else {
       `perplexity: window anew ${want.toFixed(3)}, sinks ${sink.toFixed(3)}, plain window ${window.toFixed(3)}`,
     );
     assert(sink <= 1.1 * want, `${sink} against ${want}`);
+  });
+
+  Deno.test(`SinkCache streams ${STREAM} tokens through ${WINDOW} slots with steady perplexity`, async () => {
+    using cache = new SinkCache({ windowLength: WINDOW, numSinkTokens: 4 });
+    const text = tokens.slice(0, 2500), rounds: number[] = []; // a text longer than the window, again and again
+    let sum = 0;
+    for (let i = 0; i < STREAM; i += STEP) {
+      const inputIds = [Array.from({ length: STEP }, (_, j) => text[(i + j) % text.length]!)];
+      using output = await model.forward({ inputIds }, { cache });
+      const logits = await output.logits!.read({ early: true }) as Float32Array;
+      for (let j = 0; j < STEP; j++) {
+        sum += loss(logits.subarray(0, (j + 1) * 2048), text[(i + j + 1) % text.length]!);
+      }
+      if ((i + STEP) % text.length === 0) rounds.push(Math.exp(sum / text.length)), sum = 0;
+    }
+    console.log(`perplexity of each time round: ${rounds.map((x) => x.toFixed(3)).join(" ")}`);
+    const [, ...later] = rounds; // the first begins without a window
+    for (const x of later) assert(Math.abs(x / later[0]! - 1) < 0.02, `${x} against ${later[0]}`);
+    await device.stream.settled();
   });
 
   Deno.test("QuantizedCache keeps the perplexity within 2 % at 4 bits", async () => {
