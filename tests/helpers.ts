@@ -1,5 +1,6 @@
 /** What tests share: the device, random data, comparison. */
 import { AssertionError } from "@std/assert";
+import { cpuUsage } from "node:process";
 import { type Device, type DeviceOptions, openDevice } from "../src/gpu/mod.ts";
 
 /**
@@ -71,4 +72,10 @@ export function asGpu<T>(device: Device, fn: () => T): T {
   } finally {
     delete (device as { isCpu?: boolean }).isCpu; // the getter shows again
   }
+}
+
+/** Milliseconds of CPU time that this process has had: a busy machine makes them no more. */
+export function cpuTime(): number {
+  const { user, system } = cpuUsage();
+  return (user + system) / 1000;
 }

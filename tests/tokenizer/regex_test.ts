@@ -4,6 +4,7 @@ import { LimitError, TokenizerError } from "../../src/errors.ts";
 import { KNOWN_PATTERNS } from "../../src/tokenizer/known_patterns.ts";
 import { createTokenizer } from "../../src/tokenizer/mod.ts";
 import { checkPattern, findBacktracking, TimedRegExp, translate } from "../../src/tokenizer/regex.ts";
+import { cpuTime } from "../helpers.ts";
 import { defaultTokenizerJson } from "./fixtures.ts";
 
 const json = await defaultTokenizerJson();
@@ -35,7 +36,7 @@ const hostile: [regex: string, text: string][] = [
 
 for (const [regex, text] of hostile) {
   Deno.test(`tokenizer() does not hang on ${regex.slice(0, 40)}`, () => {
-    const start = performance.now();
+    const start = cpuTime();
     try {
       createTokenizer(withSplit(regex)).encode(text);
       throw new Error("nothing was refused");
@@ -43,7 +44,7 @@ for (const [regex, text] of hostile) {
       assert(error instanceof TokenizerError || error instanceof LimitError, String(error));
       assert(error.hint?.includes("trust: true"), error.hint);
     }
-    assert(performance.now() - start < 3000, `${performance.now() - start} ms`);
+    assert(cpuTime() - start < 3000, `${cpuTime() - start} ms`);
   });
 }
 

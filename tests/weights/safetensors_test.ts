@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../../src/errors.ts";
 import { DTYPE_BITS, parseSafetensorsHeader, tensorByteLength } from "../../src/weights/safetensors.ts";
+import { cpuTime } from "../helpers.ts";
 import { Meter, mutatedSafetensors, safetensors, seed } from "./fixture.ts";
 
 const RUNS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 20_000 : 10_000;
@@ -196,11 +197,11 @@ function manyTensors(count: number): Uint8Array {
 Deno.test("parseSafetensorsHeader() reads 100,000 tensors in less than a second", () => {
   const file = manyTensors(100_000);
   const times = [1, 2, 3].map(() => {
-    const begin = performance.now();
+    const begin = cpuTime();
     assertEquals(parseSafetensorsHeader(file, file.length + 400_000, "x").tensors.size, 100_000);
-    return performance.now() - begin;
+    return cpuTime() - begin;
   });
-  assert(Math.min(...times) < 1000, `the fastest of ${times} ms`); // the machine may be busy with other things
+  assert(Math.min(...times) < 1000, `the fastest of ${times} ms`);
 });
 
 Deno.test("parseSafetensorsHeader() refuses 200,001 tensors and 200,001 strings of metadata", () => {
