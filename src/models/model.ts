@@ -6,8 +6,8 @@
 import type { Batch, Cache, ModelInputs } from "../cache/mod.ts";
 import { LimitError, ValueError } from "../errors.ts";
 import type { Device } from "../gpu/mod.ts";
-import { poolRows, scatterRows } from "../ops/mod.ts";
-import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import { poolRows } from "../ops/mod.ts";
+import { keep, type Tensor, tidy } from "../tensor/mod.ts";
 import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
 import type { QuantizationState } from "../quantization/scheme.ts";
 import type { WeightDtype } from "../weights/source.ts";
@@ -20,17 +20,14 @@ import {
   implementationFor,
 } from "./attention_implementation.ts";
 import { isBetterTransformer } from "./better_transformer.ts";
-import { checkCachePosition } from "./cache_position.ts";
 import type { ConfigJson } from "./config.ts";
 import { crossPart, decoderInputs, encodeInto, type EncoderDecoderInputs } from "./encoder_decoder.ts";
 import { explainModel, type ModelReport } from "./explain_model.ts";
 import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
-import { headMaskRows, headMaskTensors } from "./head_mask.ts";
+import { forwardRows, orRewind } from "./forward_rows.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
 import { newCacheOf, passingCacheOf } from "./model_cache.ts";
 import type { ModelParts } from "./model_parts.ts";
-import { type PackedRows, packRows } from "./packed_rows.ts";
-import { padAttentions } from "./pad_attentions.ts";
 import { RopeTable } from "./rope.ts";
 
 export type { EncoderDecoderInputs, ForwardOptions, ModelOutput, ModelParts };
@@ -163,13 +160,13 @@ export class Model implements Disposable {
   async forward(inputs: ModelInputs | EncoderDecoderInputs, options: ForwardOptions = {}): Promise<ModelOutput> {
     using own = options.cache ? undefined : passingCacheOf(this.#parts, this.cacheDtype);
     const cache = options.cache ?? own!;
-    if (!this.isEncoderDecoder) return await this.#forward(inputs as ModelInputs, cache, options);
+    if (!this.isEncoderDecoder) return await forwardRows(this, this.#parts, inputs as ModelInputs, cache, options);
     const decoder = decoderInputs(inputs as EncoderDecoderInputs);
     using made = new DisposableStack();
     const encoderLastHiddenState = crossPart(cache).isUpdated(0)
       ? undefined
       : made.use(this.encode(inputs as EncoderDecoderInputs, cache));
-    const output = await this.#forward(decoder, cache, options);
+    const output = await forwardRows(this, this.#parts, decoder, cache, options);
     made.move(); // nothing failed: it is the caller's
     return {
       ...output,
@@ -191,44 +188,6 @@ export class Model implements Disposable {
     const { device, dtype } = this, cross = crossPart(cache);
     const run = () => attending(this.#attention, dtype, () => encodeInto(this.#parts, inputs, cross));
     return keep(device, tidy(device, run));
-  }
-
-  async #forward(inputs: ModelInputs, cache: Cache, options: ForwardOptions): Promise<ModelOutput> {
-    const { device, sizes } = this;
-    const { cache: given, outputAttentions } = options, flash = this.#attention === "flash_attention_2";
-    const split = flash && this.#parts.perToken && !given && !outputAttentions;
-    using packed = packRows(device, inputs, cache.lengths, sizes, split);
-    const { batch } = packed;
-    if (batch.lengths.some((n) => n === 0)) {
-      throw new ValueError(
-        `Cannot run the model as each row must have a token: rows have ${batch.lengths} real tokens`,
-      );
-    }
-    const past = [...cache.lengths];
-    checkCachePosition(options.cachePosition, past, packed.width);
-    cache.reserve(batch.size, batch.lengths);
-    const { attention, heads, headDim } = sizes;
-    const factors = options.headMask && headMaskRows(options.headMask, attention.length, heads);
-    const output = orRewind(cache, () =>
-      tidy(device, () => {
-        const headMask = factors && headMaskTensors(device, factors, headDim);
-        return this.#outputs(packed, cache, options, headMask);
-      }));
-    cache.advanced(batch.lengths);
-    const tensors = () => Object.values(output).flat();
-    for (const t of tensors()) keep(device, t);
-    const dispose = () => tensors().forEach((t) => t.dispose());
-    try {
-      const packedAttentions = output.attentions ?? [];
-      output.attentions &&= await Promise.all(
-        packedAttentions.map((p, layer) => padAttentions(p, packed, past, factors?.[layer])),
-      );
-      for (const p of packedAttentions) p.dispose();
-    } catch (error) {
-      dispose();
-      throw error;
-    }
-    return { ...output, cache: options.cache, [Symbol.dispose]: dispose };
   }
 
   /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */
@@ -298,28 +257,6 @@ export class Model implements Disposable {
     });
   }
 
-  #outputs(
-    { batch, places, width, rows }: PackedRows,
-    cache: Cache,
-    { outputHiddenStates, outputAttentions }: ForwardOptions,
-    headMask?: Tensor[],
-  ): Omit<ModelOutput, "cache" | typeof Symbol.dispose> {
-    const hiddenStates: Tensor[] | undefined = outputHiddenStates ? [] : undefined;
-    const attentions: Tensor[] | undefined = outputAttentions ? [] : undefined;
-    const { head, perToken } = this.#parts;
-    const hidden = this.hidden(batch, cache, { hiddenStates, attentions, headMask });
-    const index = tensor(this.device, places, [places.length], "uint32");
-    const pad = (x: Tensor) => scatterRows(x, index, rows * width).reshape([rows, width, x.shape[1]!]);
-    const logits = head?.(hidden, batch);
-    const result = perToken && logits ? pad(logits) : logits;
-    return {
-      ...result && { [this.task === "base" ? "poolerOutput" : "logits"]: result },
-      lastHiddenState: pad(hidden),
-      ...hiddenStates && { hiddenStates: hiddenStates.map(pad) },
-      ...attentions && { attentions },
-    };
-  }
-
   #checkLength({ maxPosition }: Batch): void {
     const { maxPositionEmbeddings } = this.sizes;
     if (this.#rope || maxPosition <= maxPositionEmbeddings) return; // rotary embeddings go on; learned ones end
@@ -327,17 +264,5 @@ export class Model implements Disposable {
       `Cannot run the model as a sequence must have at most ${maxPositionEmbeddings} tokens: it has ${maxPosition}`,
       { hint: "Truncate the text: tokenizer(text, { truncation: true, maxLength })." },
     );
-  }
-}
-
-/** Runs a pass; if it fails after the cache has counted its tokens on the GPU, as the logits may, they are taken back. */
-function orRewind<T>(cache: Cache, pass: () => T): T {
-  try {
-    return pass();
-  } catch (error) {
-    try {
-      cache.crop(cache.lengths);
-    } catch { /* nothing was counted in a capture, and on a device that is lost nothing counts */ }
-    throw error;
   }
 }

@@ -9,9 +9,10 @@ import { sizeClass } from "../gpu/pool.ts";
 import { embeddingBytes, linearBytes, vectorBytes } from "../quantization/bytes.ts";
 import type { Embedding, Linear } from "../quantization/mod.ts";
 import { type LayerShape, type Lookup, outFeatures, type Quantization, type Scheme } from "../quantization/scheme.ts";
-import { type Dtype, elements, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
+import { type Dtype, elements, type Shape, type Tensor } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./safetensors.ts";
+import { faultOf, type Part } from "./tensor_fault.ts";
 
 /** Dtypes that weights can be kept in. */
 export type WeightDtype = Extract<Dtype, "float32" | "float16" | "bfloat16">;
@@ -103,8 +104,6 @@ export function layerShape(
 export function hasBias(bias: LinearOptions["bias"], i: number): boolean {
   return typeof bias === "object" ? bias[i]! : bias === true;
 }
-
-const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
 
 /** Tensor names as a family writes them and as a checkpoint has them: the base model's prefix may be missing there. */
 export function resolveName(checkpoint: Checkpoint, prefix: string, name: string): string {
@@ -277,28 +276,6 @@ export function quantizes(window: number | undefined, bias: LinearOptions["bias"
 function weightShape(inputs: number, outputs: number, { conv1d, window }: LinearOptions): Shape {
   if (window !== undefined) return [outputs, inputs / window, window];
   return conv1d ? [inputs, outputs] : [outputs, inputs];
-}
-
-/** A tensor's name, its shape or how many bytes it has, and its dtype: one of these, any of none, a float if not given. */
-type Part = [name: string, want: Shape | number, dtypes?: readonly string[]];
-
-function faultOf(
-  name: string,
-  want: Shape | number,
-  info: TensorInfo | undefined,
-  dtypes?: readonly string[],
-): string | undefined {
-  const wanted = typeof want === "number" ? `${want} bytes` : formatShape(want);
-  if (!info) return `${name} ${wanted} is missing`;
-  const fits = typeof want === "number"
-    ? info.end - info.start === want
-    : info.shape.length === want.length && info.shape.every((n, i) => n === want[i]);
-  if (!fits) return `${name} must be ${wanted}: it is ${formatShape(info.shape)}`;
-  if (dtypes) {
-    if (dtypes.length === 0 || dtypes.includes(info.dtype)) return;
-    return `${name} must be ${dtypes.join(" or ")}: it is ${info.dtype}`;
-  }
-  if (!FLOATS.has(info.dtype)) return `${name} must be a float of 16, 32 or 64 bits: it is ${info.dtype}`;
 }
 
 const unusable = (): never => {
