@@ -25,5 +25,6 @@ export * from "./src/quantization/mod.ts";
 export * from "./src/tensor/mod.ts";
 export * from "./src/tokenizer/mod.ts";
 export { type HubOverrides, type ResolvedModel, resolveModel, type ResolveOptions } from "./src/weights/hub.ts";
-export type { LinearOptions, PlannedWeight, WeightDtype, WeightSource } from "./src/weights/source.ts";
+export type { GgufOption } from "./src/weights/gguf_files.ts";
+export type { LinearOptions, PlannedWeight, VectorOptions, WeightDtype, WeightSource } from "./src/weights/source.ts";
 export type { Activation, Epilogue } from "./src/ops/matmul.ts";

@@ -44,6 +44,7 @@ export interface MemoryEstimate {
 const BYTES = { float32: 4, float16: 2, bfloat16: 2 } as const;
 const CHUNK = 512; // tokens of a prompt that run at a time
 const CACHE_STEP = 64; // a cache has room for a multiple of so many tokens
+const SIZE_CLASS = 9 / 8; // the pool rounds up by 0 to 1/4
 
 /**
  * Memory that a model needs, before any of it is downloaded.
@@ -87,11 +88,11 @@ export async function estimateMemory(
   const { attention, kvHeads, headDim, vocabSize } = sizes, causal = attention.some((options) => options.causal);
   const places = batch * Math.ceil(tokens / CACHE_STEP) * CACHE_STEP;
   const cache = causal ? places * 2 * attention.length * kvHeads * headDim * BYTES[dtype] : 0;
-  // the outputs of a layer's matrices, and what norms, gates and attention make of them, about as much again
+  // a layer's input, its matrices' outputs and attention's: gates, which are never stored whole, make up for the others
   const outputs = sum(
     plan.weights.filter(({ name, shape }) => shape.length === 2 && /\.0\./.test(name)).map((w) => w.shape[0]!),
   );
-  const working = 4 * 2 * outputs * Math.min(batch * tokens, CHUNK) + 4 * batch * vocabSize;
+  const working = 4 * SIZE_CLASS * outputs * Math.min(batch * tokens, CHUNK) + 4 * batch * vocabSize;
   const loaded = plan.byteLength;
   return {
     parameters,

@@ -8,6 +8,7 @@ import type { Progress } from "../progress.ts";
 import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
 import { savedByBitsandbytes, type SavedTensor } from "../quantization/bnb_save.ts";
 import type { Checkpoint } from "../weights/checkpoint.ts";
+import { openInside } from "../weights/files.ts";
 import { type TensorToSave, writeSafetensors } from "../weights/save.ts";
 import type { TensorInfo } from "../weights/safetensors.ts";
 import { resolveName, type WeightDtype } from "../weights/source.ts";
@@ -105,7 +106,9 @@ export async function saveCheckpoint(
   const weightsPath = `${dir}/model.safetensors`;
   await writeSafetensors(weightsPath, job.tensors(), { format: "pt" });
   for await (const { name } of Deno.readDir(path)) {
-    if (COPIED.test(name)) await writeWhole(`${dir}/${name}`, [await Deno.readFile(`${path}/${name}`)], signal);
+    if (!COPIED.test(name)) continue;
+    using file = await openInside(path, name);
+    await writeWhole(`${dir}/${name}`, [await file.read(0, file.size)], signal);
   }
   const kept = dtype === "auto" ? {} : { [json.dtype === undefined ? "torch_dtype" : "dtype"]: dtype };
   const method = quantizationConfig ? { quantization_config: quantizationConfig.toDict() } : {};

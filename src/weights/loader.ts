@@ -87,9 +87,11 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   /** Numbers that follow from the config. */
-  constant(_name: string, data: Float32Array | Uint32Array): Promise<Tensor> {
+  constant(name: string, data: Float32Array | Uint32Array): Promise<Tensor> {
     const dtype = data instanceof Uint32Array ? "uint32" : "float32";
-    return Promise.resolve(this.#own(keep(this.#device, tensor(this.#device, data, [data.length], dtype))));
+    const t = this.#own(keep(this.#device, empty(this.#device, [data.length], dtype, { exact: true, label: name })));
+    t.write(data);
+    return Promise.resolve(t);
   }
 
   /** A linear layer; a quantized one is read at once, as what it takes depends on what is in it. */

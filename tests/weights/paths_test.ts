@@ -230,9 +230,10 @@ Deno.test("openInside() is the only way by which weights, models and tokenizers 
   for (const layer of ["weights", "models", "tokenizer"]) {
     const folder = new URL(`../../src/${layer}/`, import.meta.url);
     for (const { name } of Deno.readDirSync(folder)) {
-      // files.ts is that way, save.ts and write_whole.ts only write, and the hub's files keep the download cache, not a model.
+      // files.ts is that way, save.ts and write_whole.ts only write, the hub's files keep the download cache, not a model
       if (!name.endsWith(".ts") || /^(files|save|write_whole|hub\w*)\.ts$/.test(name)) continue;
-      if (opens.test(Deno.readTextFileSync(new URL(name, folder)))) others.push(`${layer}/${name}`);
+      const code = Deno.readTextFileSync(new URL(name, folder)).replace(/^ *\/?\*.*$/gm, ""); // examples may
+      if (opens.test(code)) others.push(`${layer}/${name}`);
     }
   }
   assertEquals(others, []);
