@@ -37,6 +37,7 @@ const EXAMPLES = `
 Examples:
   tensaur chat
   tensaur chat -m owner/name --system "Answer briefly."
+  tensaur chat --json-schema @answer.json
   tensaur chat --temp 0 --draft models/tensaur-draft
   printf 'Hello!\\nTell me more.\\n' | tensaur chat --temp 0
 

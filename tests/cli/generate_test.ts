@@ -100,6 +100,22 @@ Deno.test("generate ends in silence when its reader has gone", async () => {
   assertEquals([(await child.status).code, await stderr], [0, ""]);
 });
 
+Deno.test("generate --json-schema prints a document that the schema takes, from an argument or a file", async () => {
+  const schema = JSON.stringify({ type: "object", properties: { tame: { type: "boolean" } }, required: ["tame"] });
+  const file = await Deno.makeTempFile();
+  await Deno.writeTextFile(file, schema);
+  for (const given of [schema, `@${file}`]) {
+    const args = ["generate", "-q", "--no-echo", "-n", "20", "--json-schema", given, PROMPT];
+    const { code, stdout, stderr } = await tensaur(args);
+    assertEquals([code, stderr], [0, ""]);
+    assertEquals(typeof JSON.parse(stdout).tame, "boolean");
+  }
+  await Deno.remove(file);
+  const wrong = await tensaur(["generate", "--json-schema", '{"type":"nothing"}', PROMPT]);
+  assertEquals(wrong.code, 2);
+  assertStringIncludes(wrong.stderr, 'Unsupported type "nothing"');
+});
+
 Deno.test("generate --draft and --lookup print the same text, --beams a search's", async () => {
   const plain = ["generate", "--temp", "0", "-n", "16", "-q", PROMPT], wanted = await tensaur(plain);
   assertEquals(wanted.code, 0, wanted.stderr);
