@@ -87,11 +87,9 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   /** Numbers that follow from the config. */
-  constant(name: string, data: Float32Array | Uint32Array): Promise<Tensor> {
+  constant(_name: string, data: Float32Array | Uint32Array): Promise<Tensor> {
     const dtype = data instanceof Uint32Array ? "uint32" : "float32";
-    const t = this.#own(keep(this.#device, empty(this.#device, [data.length], dtype, { exact: true, label: name })));
-    t.write(data);
-    return Promise.resolve(t);
+    return Promise.resolve(this.#own(keep(this.#device, tensor(this.#device, data, [data.length], dtype))));
   }
 
   /** A linear layer; a quantized one is read at once, as what it takes depends on what is in it. */
