@@ -129,6 +129,7 @@ export async function roundedCopy(from: string, to: string, dtype: "float16" | "
   await Deno.copyFile(`${from}/config.json`, `${to}/config.json`);
   const files = [...Deno.readDirSync(from)].filter(({ name }) => /^model.*\.safetensors$/.test(name));
   const tensors = await Promise.all(files.map(({ name }) => readSafetensors(`${from}/${name}`)));
+  const small = /A_log$|conv1d\.weight$|relative_attention_bias/; // what stays float32
   const round = (x: Float32Array) =>
     dtype === "float16"
       ? Float32Array.from(Float16Array.from(x))
@@ -136,7 +137,8 @@ export async function roundedCopy(from: string, to: string, dtype: "float16" | "
   await writeSafetensors(
     `${to}/model.safetensors`,
     tensors.flatMap((file) => [...file]).map(([name, { data, shape }]) => {
-      const numbers = Float32Array.from(data as Float32Array), kept = shape.length < 2 ? numbers : round(numbers);
+      const numbers = Float32Array.from(data as Float32Array),
+        kept = shape.length < 2 || small.test(name) ? numbers : round(numbers);
       return { name, dtype: "F32" as const, shape, data: new Uint8Array(kept.buffer as ArrayBuffer) };
     }),
   );
