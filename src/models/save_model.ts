@@ -110,12 +110,23 @@ export async function saveCheckpoint(
     using file = await openInside(path, name);
     await writeWhole(`${dir}/${name}`, [await file.read(0, file.size)], signal);
   }
-  const kept = dtype === "auto" ? {} : { [json.dtype === undefined ? "torch_dtype" : "dtype"]: dtype };
-  const method = quantizationConfig ? { quantization_config: quantizationConfig.toDict() } : {};
-  const text = `${JSON.stringify({ ...json, ...kept, ...method }, null, 2)}\n`;
+  const text = configText(await Deno.readTextFile(`${path}/config.json`), dtype, quantizationConfig);
   await writeWhole(`${dir}/config.json`, [new TextEncoder().encode(text)], signal);
   const bytesAfter = (await Deno.stat(weightsPath)).size;
   return { path: dir, bytesBefore: checkpoint.byteLength, bytesAfter, tensors: job.written };
+}
+
+/**
+ * config.json with what changes in it. Its text is kept but for that: Python tells 1.0 from 1, and a parsed number is both.
+ */
+function configText(text: string, dtype: WeightDtype | "auto", config: BitsAndBytesConfig | undefined): string {
+  const dtypes = /("(?:torch_)?dtype"\s*:\s*)(?:"[^"]*"|null)/;
+  const named = dtype === "auto" ? text : text.replace(dtypes, `$1"${dtype}"`);
+  const added: Record<string, unknown> = dtype === "auto" || dtypes.test(text) ? {} : { dtype };
+  if (config) added.quantization_config = config.toDict();
+  if (Object.keys(added).length === 0) return named;
+  const rest = JSON.stringify(added, null, 2).slice(1).replace(/("llm_int8_threshold": \d+)(?=,?\n)/, "$1.0");
+  return `${named.trimEnd().slice(0, -1).trimEnd()},${rest}\n`;
 }
 
 /** The tensors of a folder, made when their turn comes. */
