@@ -7,6 +7,7 @@ import { LimitError, NotSupportedError, ValueError } from "../../errors.ts";
 import type { ResolvedOptions, TextCodec } from "../options.ts";
 import type { CompileRequest } from "./grammar_worker.ts";
 import { TokenMask } from "./token_mask.ts";
+import { isImpossible } from "./utf8_guard.ts";
 
 type Kind = CompileRequest["kind"];
 
@@ -134,10 +135,11 @@ export function grammarVocabulary(
     : tokens.includes("<0x0A>")
     ? "byte_fallback"
     : "raw";
-  if (kind !== "jsonSchema") return { vocab: tokens, vocabType };
+  const possible = tokens.map((token) => isImpossible(token, vocabType) ? "" : token);
+  if (kind !== "jsonSchema") return { vocab: possible, vocabType };
   // JSON on one line has no control characters; the matcher would take them in strings of bounded length
   const control = vocabType === "byte_level" ? /[\u0100-\u011f]/ : /\p{Cc}|^<0x[01].>$/u;
-  return { vocab: tokens.map((token) => control.test(token) ? "" : token), vocabType };
+  return { vocab: possible.map((token) => control.test(token) ? "" : token), vocabType };
 }
 
 /** Tokens by id; special ones stand for no text. */

@@ -6,6 +6,7 @@
 import { Worker } from "node:worker_threads";
 import { LimitError, throwIfAborted, ValueError } from "../../errors.ts";
 import { type CompileRequest, grammarWorkerSource } from "./grammar_worker.ts";
+import { Utf8Guard } from "./utf8_guard.ts";
 
 const START_MS = 20_000, COMPILE_MS = 10_000, MASK_MS = 5_000;
 const HEAP_MB = 512;
@@ -24,8 +25,11 @@ export class TokenMask implements Disposable {
   readonly #kind: string;
   readonly #state: Int32Array;
   readonly #mask: Int32Array;
+  readonly #utf8: Utf8Guard;
 
-  private constructor(worker: Worker, { kind, state, mask }: CompileRequest) {
+  private constructor(worker: Worker, request: CompileRequest) {
+    const { kind, state, mask } = request;
+    this.#utf8 = new Utf8Guard(request);
     this.#worker = worker;
     this.#kind = kind;
     this.#state = state;
@@ -86,6 +90,7 @@ export class TokenMask implements Disposable {
     for (let id = 0; id < scores.length; id++) {
       if (!(mask[id >> 5]! >>> (id & 31) & 1)) scores[id] = -Infinity;
     }
+    if (tokens.length) this.#utf8.apply(tokens.at(-1)!, scores);
   }
 
   /** Ends the worker. */
