@@ -34,7 +34,7 @@ The suites are for deno bench as well: deno bench -A bench/ops [--json].`;
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only"];
 const COMMANDS = ["report", "attention", "gate", "peers-setup", "peers", "all", "render"];
 const LIMIT = 480, RESERVE = 20; // seconds
-const REPORT_PART = 0.6; // of the limit, when the peers follow
+const REPORT_PART = 0.5; // of the limit, when the peers follow
 const printed: string[] = [];
 
 /** Prints a line with the time since the start, and keeps it for `--out`. */
