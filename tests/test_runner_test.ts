@@ -1,6 +1,6 @@
 // tools/test.ts: what it counts, which steps it plans, and that nothing makes it wait for ever.
 import { assert, assertEquals } from "@std/assert";
-import { countTests, planSteps, runStep } from "../tools/test.ts";
+import { countTests, planSteps, restOf, runStep } from "../tools/test.ts";
 
 const green =
   "running 4 tests from ./tests/a_test.ts\na ... ok (1ms)\nb ... ignored (0ms)\nskipped: no data ... ok (0ms)\n" +
@@ -53,6 +53,21 @@ for (const [filters, names, count, byName] of planned) {
     const args = steps.filter((step) => step.name.startsWith("tests")).flatMap((step) => step.args);
     assertEquals(args.filter((arg) => arg.endsWith("_test.ts")).length, count);
     assertEquals(args.includes("--filter") ? args[args.indexOf("--filter") + 1] : undefined, byName);
+  });
+}
+
+const begins = (file: string) => `running 2 tests from ./${file}\na ... ok (1ms)\n`;
+const broken: [name: string, output: string, left: string[]][] = [
+  ["of a run that ended", `${begins("a_test.ts")}\nFAILED | 1 passed | 1 failed (2ms)\n`, []],
+  ["after a crash in the second file", begins("a_test.ts") + begins("b_test.ts"), ["c_test.ts"]],
+  ["after a crash in the last file", ["a_test.ts", "b_test.ts", "c_test.ts"].map(begins).join(""), []],
+  ["after a crash while the first file was loaded", "Warning: a driver's\n", ["b_test.ts", "c_test.ts"]],
+];
+for (const [name, output, left] of broken) {
+  Deno.test(`restOf() runs the files that had not begun ${name}`, () => {
+    const step = { name: "tests/x", args: ["test", "--no-check", "a_test.ts", "b_test.ts", "c_test.ts"] };
+    const want = left.length > 0 ? { name: "tests/x", args: ["test", "--no-check", ...left] } : undefined;
+    assertEquals(restOf(step, output), want);
   });
 }
 

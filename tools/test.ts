@@ -1,8 +1,8 @@
 /**
  * The gate and the test suite: `./tensaur test [filter...] [--full]`, `deno task ok`.
  *
- * Runs the static checks, every folder of tests/ and the examples in the docs, each in a process of its own, so that a
- * crashed driver or a hang costs one of them and not the run. The last line is `N passed, N failed`.
+ * Runs the static checks, every folder of tests/ and the examples in the docs, each in a process of its own; where one
+ * crashes or hangs, the files that it had not begun run in another. The last line is `N passed, N failed`.
  *
  * @module
  */
@@ -32,6 +32,7 @@ const documented = ["mod.ts", "src", "README.md"];
 const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new dependency may enter deno.lock
 const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
 const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
+const summary = /^(ok|FAILED) \| \d+ passed/m; // of `deno test`, at its end
 const usage = `Usage: ./tensaur test [filter...] [--full]
 
   filter   "check" (format, lint, types, package), "doc" (examples in the docs), a part of a test file's path,
@@ -106,10 +107,41 @@ export async function runStep(step: Step, print: (text: string) => void, limit =
     print(`\n${step.name}: stopped, as it printed nothing for ${limit / 1000} s; its last line was: ${last}\n`);
   }
   // Mesa's CPU driver crashes at times as a process ends: after a green summary that is told, and is no failed test.
+  if (signal !== null && !idle.signal.aborted && !summary.test(output)) {
+    print(`\n${step.name}: the process ended by ${signal} in ${begunFiles(output).at(-1) ?? "its first file"}\n`);
+  }
   const late = signal !== null && /^ok \| \d+ passed.* \| 0 failed/m.test(output);
   if (late) print(`\n${step.name}: the process ended by ${signal} after its last test\n`);
   if (step.args[0] === "test") return countTests(output, success || late);
   return { passed: Number(success), failed: Number(!success), skipped: 0 };
+}
+
+function begunFiles(output: string): string[] {
+  return [...output.matchAll(/^running \d+ tests? from \.\/(\S+)/gm)].map(([, file]) => file!);
+}
+
+/** What is left of a step whose `output` broke off: the files of tests after the one that it broke off in. */
+export function restOf(step: Step, output: string): Step | undefined {
+  if (step.args[0] !== "test" || summary.test(output)) return undefined;
+  const isFile = (arg: string) => arg.endsWith("_test.ts");
+  const begun = begunFiles(output), left = step.args.filter((arg) => isFile(arg) && !begun.includes(arg));
+  if (begun.length === 0) left.shift(); // it broke off while that one was loaded
+  return left.length > 0 ? { ...step, args: [...step.args.filter((arg) => !isFile(arg)), ...left] } : undefined;
+}
+
+/** Runs one step and, where a process of it breaks off, the rest in another. */
+async function runAll(step: Step): Promise<Counts> {
+  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+  for (let rest: Step | undefined = step; rest;) {
+    let output = "";
+    const counts = await runStep(rest, (text) => {
+      output += text;
+      write(text);
+    });
+    for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
+    rest = restOf(rest, output);
+  }
+  return total;
 }
 
 function testFiles(folder: string): string[] {
@@ -148,7 +180,7 @@ async function main(): Promise<number> {
   for (const step of planSteps(testFiles("tests"), filters)) {
     const start = performance.now();
     write(`\n== ${step.name}\n`);
-    const counts = await runStep(step, write);
+    const counts = await runAll(step);
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     write(`== ${step.name}: ${counts.passed} passed, ${counts.failed} failed, ${seconds} s\n`);
     if (counts.failed > 0) red.push(step.name);
