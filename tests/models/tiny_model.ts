@@ -74,6 +74,57 @@ export const TINY_CONFIGS = {
   },
 } as const satisfies Record<string, ConfigJson>;
 
+const bartLike = {
+  is_encoder_decoder: true,
+  vocab_size: 61,
+  d_model: 24,
+  encoder_layers: 2,
+  encoder_attention_heads: 2,
+  encoder_ffn_dim: 37,
+  decoder_layers: 1,
+  decoder_attention_heads: 4,
+  decoder_ffn_dim: 29,
+  decoder_start_token_id: 2,
+  pad_token_id: 1,
+};
+
+/** The same of encoder-decoders. */
+export const TINY_ENCODER_DECODERS = {
+  t5: {
+    model_type: "t5",
+    architectures: ["T5ForConditionalGeneration"],
+    is_encoder_decoder: true,
+    vocab_size: 61,
+    d_model: 24,
+    d_kv: 10,
+    d_ff: 37,
+    num_heads: 3,
+    num_layers: 1,
+    num_decoder_layers: 2,
+    feed_forward_proj: "gated-gelu",
+    relative_attention_num_buckets: 8,
+    relative_attention_max_distance: 7,
+    tie_word_embeddings: false,
+    decoder_start_token_id: 0,
+    pad_token_id: 0,
+  },
+  bart: {
+    ...bartLike,
+    model_type: "bart",
+    architectures: ["BartForConditionalGeneration"],
+    max_position_embeddings: 40,
+    scale_embedding: true,
+  },
+  whisper: {
+    ...bartLike,
+    model_type: "whisper",
+    architectures: ["WhisperForConditionalGeneration"],
+    num_mel_bins: 5,
+    max_source_positions: 6,
+    max_target_positions: 40,
+  },
+} as const satisfies Record<string, ConfigJson>;
+
 /** Names and shapes of the tensors that a model of `config` reads. */
 export async function tensorShapes(config: ConfigJson): Promise<Map<string, number[]>> {
   const shapes = new Map<string, number[]>();
