@@ -60,12 +60,11 @@ interface Bar {
   ours: boolean;
 }
 
-function bars(title: string, axis: string, values: readonly Bar[], log = false): TopLevelSpec {
+function bars(title: string, axis: string, values: readonly Bar[]): TopLevelSpec {
   const x = {
     field: "value",
     type: "quantitative" as const,
     title: axis,
-    scale: log ? { type: "log" as const, domainMin: 1 } : { zero: true },
   };
   const y = { field: "label", type: "nominal" as const, sort: null, title: null };
   const color = {
@@ -120,6 +119,6 @@ function peerCharts({ lines, origin }: PeerReport): Chart[] {
       ours: peer === "tensaur",
     })).sort((a, b) => b.value - a.value);
     const title = `${what === "decode" ? "Decode" : "Prompt"} of bench-30m, ${origin.device}`;
-    return [{ name: `bench_${what}`, alt: title, spec: bars(title, `${unit} a second, logarithmic`, values, true) }];
+    return [{ name: `bench_${what}`, alt: title, spec: bars(title, `${unit} a second`, values) }];
   });
 }
