@@ -80,16 +80,12 @@ async function compare(
 
 const PROMPTS = ["Once upon a time", "The old lighthouse", "One day, a little girl named Lily", "Tom and his dog"];
 
-/** A question about a text, whose answer repeats a part of it. */
-function questions(): string[] {
-  const facts: [string, string][] = [
-    ["The bakery in Oak Street opens at seven and closes at noon.", "When does the bakery in Oak Street open?"],
-    ["A shoemaker makes and mends shoes for all the people of the village.", "What does a shoemaker do?"],
-  ];
-  const text = facts.map(([fact]) => fact).join(" ");
-  return facts.map(([, question]) => {
-    return `<|im_start|>user\n${text}\n${question}<|im_end|>\n<|im_start|>assistant\n`;
-  });
+/** Questions about a story, and things to say again: held-out conversations up to their last answer. */
+async function questions(): Promise<string[]> {
+  const text = await Deno.readTextFile(new URL("../models/recipe/held_out.txt", import.meta.url));
+  const asks = "<|im_start|>assistant\n";
+  const about = text.split("<|begin_of_text|>").filter((each) => /Read this story|[Rr]epeat/.test(each));
+  return about.filter((each) => each.includes(asks)).map((each) => each.slice(0, each.lastIndexOf(asks) + asks.length));
 }
 
 function line(r: SpeculationResult): string {
@@ -115,7 +111,7 @@ export async function* speculationBench(
     }
     const unsure = { assistantModel: draft, numAssistantTokens: 8, assistantConfidenceThreshold: 0.8 };
     yield await compare("tiny, draft while it is sure", model, stories, unsure, { tokens, rounds });
-    const asked = questions().map((text) => tokenizer.encode(text));
+    const asked = (await questions()).map((text) => tokenizer.encode(text));
     const lookup = { promptLookupNumTokens: 8 };
     yield await compare("tiny, lookup, question and answer", model, asked, lookup, { tokens, rounds });
   }
