@@ -143,6 +143,8 @@ export abstract class KvCache extends LayeredCache implements Cache {
       appendPadded(store, k, v, (batch) => ({ ...this.passFor(batch), past, lengths: before }), held);
     }
     this.setPast(lengths);
+    const reachOf = (n: number) => Math.max(n, ...this.stores.map((store) => store?.reachOf?.(n) ?? n));
+    this.reach = lengths.map(reachOf);
   }
 
   /** How the contents of a layer are read. */

@@ -74,6 +74,8 @@ export interface LayerStore extends Disposable {
   attendPlaced?(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
   /** Tokens that can be read of sequences of these lengths, where that is not all. */
   held?(lengths: readonly number[]): readonly number[];
+  /** The `reach` for `crop` of a sequence of `length` of which only the tokens that can be read were stored. */
+  reachOf?(length: number): number;
   /** What is there of sequences of these lengths, in the store's dtype. */
   contents(lengths: readonly number[]): PackedKv;
   /** A store of `capacity` whose sequences are `rows` of this one. */

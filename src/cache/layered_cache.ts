@@ -24,7 +24,8 @@ export abstract class LayeredCache implements Disposable {
   #past: Tensor | undefined;
   #capacity = 0;
   #generation = 0;
-  #reach: number[] = [];
+  /** Tokens that each sequence has had since it began, as rings count what they have lost. */
+  protected reach: number[] = [];
   readonly #rings = new Rings();
   readonly #kept: Disposable[] = [];
   #pass: CachePass | undefined;
@@ -141,7 +142,7 @@ export abstract class LayeredCache implements Disposable {
         `Cannot crop the cache as each length must be from 0 to what is there (${now}): current value is ${lengths}`,
       );
     }
-    for (const store of this.stores) store?.crop?.(each, this.#reach);
+    for (const store of this.stores) store?.crop?.(each, this.reach);
     this.setPast(each);
   }
 
@@ -188,7 +189,7 @@ export abstract class LayeredCache implements Disposable {
   /** Sets the tokens of each sequence on the host. */
   protected setLengths(lengths: readonly number[]): void {
     this.#lengths = [...lengths];
-    this.#reach = lengths.map((n, b) => n === 0 ? 0 : Math.max(n, this.#reach[b] ?? 0));
+    this.reach = lengths.map((n, b) => n === 0 ? 0 : Math.max(n, this.reach[b] ?? 0));
     this.#pass = undefined;
   }
 
@@ -212,7 +213,7 @@ export abstract class LayeredCache implements Disposable {
     const lengths = rows.map((row) => this.#lengths[row]!);
     this.#replace(this.#copies(this.#capacity, rows));
     this.#generation++;
-    this.#reach = rows.map((row) => this.#reach[row]!);
+    this.reach = rows.map((row) => this.reach[row]!);
     this.setPast(lengths);
   }
 
@@ -222,7 +223,7 @@ export abstract class LayeredCache implements Disposable {
     const all = rows.length === this.#lengths.length && rows.every((row, b) => row === b);
     copy.stores = all ? this.stores.map((store) => store && share(store)) : this.#copies(this.#capacity, rows);
     copy.#lengths = rows.map((row) => this.#lengths[row]!);
-    copy.#reach = rows.map((row) => this.#reach[row]!);
+    copy.reach = rows.map((row) => this.reach[row]!);
     copy.#capacity = this.#capacity;
     return copy;
   }

@@ -84,6 +84,11 @@ export class RingStore implements LayerStore {
     return lengths.map((n) => Math.min(n, this.ring.window));
   }
 
+  /** After so many tokens those before the window of `length` are overwritten. */
+  reachOf(length: number): number {
+    return length > this.ring.window ? length - this.ring.window + this.ring.length : length;
+  }
+
   /** The tokens of the window. */
   contents(lengths: readonly number[]): PackedKv {
     return this.#last(lengths, this.ring.window);
