@@ -44,20 +44,21 @@ export async function estimateMemory(plan: ModelPlan, context: number): Promise<
 export function groupWeights(plan: ModelPlan): WeightGroup[] {
   const groups = Map.groupBy(plan.weights, ({ name, shape, stored }) => `${pattern(name)} ${shape} ${stored}`);
   return [...groups.values()].map((list) => {
-    const { name, shape, stored } = list[0]!;
+    const { name, shape, stored, scheme } = list[0]!;
     return {
       name: pattern(name),
       count: list.length,
       shape,
       stored,
-      kept: shape.length === 1 ? "float32" : plan.dtype,
+      kept: scheme,
       byteLength: sum(list.map((w) => w.byteLength)),
     };
   });
 }
 
-/** Numbers in the checkpoint of the folder `path`. */
-export async function countParameters(path: string): Promise<number> {
+/** Numbers in the checkpoint `path`; of a GGUF file those that its model has. */
+export async function countParameters(path: string, plan: ModelPlan): Promise<number> {
+  if (/\.gguf$/i.test(path)) return (await estimateModel(plan.json)).parameters;
   using checkpoint = await openCheckpoint(path);
   return sum([...checkpoint.tensors.values()].map(({ shape }) => shape.reduce((product, n) => product * n, 1)));
 }

@@ -65,7 +65,7 @@ async function run(argument: string | undefined, given: ExplainFlags): Promise<v
   const path = await findModel(flags, ui, interrupt.signal);
   const plan = await planModel(path, { dtype: flags.dtype, signal: interrupt.signal });
   const memory = await estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
-  const subject: Subject = { name: modelName(flags), plan, memory, parameters: await countParameters(path) };
+  const subject: Subject = { name: modelName(flags), plan, memory, parameters: await countParameters(path, plan) };
   await using device = flags.device ? await deviceOrNote(flags, ui) : undefined;
   if (flags.json) ui.printJson(asJson(subject, device));
   else ui.print(`${asText(subject, device)}\n`);

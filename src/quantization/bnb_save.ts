@@ -59,7 +59,7 @@ function int8(name: string, x: Float32Array | undefined, [rows, K]: readonly [nu
     let size = 0;
     for (let i = row * K; i < (row + 1) * K; i++) size = Math.max(size, Math.abs(x[i]!));
     scales[row] = size;
-    const steps = size > 0 ? Math.fround(127 / size) : 0;
+    const steps = size > 0 ? Math.fround(Math.fround(1 / size) * 127) : 0; // in this order, as torch divides 127
     for (let i = row * K; i < (row + 1) * K; i++) {
       codes[i] = halfToEven(Math.fround(x[i]! * steps));
       numbers[i] = codes[i]! * size / 127;
