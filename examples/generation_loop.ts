@@ -3,14 +3,14 @@
  *
  *     deno run -A examples/generation_loop.ts "Once upon a time"
  */
-import { type KvCache, loadModel, loadTokenizer, type Model } from "../mod.ts";
+import { type Cache, loadModel, loadTokenizer, type Model } from "../mod.ts";
 
 /** The prompt and `maxNewTokens` tokens after it. */
 export async function generationLoop(
   model: Model,
   prompt: readonly number[],
   maxNewTokens: number,
-  cache: KvCache = model.newCache(),
+  cache: Cache = model.newCache(),
 ): Promise<number[]> {
   const ids = [...prompt];
   let inputIds = [[...prompt]];

@@ -30,7 +30,7 @@ async function draw(o: ResolvedOptions, prompt: readonly number[], steps: number
   const many = new Float32Array(ROWS * V);
   for (let r = 0; r < ROWS; r++) many.set(row, r * V);
   const step = tensor(device, [0], [1], "uint32");
-  using chooser = new Chooser(device, o, V, prompts, step, () => step);
+  using chooser = new Chooser(device, o, { vocabSize: V, prompts }, step, () => step);
   for (let at = 0; at < steps; at++) {
     step.write([at]);
     using tokens = tidy(device, () => chooser.choose(chooser.process(tensor(device, many, [ROWS, V]))));

@@ -86,7 +86,7 @@ Deno.test("Model.forward() gives attentions where the tokens stand: left padding
 
 Deno.test("Model.forward() after a past gives attentions over the keys in order, whatever the padding", async () => {
   using model = await tinyModel(device, "llama");
-  using cache = model.newCache();
+  using cache = model.newCache() as DynamicCache;
   const first = { inputIds: [ids(3), ids(2)] }, mask = [[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]];
   await logitsOf(model, first, cache);
   cache.crop([3, 0]); // the second row has no past, and there are as many keys as columns of the input
@@ -130,7 +130,7 @@ Deno.test("Model.forward() of 70 single steps equals one pass, while the cache g
   using model = await tinyModel(device, "llama");
   const row = ids(70);
   const [want] = await logitsOf(model, { inputIds: [row] });
-  using cache = model.newCache();
+  using cache = model.newCache() as DynamicCache;
   const got: number[] = [];
   for (const id of row) got.push(...(await logitsOf(model, { inputIds: [[id]] }, cache))[0]!);
   assertWithin("logits", got, want!, 1e-5);
@@ -206,7 +206,7 @@ async function failEachAllocation(work: () => Promise<unknown>, after: () => Pro
 Deno.test("Model.forward() whose Nth allocation fails leaves the cache as it was", async () => {
   using model = await tinyModel(device, "llama");
   const first = { inputIds: [ids(60), ids(50)] }, second = { inputIds: [ids(6), ids(7)] }; // the second grows the cache
-  using cache = model.newCache();
+  using cache = model.newCache() as DynamicCache;
   await logitsOf(model, first, cache);
   using copy = cache.fork();
   const want = await logitsOf(model, second, copy);
