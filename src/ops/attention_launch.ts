@@ -22,8 +22,6 @@ const merge = kernel("attention_merge", mergeWgsl);
 const weigh = kernel("attention_weights", weightsWgsl);
 const multiply = kernel("attention_product", productWgsl);
 
-const QUERIES_A_THREAD = 4; // of attention_rows
-
 /** A call of attention whose arguments are checked. */
 export interface AttentionLaunch {
   /** [T, H, Dh]. */
@@ -63,7 +61,7 @@ function launchTiles(
       ASKED: Math.ceil(Dh / 4 / lanes),
     }] as const
     : body === "rows"
-    ? [attendByRows, {}, { MINE: QUERIES_A_THREAD }] as const
+    ? [attendByRows, {}, { MINE: rows / lanes }] as const
     : [attend, { SPLIT: splits > 1 }, { SPAN: span, HELD: Math.ceil(quads / span) }] as const;
   launch(device, {
     flags: {

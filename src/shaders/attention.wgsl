@@ -132,21 +132,30 @@ fn main(
   }
   tops[lane] = largest;
   totals[lane] = total;
+  workgroupBarrier();
   for (var at = 0u; at < ROWS + zero; at++) {
     var value: array<vec4<f32>, HELD>;
-    // @unroll
-    for (var n = 0u; n < HELD; n++) {
-      var mySum = vec4<f32>();
+    for (var n = 0u; n < HELD + zero; n++) {
+      var whole = vec4<f32>();
       // @unroll
       for (var r = 0u; r < ROWS; r++) {
-        mySum = select(mySum, sum[r][n], r == at);
+        // @unroll
+        for (var m = 0u; m < HELD; m++) {
+          whole = select(whole, sum[r][m], r == at && m == n);
+        }
       }
-      workgroupBarrier();
-      values[lane] = mySum;
-      workgroupBarrier();
-      value[n] = values[lane % SPAN];
-      for (var part = 1u; part < PARTS; part++) {
-        value[n] += values[part * SPAN + lane % SPAN];
+      if (PARTS > 1u) {
+        workgroupBarrier();
+        values[lane] = whole;
+        workgroupBarrier();
+        whole = values[lane % SPAN];
+        for (var part = 1u; part < PARTS; part++) {
+          whole += values[part * SPAN + lane % SPAN];
+        }
+      }
+      // @unroll
+      for (var m = 0u; m < HELD; m++) {
+        value[m] = select(value[m], whole, m == n);
       }
     }
     var all = 0.0;
