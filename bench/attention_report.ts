@@ -4,12 +4,15 @@
  * Figures are of CPU time on a device that is a program on the CPU (so "a core"), else of wall time. Cases that are compared
  * take turns in one process.
  *
- *     deno run -A bench/attention_report.ts [--long] [--quick] [--plain]
+ *     deno run -A bench/attention_report.ts [--long] [--quick] [--plain] [--only TEXT]
+ *
+ * `--long` adds 8,192 tokens, and math at 4,096; `--only` is a part of the shapes' names, and leaves out the other groups.
  */
 import process from "node:process";
 import { type Device, openDevice } from "../src/gpu/mod.ts";
 import { attention, type AttentionBackend, kvLayout } from "../src/ops/attention.ts";
 import { type Dtype, type Tensor, tensor, tidy } from "../src/tensor/mod.ts";
+import { flagValue } from "./flags.ts";
 
 /** One shape. */
 export interface Shape {
@@ -136,6 +139,8 @@ export async function compare(device: Device, shapes: readonly Shape[], rounds =
   }));
 }
 
+const bytesText = ({ scratch }: Finding): string => `${(scratch / 2 ** 20).toFixed(1)} MiB`;
+
 function line(name: string, f: Finding): string {
   return `${name.padEnd(46)}${f.milliseconds.toFixed(2).padStart(10)} ms${f.gigaflops.toFixed(2).padStart(9)} GFLOP/s` +
     `${f.gigabytes.toFixed(2).padStart(8)} GB/s${(f.scratch / 1024).toFixed(0).padStart(10)} KiB scratch`;
@@ -154,7 +159,9 @@ if (import.meta.main) {
   console.log(
     `${device.info.description || device.info.vendor}, ${device.isCpu ? "CPU" : "wall"} time, float16 keys, causal`,
   );
+  const only = flagValue("--only") ?? "";
   const show = async (shapes: (Shape & { name: string })[]): Promise<Finding[]> => {
+    if (!shapes.some(({ name }) => name.includes(only))) return [];
     const found = await compare(device, shapes);
     for (const [i, { name }] of shapes.entries()) console.log(line(name, found[i]!));
     return found;
@@ -182,18 +189,18 @@ if (import.meta.main) {
     lengths: ragged(256, r),
   }));
   const [whole, ...parts] = await show(batch);
-  for (const [i, r] of [0.3, 0.7].entries()) {
-    console.log(
-      `  ${(parts[i]!.milliseconds / whole!.milliseconds).toFixed(2)} of the padded time, ${
-        (1 - r).toFixed(2)
-      } of its tokens`,
-    );
+  for (const [i, part] of parts.entries()) {
+    const share = (part.milliseconds / whole!.milliseconds).toFixed(2), tokens = 1 - [0.3, 0.7][i]!;
+    console.log(`  ${share} of the padded time, ${tokens.toFixed(2)} of its tokens`);
   }
-  for (const S of quick ? [512] : [2048]) {
+  for (const S of quick ? [512] : [2048, ...has("--long") ? [4096] : []]) {
+    const H = Math.min(4, 8192 / S), shape = { H, Hkv: H, Dh: 64, lengths: [S] }; // more scores than a binding holds
     const [fused, math] = await show([
-      { name: `prefill ${S}, 4 heads of 64`, ...few, lengths: [S] },
-      { name: `prefill ${S}, 4 heads of 64, math`, ...few, lengths: [S], backend: "math" },
+      { name: `against math ${S}, ${H} heads of 64`, ...shape },
+      { name: `against math ${S}, ${H} heads of 64, math`, ...shape, backend: "math" },
     ]);
-    console.log(`  ${(math!.milliseconds / fused!.milliseconds).toFixed(1)} times as fast as math`);
+    if (!fused || !math) continue;
+    const times = (math.milliseconds / fused.milliseconds).toFixed(1);
+    console.log(`  ${times} times as fast as math, scratch ${bytesText(fused)} instead of ${bytesText(math)}`);
   }
 }
