@@ -247,11 +247,8 @@ export abstract class LayeredCache implements Disposable {
   }
 
   #store(layer: number, { kvHeads, headDim }: HeadShape, batch: Batch, options: AttentionOptions): LayerStore {
-    const store = this.stores[layer] ??= this.newStore(
-      this.spec(batch.tokens.device, kvHeads, headDim),
-      layer,
-      options,
-    );
+    const spec = () => this.spec(batch.tokens.device, kvHeads, headDim);
+    const store = this.stores[layer] ??= this.newStore(spec(), layer, options);
     if (store.spec.kvHeads === kvHeads && store.spec.headDim === headDim) return store;
     throw new ShapeError(
       `Cannot use the cache as it must be of this model: its heads and their length are ${store.spec.kvHeads} and ` +
