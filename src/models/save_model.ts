@@ -106,11 +106,9 @@ export async function saveCheckpoint(
   const weightsPath = `${dir}/model.safetensors`;
   await writeSafetensors(weightsPath, job.tensors(), { format: "pt" });
   for await (const { name } of Deno.readDir(path)) {
-    if (!COPIED.test(name)) continue;
-    using file = await openInside(path, name);
-    await writeWhole(`${dir}/${name}`, [await file.read(0, file.size)], signal);
+    if (COPIED.test(name)) await writeWhole(`${dir}/${name}`, [await readFile(path, name)], signal);
   }
-  const text = configText(await Deno.readTextFile(`${path}/config.json`), dtype, quantizationConfig);
+  const text = configText(new TextDecoder().decode(await readFile(path, "config.json")), dtype, quantizationConfig);
   await writeWhole(`${dir}/config.json`, [new TextEncoder().encode(text)], signal);
   const bytesAfter = (await Deno.stat(weightsPath)).size;
   return { path: dir, bytesBefore: checkpoint.byteLength, bytesAfter, tensors: job.written };
@@ -127,6 +125,11 @@ function configText(text: string, dtype: WeightDtype | "auto", config: BitsAndBy
   if (Object.keys(added).length === 0) return named;
   const rest = JSON.stringify(added, null, 2).slice(1).replace(/("llm_int8_threshold": \d+)(?=,?\n)/, "$1.0");
   return `${named.trimEnd().slice(0, -1).trimEnd()},${rest}\n`;
+}
+
+async function readFile(root: string, name: string): Promise<Uint8Array> {
+  using file = await openInside(root, name);
+  return await file.read(0, file.size);
 }
 
 /** The tensors of a folder, made when their turn comes. */

@@ -31,7 +31,7 @@ export interface SweepReport {
   errors: number;
 }
 
-const GPU_TIMEOUT = 200; // ms; a run may take this for a fault that hangs, and little more
+const GPU_TIMEOUT = 200; // ms; a run takes this for a fault that hangs, and little more
 const LANES = 4; // runs at a time, each on a GPUDevice of its own
 
 /** Counts the calls of each kind that `work` makes on a healthy device. */
@@ -111,20 +111,20 @@ async function run<T>(
   gpu: GPUDevice,
   plan?: Plan,
 ): Promise<TensaurError | undefined> {
-  const faulty = new FaultyDevice(gpu, plan);
-  const opened = openDevice({ provider, gpuTimeout: GPU_TIMEOUT, ...options, device: faulty.gpu });
+  const faulty = new FaultyDevice(gpu, plan), timeout = options?.gpuTimeout ?? GPU_TIMEOUT;
+  const opened = openDevice({ provider, ...options, gpuTimeout: timeout, device: faulty.gpu });
   let device: Device | undefined;
   let error: TensaurError | undefined;
   try {
-    device = await deadline(opened);
-    check(await deadline(work(device, faulty)));
+    device = await deadline(opened, timeout);
+    check(await deadline(work(device, faulty), timeout));
   } catch (cause) {
     assertInstanceOf(cause, TensaurError, `it must be typed: ${cause}`);
     assert(plan && faulty.fired, `no fault was due: ${cause.message}`);
     error = cause;
   }
   if (error && plan?.fault === "lost") assertInstanceOf(error, DeviceLostError, `a loss must be told: ${error}`);
-  if (error && device?.guard.error) await assertDead(device, error);
+  if (error && device?.guard.error) await assertDead(device, error, timeout);
   device?.close();
   if (device) {
     const { bytesInUse, bytesCached, buffersInUse } = device.pool.stats;
@@ -135,21 +135,22 @@ async function run<T>(
 }
 
 /** Everything after the first error fails with it. */
-async function assertDead(device: Device, error: TensaurError): Promise<void> {
+async function assertDead(device: Device, error: TensaurError, timeout: number): Promise<void> {
   for (const attempt of [() => device.synchronize(), () => device.guard.check()]) {
-    const later = await deadline(attempt().then(() => undefined, (cause) => cause));
+    const later = await deadline(attempt().then(() => undefined, (cause) => cause), timeout);
     assertStrictEquals(later, error, `it must stay the same error: ${later}`);
   }
 }
 
-async function deadline<T>(promise: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
+/** `promise`, or an error after 20 time-outs: in the guard's looks, of which a blocked event loop has but one. */
+async function deadline<T>(promise: Promise<T>, timeout: number): Promise<T> {
+  let timer: ReturnType<typeof setInterval> | undefined, looks = 0;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("it hangs")), 20 * GPU_TIMEOUT);
+    timer = setInterval(() => ++looks < 80 || reject(new Error("it hangs")), timeout / 4);
   });
   try {
     return await Promise.race([promise, late]);
   } finally {
-    clearTimeout(timer);
+    clearInterval(timer);
   }
 }
