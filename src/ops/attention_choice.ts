@@ -87,7 +87,7 @@ function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
     const keysPerLane = c.dtype !== "float32" && !c.bias && longest <= 64 ? 6 : 4;
     return { body: "rows", rows: many ? 32 : 16, pack: 1, keysPerLane, splits: 1 };
   }
-  const large = onCpu ? rows >= 8 && c.bias && longest > 96 : rows >= 8 || (c.cpu && longest > 64);
+  const large = onCpu ? rows >= 8 && c.bias && longest > 80 : rows >= 8 || (c.cpu && longest > 64);
   const keysPerLane = long || large ? 1 : 2; // keys share the cost of a query, and are slow to compile
   return { body, rows, pack, keysPerLane, splits };
 }
