@@ -139,12 +139,13 @@ Deno.test({
   },
 });
 
-Deno.test("1,000 generate calls leak nothing", async () => {
+const CALLS = FULL ? 1000 : 150;
+Deno.test(`${CALLS} generate calls leak nothing`, async () => {
   const run = () => generate(model, { inputIds: [prompt] }, { ...options, maxNewTokens: 2 });
   await run();
   const { bytesInUse, buffersInUse, created } = healthy.pool.stats;
-  for (let i = 0; i < 1000; i++) await run();
+  for (let i = 0; i < CALLS; i++) await run();
   const after = healthy.pool.stats;
   assertEquals([after.bytesInUse, after.buffersInUse], [bytesInUse, buffersInUse]);
-  assert(after.created - created < 50, `${after.created - created} new buffers`);
+  assert(after.created - created < CALLS / 20, `${after.created - created} new buffers`);
 });
