@@ -42,7 +42,7 @@ export class QuantizedStore implements LayerStore {
   #spans: KvSpans;
   #rest: Tensor | undefined; // [2, B, Hkv, R, Dh]
   #geometry: Tensor | undefined; // of the rest
-  #queries: Tensor | undefined; // layout of the query heads
+  #queries: { heads: number; layout: Tensor } | undefined; // layout of the query heads
 
   /** An empty store. */
   constructor(readonly spec: StoreSpec, readonly scheme: KvScheme) {
@@ -66,7 +66,7 @@ export class QuantizedStore implements LayerStore {
 
   /** The first batch attends to its own keys as they are; later ones to what is stored. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    const { first, counts } = pass.quantized!();
+    const { first, counts } = pass.quantized!(), geometry = this.#layoutOf(q.shape[1]!); // made before steps are recorded
     if (first) {
       this.#take(k, v, pass);
       return this.#attendFresh(q, k, v, pass, options);
@@ -77,7 +77,7 @@ export class QuantizedStore implements LayerStore {
     }
     this.#storeRest(k, v, counts, pass.batch.cuSeqlens);
     const keys = Math.max(...this.#spans.lengths) + this.#rest!.shape[3]!; // of the longest sequence, and room for more
-    const call = { ...options, split: { keys, geometry: this.#layoutOf(q.shape[1]!) } };
+    const call = { ...options, split: { keys, geometry } };
     return quantizedAttention(q, this.#coded(counts), pass.batch.cuSeqlens, this.spec.kvHeads, this.scheme, call);
   }
 
@@ -172,6 +172,7 @@ export class QuantizedStore implements LayerStore {
       to.#words = keep(device, emptyKvCodes(device, to.#spans, this.scheme));
       this.#copyCodes(this.#words, to.#words, rows, to.#spans);
     }
+    if (this.#queries) to.#layoutOf(this.#queries.heads);
     if (this.#rest) {
       to.#rest = to.#newRest(this.#rest.shape[3]!);
       to.#geometry = to.#restLayout(this.#rest.shape[3]!);
@@ -190,13 +191,13 @@ export class QuantizedStore implements LayerStore {
     this.#words?.dispose();
     this.#rest?.dispose();
     this.#geometry?.dispose();
-    this.#queries?.dispose();
+    this.#queries?.layout.dispose();
   }
 
   #layoutOf(heads: number): Tensor {
     const { device, kvHeads } = this.spec, strides = { sequenceStride: 0, headStride: 0, keyStride: 0 };
     const layout = { heads, kvHeads, scale: 1, causal: true, counts: "past" as const, ...strides };
-    return this.#queries ??= keep(device, kvLayout(device, layout));
+    return (this.#queries ??= { heads, layout: keep(device, kvLayout(device, layout)) }).layout;
   }
 
   #coded(counts: Tensor): CodedKv {
