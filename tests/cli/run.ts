@@ -46,10 +46,10 @@ export async function tensaur(args: readonly string[], options: RunOptions = {})
   return text(await child.output());
 }
 
-/** Output as text. */
+/** Output as text, without what deno itself says when it fetches a package that is imported only when needed. */
 export function text({ code, stdout, stderr }: Deno.CommandOutput): Ran {
   const decoder = new TextDecoder();
-  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr).replace(/^Download .*\n/gm, "") };
 }
 
 /** What stands in deno.json. */
