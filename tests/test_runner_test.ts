@@ -56,6 +56,17 @@ for (const [filters, names, count, byName] of planned) {
   });
 }
 
+Deno.test("planSteps() runs at most 12 files of a folder in a process, each of them once", () => {
+  const many = Array.from({ length: 25 }, (_, i) => `tests/ops/a${i}_test.ts`);
+  const steps = planSteps(many, ["ops/"]), of = (args: string[]) => args.filter((arg) => arg.endsWith("_test.ts"));
+  assertEquals(steps.map(({ name, args }) => [name, of(args).length]), [
+    ["tests/ops 1/3", 9],
+    ["tests/ops 2/3", 9],
+    ["tests/ops 3/3", 7],
+  ]);
+  assertEquals(steps.flatMap(({ args }) => of(args)), many);
+});
+
 const begins = (file: string) => `running 2 tests from ./${file}\na ... ok (1ms)\n`;
 const broken: [name: string, output: string, left: string[]][] = [
   ["of a run that ended", `${begins("a_test.ts")}\nFAILED | 1 passed | 1 failed (2ms)\n`, []],

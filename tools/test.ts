@@ -1,7 +1,7 @@
 /**
  * The gate and the test suite: `./tensaur test [filter...] [--full]`, `deno task ok`.
  *
- * Runs the static checks, every folder of tests/ and the examples in the docs, each in a process of its own; where one
+ * Runs the static checks, the folders of tests/ and the examples in the docs, 12 files at most in a process; where one
  * crashes or hangs, the files that it had not begun run in another. The last line is `N passed, N failed`.
  *
  * @module
@@ -31,6 +31,7 @@ const root = new URL("../", import.meta.url);
 const documented = ["mod.ts", "src", "README.md"];
 const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new dependency may enter deno.lock
 const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
+const FILES = 12; // of tests in a process: drivers and native modules fail more as it gets older
 const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
 const summary = /^(ok|FAILED) \| \d+ passed/m; // of `deno test`, at its end
 const usage = `Usage: ./tensaur test [filter...] [--full]
@@ -67,7 +68,13 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
   const folders = Map.groupBy(byName ? files : chosen, (file) => file.split("/").slice(0, -1).slice(0, 2).join("/"));
   return [
     ...(wants("check") ? config.tasks.check.split(" && ").map(checkStep) : []),
-    ...folders.entries().map(([name, list]) => ({ name, args: ["test", ...testFlags, ...nameFlags, ...list] })),
+    ...folders.entries().flatMap(([name, list]) => {
+      const parts = Math.ceil(list.length / FILES), size = Math.ceil(list.length / parts);
+      return Array.from({ length: parts }, (_, i) => ({
+        name: parts > 1 ? `${name} ${i + 1}/${parts}` : name,
+        args: ["test", ...testFlags, ...nameFlags, ...list.slice(i * size, (i + 1) * size)],
+      }));
+    }),
     ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", ...frozen, ...documented] }] : []),
   ];
 }
