@@ -102,12 +102,16 @@ export async function perplexity(
   checkIds(ids, model.sizes.vocabSize);
   const bytes = bytesOf(typeof text === "string" ? text : tokenizer.decode?.(text), tokenizer);
   const windows: PerplexityWindow[] = [];
-  for (const { begin, end, scored } of slidingWindows(ids.length, maxLength, stride)) {
-    throwIfAborted(signal, "measuring perplexity");
-    const nll = await windowNll(model, ids.slice(begin, end), scored);
-    if (!Number.isFinite(nll)) throw notFinite(begin, end, nll);
-    windows.push({ begin, end, scored, nll });
-    onProgress?.({ phase: "score", label: "tokens", loaded: end, total: ids.length });
+  try {
+    for (const { begin, end, scored } of slidingWindows(ids.length, maxLength, stride)) {
+      throwIfAborted(signal, "measuring perplexity");
+      const nll = await windowNll(model, ids.slice(begin, end), scored);
+      if (!Number.isFinite(nll)) throw notFinite(begin, end, nll);
+      windows.push({ begin, end, scored, nll });
+      onProgress?.({ phase: "score", label: "tokens", loaded: end, total: ids.length });
+    }
+  } finally {
+    await model.device.stream.settled(); // early reads still have promises of their own
   }
   return summary(windows, ids.length, bytes);
 }
