@@ -51,6 +51,7 @@ async function load(K: number, parts: [BlockName, outputs: number][], spoil?: (d
   const layer = { names: parts.map((_, i) => `p${i}`), inputs: K, outputs, bias: true, conv1d: false };
   const scheme = ggufQuantization(4).schemeOf(layer, lookup)!;
   const linear = await scheme.load(reader, layer, lookup) as QuantizedLinear;
+  await device.stream.settled(); // as the loader does at its end
   return { linear, scheme, planned: scheme.bytes(layer, lookup), want: Float32Array.from(want), bias };
 }
 
