@@ -1,9 +1,6 @@
 /** Charts of the figures as SVG, each in a light and a dark form. */
-// What deno.json names, everybody's first run fetches: 80 packages that only charts need are named here instead.
-// deno-lint-ignore no-import-prefix
-import { parse, View } from "npm:vega@6.4.0";
-// deno-lint-ignore no-import-prefix
-import { compile, type TopLevelSpec } from "npm:vega-lite@6.5.0";
+import { parse, View } from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
 import { caseOf, fastest, type PeerReport } from "./peers/table.ts";
 import type { Report } from "./report.ts";
 
