@@ -211,9 +211,11 @@ async function requestDevice(provider: Provider, options: DeviceOptions): Promis
 /** Dawn crashes if its objects are collected: gpu, adapters and devices are kept for the life of the process. */
 const pinned = globalThis as typeof globalThis & { tensaurDawn?: { gpu: GPU; objects: unknown[] } };
 
+const WEBGPU = "npm:webgpu@0.6.2"; // not an import that Deno sees before: 130 MB that few need
+
 async function dawn(): Promise<GPU> {
   if (!pinned.tensaurDawn) {
-    const { create } = await import("webgpu");
+    const { create }: typeof import("webgpu") = await import(WEBGPU);
     const gpu = create(["disable-dawn-features=timestamp_quantization"]) as GPU;
     pinned.tensaurDawn = { gpu, objects: [] };
   }

@@ -61,10 +61,12 @@ export async function listTree(job: HubJob, commit: string): Promise<HubFile[]> 
   });
 }
 
-/** Loaded here and not at the top: a local model needs none of its 5 MB. */
+const HUB = "npm:@huggingface/hub@2.17.5"; // not an import that Deno sees before: a local model needs none of it
+
+/** Loaded where it is needed. */
 async function hubPackage(job: HubJob): Promise<typeof import("@huggingface/hub")> {
   try {
-    return await import("@huggingface/hub");
+    return await import(HUB);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new DownloadError(
