@@ -62,12 +62,19 @@ function checkBadWords(words: NonNullable<GenerationConfigFields["badWordsIds"]>
   throw new ValueError(`Each list in \`badWordsIds\` has to be a list of positive integers, but is ${text}.`);
 }
 
+/** Words to force that are lists of numbers; what they must be else, constraints check. */
+function known(words: GenerationConfigFields["forceWordsIds"]): readonly number[] | null {
+  const ids: unknown[] = Array.isArray(words) ? words.flat(2) : [];
+  return ids.every(isToken) ? ids as number[] : null;
+}
+
 function checkLists(o: GenerationConfigFields, vocabSize: number): void {
   const lists = {
     suppressTokens: o.suppressTokens,
     beginSuppressTokens: o.beginSuppressTokens,
     forcedBosTokenId: o.forcedBosTokenId,
     forcedEosTokenId: o.forcedEosTokenId,
+    forceWordsIds: known(o.forceWordsIds),
   };
   for (const [name, list] of Object.entries(lists)) {
     const bad = [list ?? []].flat().find((id) => !isToken(id) || id >= vocabSize);

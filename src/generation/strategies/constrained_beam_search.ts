@@ -4,7 +4,7 @@
  * @module
  */
 import { ValueError } from "../../errors.ts";
-import { addTo, type BeamResult, type BeamSearchOptions, rank, searchBeams } from "./beam_search.ts";
+import { addTo, type BeamResult, type BeamSearchOptions, rank, rankTop, searchBeams } from "./beam_search.ts";
 import { BeamScorer, type Candidate } from "./beam_scorer.ts";
 import {
   addToken,
@@ -36,19 +36,38 @@ export function constrainedBeamSearch(
         "should make use of `greedySearch` instead.",
     );
   }
-  let totals: Float32Array[] = [];
+  let sumOf: SumOf = () => NaN;
   const scorer: BeamScorer = new BeamScorer(prompts, o, {
     fulfilled: (ids) => allFulfilled(constraintsAfter(constraints, ids)),
-    regroup: (row, best) => regroup(constraints, scorer, totals, row, best, o.numBeams),
+    regroup: (row, best) => regroup(constraints, scorer, sumOf, row, best, o.numBeams),
   });
-  return searchBeams(ctx, scorer, async (scorer, logProbs) => {
-    const scores = await process(scorer.beams.map(({ ids }) => ids), logProbs);
-    totals = scores.map((row, beam) => addTo(row, scorer.beams[beam]!.score));
-    const chosen = prompts.flatMap((_, row) =>
-      scorer.sort(row, 0, rank(totals, scorer.start(row), o.numBeams, scorer.candidates))
-    );
+  const known = (token: number) => token < ctx.model.vocabSize;
+  const wanted = (ids: readonly number[]) => advances(constraintsAfter(constraints, ids)).filter(known);
+  return searchBeams(ctx, scorer, async (scorer, logProbs, { top, chances }) => {
+    const scores = top ? [] : await process(scorer.beams.map(({ ids }) => ids), logProbs);
+    const totals = scores.map((row, beam) => addTo(row, scorer.beams[beam]!.score));
+    sumOf = chances ? sumsOf(chances, scorer, wanted) : (beam, token) => totals[beam]![token]!;
+    const chosen = prompts.flatMap((_, row) => {
+      const start = scorer.start(row);
+      const ranked = top ? rankTop(top, scorer, start, o.numBeams) : rank(totals, start, o.numBeams, scorer.candidates);
+      return scorer.sort(row, 0, ranked);
+    });
     return { chosen, scores: totals };
-  });
+  }, ctx.plain ? { top: scorer.candidates, tokens: wanted } : undefined);
+}
+
+/** The sum of log probabilities that a beam has with a token that it needs. */
+type SumOf = (beam: number, token: number) => number;
+
+function sumsOf(
+  chances: readonly Float32Array[],
+  { beams }: BeamScorer,
+  wanted: (ids: readonly number[]) => readonly number[],
+): SumOf {
+  return (beam, token) => {
+    const { ids, score } = beams[beam]!;
+    return Math.fround(chances[beam]![wanted(ids).indexOf(token)]! + score);
+  };
 }
 
 interface Placed extends Candidate {
@@ -59,7 +78,7 @@ interface Placed extends Candidate {
 function regroup(
   constraints: readonly Constraint[],
   scorer: BeamScorer,
-  totals: readonly Float32Array[],
+  sumOf: SumOf,
   row: number,
   best: readonly Candidate[],
   numBeams: number,
@@ -71,7 +90,7 @@ function regroup(
   for (let beam = start; beam < start + numBeams; beam++) {
     const state = constraintsAfter(constraints, scorer.beams[beam]!.ids);
     for (const token of allFulfilled(state) ? [] : advances(state)) {
-      const candidate = { token, beam, score: totals[beam]![token]! };
+      const candidate = { token, beam, score: sumOf(beam, token) };
       const key = idsOf(candidate).join();
       if (seen.has(key)) continue;
       seen.add(key);

@@ -80,8 +80,12 @@ export class DraftModel implements DraftSource {
 
   /** Drafts more after success, less after failure. */
   learn(drafted: number, accepted: number): void {
-    if (this.#o.schedule === "constant" || drafted === 0) return;
-    const { tokens } = this.#length;
-    this.#length.tokens = accepted === drafted ? tokens + 2 : Math.max(1, tokens - 1);
+    learnLength(this.#length, this.#o.schedule, drafted, accepted);
   }
+}
+
+/** Changes the length of drafts by what became of one. */
+export function learnLength(length: DraftLength, schedule: AssistantSchedule, drafted: number, accepted: number): void {
+  if (schedule === "constant" || drafted === 0) return;
+  length.tokens = accepted === drafted ? length.tokens + 2 : Math.max(1, length.tokens - 1);
 }

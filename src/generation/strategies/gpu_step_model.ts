@@ -7,9 +7,10 @@ import { setImmediate } from "node:timers/promises";
 import { type Batch, type Cache, packBatch } from "../../cache/mod.ts";
 import { throwIfAborted } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
-import { gatherRows, sliceRows, topK } from "../../ops/mod.ts";
+import { gatherRows, sliceRows } from "../../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../../tensor/mod.ts";
-import { type PassTensors, readPass, tensorsOf } from "./pass_tensors.ts";
+import { inTurns } from "./in_turns.ts";
+import { likeliest, type PassTensors, readPass, tensorsOf } from "./pass_tensors.ts";
 import { SingleStep } from "./single_step.ts";
 import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
 
@@ -62,11 +63,24 @@ export class GpuStepModel implements StepModel, Disposable {
     if (!whole) await this.#prefill(ids, last);
     const start = [...this.#past(ids.length)];
     const pieces = ids.map((row, b) => row.slice(start[b]));
-    const single = !whole && !request.layers && pieces.every((piece) => piece.length === 1);
+    if (request.turns) return await inTurns(pieces, request, (some, r) => this.#finished(some, start, r));
+    return await this.#finished(pieces, start, request, !whole && !request.layers);
+  }
+
+  /** Runs the pieces and reads what comes of those that hold something; `plain`: a step of one token each may be replayed. */
+  async #finished(
+    pieces: readonly (readonly number[])[],
+    start: readonly number[],
+    request: StepRequest,
+    plain = false,
+  ): Promise<StepOutput> {
+    const single = plain && pieces.every((piece) => piece.length === 1);
     const made = single ? this.#next(pieces.flat(), start, request) : this.#pass(pieces, start, request);
     try {
-      const lengths = pieces.map((piece) => piece.length), { hiddenSize } = this.#model.sizes;
-      const output = await readPass(made, { lengths, past: start, vocabSize: this.vocabSize, hiddenSize });
+      const past = start.filter((_, b) => pieces[b]!.length), { hiddenSize } = this.#model.sizes;
+      const lengths = pieces.map((piece) => piece.length).filter(Boolean);
+      const tokens = request.tokens?.map((row) => row.length);
+      const output = await readPass(made, { lengths, past, vocabSize: this.vocabSize, hiddenSize, tokens });
       await setImmediate(); // an early read resolves without letting timers and signals run
       throwIfAborted(this.#o.signal, "generating");
       return output;
@@ -120,11 +134,12 @@ export class GpuStepModel implements StepModel, Disposable {
   }
 
   /** Runs one token of each row. */
-  #next(tokens: readonly number[], positions: readonly number[], { top }: StepRequest): PassTensors {
+  #next(tokens: readonly number[], positions: readonly number[], request: StepRequest): PassTensors {
+    const { top } = request, all = (logits: Tensor) => ({ logits: sliceRows(logits, 0, tokens.length) });
     return this.#single.run(
       tokens,
       positions,
-      (logits) => this.#kept(top ? { top: topK(logits, top) } : { logits: sliceRows(logits, 0, tokens.length) }),
+      (logits) => this.#kept(top ? likeliest(logits, top, request.tokens) : all(logits)),
     );
   }
 
@@ -134,17 +149,18 @@ export class GpuStepModel implements StepModel, Disposable {
     using batch = this.#batch(pieces, from);
     let end = 0;
     const ends = batch.lengths.map((n) => end += n);
-    const rows = (n: number) => ends.flatMap((end) => Array.from({ length: n }, (_, i) => end - n + i));
+    const run = ends.filter((_, b) => batch.lengths[b]! > 0);
+    const rows = (n: number) => run.flatMap((end) => Array.from({ length: n }, (_, i) => end - n + i));
     const made = tidy(device, () => {
       const all: Tensor[] | undefined = hiddenStates || layers ? [] : undefined;
       const weights: Tensor[] | undefined = attentions ? [] : undefined;
       const x = this.#model.hidden(batch, this.#cache, { hiddenStates: all, attentions: weights });
       const at = (t: Tensor, n: number) => {
-        return this.#model.applyHead(gatherRows(t, tensor(device, rows(n), [n * batch.size], "uint32")), batch);
+        return this.#model.applyHead(gatherRows(t, tensor(device, rows(n), [n * run.length], "uint32")), batch);
       };
       const logits = at(x, last);
       return this.#kept({
-        ...top ? { top: topK(logits, top) } : { logits },
+        ...top ? likeliest(logits, top, request.tokens) : { logits },
         hidden: hidden ? x : undefined,
         layers: layers?.map((layer) => at(all![layer]!, 1)),
         hiddenStates: hiddenStates ? all : undefined,

@@ -4,10 +4,10 @@
  * @module
  */
 import { NumericError } from "../../errors.ts";
-import { NO_INDEX, type TopK } from "../../ops/mod.ts";
-import type { Tensor } from "../../tensor/mod.ts";
+import { gatherRows, logSoftmax, NO_INDEX, type TopK, topK } from "../../ops/mod.ts";
+import { type Tensor, tensor } from "../../tensor/mod.ts";
 import { paddedAttentions, paddedRows, splitRows } from "./padded_outputs.ts";
-import type { StepOutput, TopTokens } from "./step_model.ts";
+import type { StepOutput, StepRequest, TopTokens } from "./step_model.ts";
 
 /** Tensors of one pass, as far as they were asked for. */
 export interface PassTensors {
@@ -15,6 +15,8 @@ export interface PassTensors {
   logits?: Tensor;
   /** [B · last, top] */
   top?: TopK;
+  /** [N]: log probabilities of the tokens that were asked for, sequence after sequence. */
+  chances?: Tensor;
   /** [T, D] */
   hidden?: Tensor;
   /** [B, V] each. */
@@ -35,11 +37,21 @@ export interface PassShape {
   vocabSize: number;
   /** D. */
   hiddenSize: number;
+  /** Of how many tokens of each sequence the log probabilities are there. */
+  tokens?: readonly number[];
 }
 
 /** All tensors of a pass. */
 export function tensorsOf({ top, ...rest }: PassTensors): Tensor[] {
   return [top?.indices, top?.logProbs, ...Object.values(rest).flat()].filter((t) => t !== undefined);
+}
+
+/** Of `logits` [B, V] the likeliest tokens, and how likely those are that `request` names. */
+export function likeliest(logits: Tensor, top: number, tokens: StepRequest["tokens"] = []): PassTensors {
+  const [, V = 0] = logits.shape, named = tokens.flatMap((row, b) => row.map((token) => b * V + token));
+  if (named.length === 0) return { top: topK(logits, top) };
+  const logProbs = logSoftmax(logits), places = tensor(logits.device, named, [named.length], "uint32");
+  return { top: topK(logProbs, top), chances: gatherRows(logProbs.reshape([-1, 1]), places) };
 }
 
 /**
@@ -51,25 +63,31 @@ export async function readPass(made: PassTensors, shape: PassShape): Promise<Ste
   const { lengths, past, vocabSize: V, hiddenSize: D } = shape;
   const host = async (t: Tensor) => await t.read({ early: true }) as Float32Array;
   const all = async (tensors: readonly Tensor[] | undefined) => tensors && await Promise.all(tensors.map(host));
-  const [logits, top, hidden, layers, hiddenStates, attentions] = await Promise.all([
+  const [logits, top, chances, hidden, layers, hiddenStates, attentions] = await Promise.all([
     made.logits && host(made.logits),
     made.top && readTop(made.top),
+    made.chances && host(made.chances),
     made.hidden && host(made.hidden),
     all(made.layers),
     all(made.hiddenStates),
     all(made.attentions),
   ]);
   if (logits?.every(Number.isFinite) === false || top?.some(({ tokens }) => tokens[0] === NO_INDEX)) throw notFinite();
-  let end = 0;
-  const ends = lengths.map((n) => end += n);
   return {
     logits: logits ? splitRows(logits, V) : [],
     top,
-    hidden: hidden && ends.map((end, b) => hidden.slice((end - lengths[b]!) * D, end * D)),
+    chances: shape.tokens && parts(chances ?? new Float32Array(), shape.tokens),
+    hidden: hidden && parts(hidden, lengths.map((n) => n * D)),
     layers: layers?.map((data) => splitRows(data, V)),
     hiddenStates: hiddenStates?.map((data) => paddedRows(data, lengths)),
     attentions: attentions?.map((data) => paddedAttentions(data, lengths, past)),
   };
+}
+
+/** Consecutive parts of these lengths. */
+function parts(data: Float32Array, lengths: readonly number[]): Float32Array[] {
+  let end = 0;
+  return lengths.map((n) => data.slice(end, end += n));
 }
 
 async function readTop({ indices, logProbs }: TopK): Promise<TopTokens[]> {

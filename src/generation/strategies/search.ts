@@ -110,6 +110,7 @@ export function pickRows(output: StepOutput, rows: readonly number[]): StepOutpu
   return {
     logits: output.top ? [] : pick(output.logits),
     top: output.top && pick(output.top),
+    chances: output.chances && pick(output.chances),
     hidden: output.hidden && pick(output.hidden),
     layers: output.layers?.map(pick),
     attentions: output.attentions?.map((t) => tensorRows(t, rows)),

@@ -46,8 +46,8 @@ export interface Start {
 
 /** Runs a strategy that gives all tokens at the end. */
 export function searchBeams(strategy: Strategy, start: Start): Promise<BeamResult> {
-  const { o } = start, { lengthPenalty, earlyStopping, numReturnSequences } = o;
-  const beams = { lengthPenalty, earlyStopping, numReturnSequences, numBeams: o.numBeams };
+  const { o } = start, { lengthPenalty, earlyStopping, numReturnSequences, numBeams, lowMemory, diversityPenalty } = o;
+  const beams = { lengthPenalty, earlyStopping, numReturnSequences, numBeams, lowMemory, diversityPenalty };
   const context = contextOf(start);
   const groups = { ...context, o: { ...context.o, ...beams, numBeamGroups: 1 } };
   if (strategy === "groupBeam") groups.o.numBeamGroups = o.numBeamGroups;
@@ -119,10 +119,10 @@ function contextOf(start: Start): SearchContext {
   };
 }
 
-/** Whether no processor and no warper changes the scores. */
+/** Whether no processor and no warper changes the scores, but for the one that groups of beams know themselves. */
 function isPlain({ model, rows, o }: Start): boolean {
   const { prompts, encoderIds } = rows, context = { vocabSize: model.sizes.vocabSize, prompts, encoderIds };
-  return processorsOf(o, context).length + warpersOf(o, context).length === 0;
+  return [...processorsOf(o, context), ...warpersOf(o, context)].every(({ name }) => name === "diversityPenalty");
 }
 
 /** The processors on the host, with the logits after the negative prompt where guidance wants them. */

@@ -13,6 +13,10 @@ export interface StepRequest {
   top?: number;
   /** Give the last hidden state of every token that is run. */
   hidden?: boolean;
+  /** With `top`: tokens of each sequence whose log probabilities are wanted too. */
+  tokens?: readonly (readonly number[])[];
+  /** All sequences, in lists that run one after the other, for little memory. Default: all at once. */
+  turns?: readonly (readonly number[])[];
   /** Hidden states to apply the output layer to, 0 being the embeddings: for DoLa. */
   layers?: readonly number[];
   /** Give the attention probabilities of every layer. */
@@ -43,6 +47,8 @@ export interface StepOutput {
   logits: Float32Array[];
   /** [B · last], with `top`. */
   top?: TopTokens[];
+  /** [B] of log probabilities, with `tokens`. */
+  chances?: Float32Array[];
   /** [B] of [tokens that were run · D]. */
   hidden?: Float32Array[];
   /** [layers][B] of [V]: logits of the last token, from an earlier layer. */

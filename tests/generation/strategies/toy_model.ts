@@ -42,7 +42,7 @@ export class ToyModel implements StepModel {
 
   forward(
     ids: readonly (readonly number[])[],
-    { last = 1, top, hidden, layers }: StepRequest = {},
+    { last = 1, top, tokens, hidden, layers }: StepRequest = {},
   ): Promise<StepOutput> {
     this.onForward();
     this.forwards++;
@@ -65,6 +65,9 @@ export class ToyModel implements StepModel {
     return Promise.resolve({
       logits: top ? [] : logits,
       ...top && { top: logits.map((row) => topOf(row, top)) },
+      ...top && tokens && {
+        chances: logits.map((row, b) => Float32Array.from(tokens[b]!, (token) => logSoftmax(row)[token]!)),
+      },
       ...hidden && {
         hidden: ids.map((row, b) => Float32Array.from(prefixes(row, fresh[b]!).flatMap((p) => [...toyHidden(p)]))),
       },

@@ -51,8 +51,10 @@ export function toyContext(
     },
     stops: (ids) => rows.stops(ids),
     random: seededRandom(o.seed),
-    plain: processorsOf(o, { vocabSize: V, prompts }).length + warpersOf(o, { vocabSize: V, prompts }).length === 0 &&
-      !o.outputScores,
+    plain: !o.outputScores &&
+      [processorsOf, warpersOf].flatMap((of) => of(o, { vocabSize: V, prompts })).every(({ name }) =>
+        name === "diversityPenalty"
+      ),
   };
 }
 
