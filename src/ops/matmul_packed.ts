@@ -22,8 +22,8 @@ const KERNELS = {
 /** Activations that a matmul can apply to its sums. */
 export type Activation = "identity" | "silu" | "gelu" | "gelu_tanh" | "relu" | "tanh";
 
-// in the order in which linear.wgsl numbers them
-const ACTIVATIONS: readonly Activation[] = ["identity", "silu", "gelu", "gelu_tanh", "relu", "tanh"];
+/** All of them, in the order in which activated.wgsl numbers them. */
+export const ACTIVATIONS: readonly Activation[] = ["identity", "silu", "gelu", "gelu_tanh", "relu", "tanh"];
 
 /** What happens to the sums before they are stored: `act(sum + bias) + residual`. */
 export interface Epilogue {
@@ -113,7 +113,8 @@ export function matmulTraits(device: Device): MatmulTraits {
   return { isCpu: device.isCpu, lanes: device.features.subgroups ? subgroupMinSize : 0 };
 }
 
-const FEW = 4; // rows up to which the kernel norms them itself
+/** Rows up to which a kernel norms them itself. */
+export const FEW = 4;
 const SLICES = [8, 4, 16]; // threads that share a sum on a GPU, the default first
 
 /**

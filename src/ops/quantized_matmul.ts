@@ -3,6 +3,7 @@ import codebookWgsl from "../shaders/codebook_matmul.wgsl" with { type: "text" }
 import integerWgsl from "../shaders/quantized_matmul.wgsl" with { type: "text" };
 import rowsWgsl from "../shaders/quantized_rows.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { ACTIVATIONS, type Fusion } from "./matmul_packed.ts";
 import { packedColumns } from "./pack_weight.ts";
 
 const integer = kernel("quantized_matmul", integerWgsl);
@@ -148,25 +149,28 @@ export function tile(device: Device, M: number): { ROWS: number; flags: Record<s
 }
 
 /**
- * `x · W`, and the bias that W's groups have, into the columns of `y` that are W's own.
+ * `x · W`, and the bias that W's groups have, into the columns of `y` that are W's own; and around it what `fusion` names.
  *
  * @param x [M, K] float32
- * @param y [M, outFeatures] float32; changed in place
- * @param residual added, of the shape of `y`
+ * @param y [M, outFeatures] float32, changed in place; [M, outFeatures / 2] with a gate, which takes a whole matrix whose
+ * N divides by 8; [parts, M, outFeatures / parts] with parts
  */
-export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, residual?: Tensor): void {
+export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, fusion: Fusion = {}): void {
   const { K, N, bits, span, w, groups, dims, kind } = matrix;
+  const { norm, gate, residual, parts: PARTS = 1, activation = gate ?? "identity" } = fusion;
   const M = x.size / K;
   const { ROWS, flags } = tile(x.device, M);
-  const common = {
-    bindings: { x, w, groups, dims, residual, y },
-    grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
-  } as const;
   const { PERMUTED = false, ...special } = matrix.flags;
   const order = PERMUTED ? "X_PERMUTED" : K % 4 === 0 ? "X_BY_4" : "X_ANY";
-  const all = { ...flags, ...special, [order]: true, RESIDUAL: residual !== undefined };
-  if (kind === "codebook") codebook(x.device, { ...common, flags: all, consts: { ROWS } });
-  else integer(x.device, { ...common, flags: all, consts: { BITS: bits, ROWS, SPAN: span } });
+  const common = {
+    bindings: { x, w, groups, dims, residual, y, norm: norm?.weight },
+    grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
+    flags: { ...flags, ...special, [order]: true, RESIDUAL: !!residual, NORM: !!norm, GATED: !!gate },
+    consts: { ROWS },
+  } as const;
+  const overrides = { ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS, ...norm ? { EPS: norm.eps } : {} };
+  if (kind === "codebook") codebook(x.device, { ...common, overrides });
+  else integer(x.device, { ...common, overrides: { BITS: bits, SPAN: span, ...overrides } });
 }
 
 /**

@@ -5,8 +5,9 @@
  */
 import { add } from "../ops/binary.ts";
 import { int8Matmul } from "../ops/int8_matmul.ts";
-import type { Activation } from "../ops/matmul_packed.ts";
+import { type Activation, FEW } from "../ops/matmul_packed.ts";
 import { type CodedMatrix, quantizedMatmul, quantizedRows } from "../ops/quantized_matmul.ts";
+import { rmsNorm } from "../ops/rms_norm.ts";
 import { gelu, relu, silu, tanh } from "../ops/unary.ts";
 import { empty, type Tensor, tidy } from "../tensor/mod.ts";
 import { type Fusion, type Linear, unfused } from "./linear.ts";
@@ -58,11 +59,15 @@ export class QuantizedLinear implements Linear {
 
   /** `act(norm(x) · W + bias) + residual`, gated or not. */
   forward(x: Tensor, fusion: Fusion = {}): Tensor {
-    return unfused(x, fusion, (x, { activation = "identity", residual }) => {
-      if (activation === "identity") return this.#product(x, residual);
-      const y = ACTIVATIONS[activation](this.#product(x));
-      return residual ? add(y, residual) : y;
-    });
+    const { norm, gate, residual } = fusion, rows = x.size / this.inFeatures;
+    if (this.#int8) return this.#int8Product(x, fusion);
+    if (norm && rows > FEW) {
+      using h = rmsNorm(x, norm.weight, norm.eps);
+      return this.#product(h, { ...fusion, norm: undefined });
+    }
+    const gates = this.#matrices.length === 1 && this.outFeatures % 8 === 0; // both halves are of one matrix
+    if (gate && !gates) return unfused(x, { gate, residual }, (x) => this.#product(x, { norm }));
+    return this.#product(x, fusion);
   }
 
   /** Columns of the matrix, one a token. */
@@ -71,12 +76,20 @@ export class QuantizedLinear implements Linear {
     return tidy(tokens.device, () => this.#matrices.map((matrix) => quantizedRows(tokens, matrix)).reduce(add));
   }
 
-  #product(x: Tensor, residual?: Tensor): Tensor {
-    const [first] = this.#matrices;
-    if (this.#int8) return int8Matmul(x, first!, this.#int8.params, this.#int8.threshold, residual);
-    const y = empty(x.device, [...x.shape.slice(0, -1), this.outFeatures]);
-    for (const matrix of this.#matrices) quantizedMatmul(x, matrix, y, residual);
+  #product(x: Tensor, fusion: Fusion): Tensor {
+    const { gate, parts = 1 } = fusion, width = this.outFeatures / (gate ? 2 : parts), rows = x.shape.slice(0, -1);
+    const y = empty(x.device, parts > 1 ? [parts, x.size / this.inFeatures, width] : [...rows, width]);
+    for (const matrix of this.#matrices) quantizedMatmul(x, matrix, y, fusion);
     return y;
+  }
+
+  #int8Product(x: Tensor, fusion: Fusion): Tensor {
+    const { params, threshold } = this.#int8!, [matrix] = this.#matrices;
+    return unfused(x, fusion, (x, { activation = "identity", residual }) => {
+      if (activation === "identity") return int8Matmul(x, matrix!, params, threshold, residual);
+      const y = ACTIVATIONS[activation](int8Matmul(x, matrix!, params, threshold));
+      return residual ? add(y, residual) : y;
+    });
   }
 
   /** Returns the memory. */

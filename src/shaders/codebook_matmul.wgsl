@@ -1,4 +1,5 @@
-// codebook_matmul: y = x · W + bias + residual with w[k,n] = absmax[g] * book[code[k,n]], g the group of k and n
+// codebook_matmul: y = f(x · W) with w[k,n] = absmax[g] * book[code[k,n]], g the group of k and n, and f what
+// quantized.wgsl does around a product
 //
 // groups   16 numbers, the code book; then absmax: [K / group, N4] as 4 f32 of 4 columns, or (NESTED) as their codes, 4
 //          bytes; or (FLAT) one after the other along a row-major [N, K], where a group ends anywhere in a row.
@@ -11,7 +12,7 @@ const HIGH: u32 = 0u;
 const SPAN: u32 = 32u;
 // @one-of ALONE SUBGROUPS SPLIT
 // @one-of X_BY_4 X_ANY
-// @optional RESIDUAL NESTED FLAT
+// @optional RESIDUAL NESTED FLAT NORM GATED
 // @include "quantized.wgsl"
 // @include "codebook.wgsl"
 

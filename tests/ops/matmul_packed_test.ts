@@ -1,26 +1,16 @@
 import { assertEquals } from "@std/assert";
 import type { Device } from "../../src/gpu/mod.ts";
-import { gatedActivationReference } from "../../src/ops/gated_activation.ts";
-import { type Fusion, matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../src/ops/matmul_packed.ts";
+import { matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../src/ops/matmul_packed.ts";
 import { matmulReference } from "../../src/ops/matmul.ts";
 import { emptyPacked, packWeight } from "../../src/ops/pack_weight.ts";
-import { rmsNormReference } from "../../src/ops/rms_norm.ts";
-import { unaryReference } from "../../src/ops/unary.ts";
 import { decode, type Dtype, encode, tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, randn, testDevice } from "../helpers.ts";
+import { type Around, aroundReference } from "./fusion.ts";
 
 const device = await testDevice();
 const gpu: Device = Object.create(device, { isCpu: { value: false } }); // chooses the kernels that GPUs get
 const plain: Device = Object.create(device, { features: { value: { ...device.features, subgroups: false } } });
 
-interface Around {
-  bias?: true;
-  norm?: true;
-  residual?: true;
-  activation?: Fusion["activation"];
-  gate?: Fusion["gate"];
-  parts?: number;
-}
 const all: Around = { bias: true, residual: true, activation: "gelu" };
 const gated: Around = { norm: true, bias: true, gate: "silu", residual: true };
 const cases: [Device, M: number, K: number, N: number, Dtype, Around][] = [
@@ -42,28 +32,6 @@ const cases: [Device, M: number, K: number, N: number, Dtype, Around][] = [
   [gpu, 70, 36, 1026, "float32", { parts: 3 }],
 ];
 
-function referenceOf(x: Float32Array, w: Float32Array, N: number, around: Around, d: Data): Float32Array {
-  const h = around.norm ? rmsNormReference(x, d.norm, 1e-5) : x;
-  const M = x.length / d.norm.length;
-  let y: Float32Array = matmulReference(h, w, M, d.norm.length, N).map((v, i) =>
-    v + (around.bias ? d.bias[i % N]! : 0)
-  );
-  if (around.activation) y = y.map(unaryReference[around.activation.toUpperCase()]!);
-  if (around.gate) y = gatedActivationReference(y, N / 2, around.gate);
-  if (around.parts) {
-    const width = N / around.parts;
-    const blocks = Array.from({ length: around.parts }, (_, p) => y.filter((_, i) => Math.floor(i % N / width) === p));
-    y = Float32Array.from(blocks.flatMap((block) => [...block]));
-  }
-  return around.residual ? y.map((v, i) => v + d.residual[i]!) : y;
-}
-
-interface Data {
-  norm: Float32Array;
-  bias: Float32Array;
-  residual: Float32Array;
-}
-
 for (const [on, M, K, N, dtype, around] of cases) {
   const { kernel } = matmulKernel(matmulTraits(on), { M, K, N });
   Deno.test(`${kernel} equals the reference at [${M}, ${K}] x [${K}, ${N}] ${dtype} ${JSON.stringify(around)}`, async () => {
@@ -82,7 +50,7 @@ for (const [on, M, K, N, dtype, around] of cases) {
     });
     const shape = around.parts ? [around.parts, M, N / around.parts] : [M, width];
     assertEquals(y.shape, shape);
-    const want = referenceOf(x, w, N, around, d);
+    const want = aroundReference(x, w, N, around, d);
     assertClose("y", await y.read(), want, { rtol: 2e-5, atol: 2e-5 * Math.sqrt(K) });
   });
 }

@@ -12,7 +12,7 @@ const device = await testDevice(), plain = await testDevice({ features: { subgro
 async function check(on: Device, matrix: CodedMatrix, weights: Float32Array, M: number, residual = false) {
   const { K, N } = matrix, x = randn(M * K), r = randn(M * N, 7);
   using y = empty(on, [M, N]);
-  quantizedMatmul(tensor(on, x, [M, K]), matrix, y, residual ? tensor(on, r, [M, N]) : undefined);
+  quantizedMatmul(tensor(on, x, [M, K]), matrix, y, residual ? { residual: tensor(on, r, [M, N]) } : {});
   const want = productOf(x, weights, K).map((v, i) => residual ? v + r[i]! : v);
   assertWithin(`[${M}, ${K}] x [${K}, ${N}]`, await y.read() as Float32Array, want, 1e-5);
 }

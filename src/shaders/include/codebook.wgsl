@@ -1,6 +1,6 @@
 // codebook: the absmax of a group of codes of a code book; see codebook_matmul.wgsl. dims has, of each part, (its first
 // column, where its absmax begins in `groups`, where its nested scales do).
-const PARTS: u32 = 16u; // where they begin in dims
+const PART: u32 = 16u; // where they begin in dims
 
 struct Column {
   index: u32, // in the whole matrix
@@ -12,7 +12,7 @@ struct Column {
 fn columnOf(index: u32) -> Column {
   var found = Column(index, index, 0u, 0u);
   for (var p = 0u; p < dims[9]; p++) {
-    let at = PARTS + 3u * p;
+    let at = PART + 3u * p;
     if (index >= dims[at]) {
       found = Column(index, index - dims[at], dims[at + 1u], dims[at + 2u]);
     }

@@ -6,10 +6,9 @@
 // w        [K, N4 * 4] f32, or 16-bit floats two in a u32; columns past N are never used
 // y        [PARTS, M, width / PARTS] f32: blocks of columns one after the other
 // dims     (K, N, N4, width: columns of y over all parts, offset: the column of y that is the matrix's first)
-override ACTIVATION: u32 = 0u; // its place in `activated`
 override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 // @include "floats.wgsl"
-// @include "activations.wgsl"
+// @include "activated.wgsl"
 
 // @if F32
 @group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
@@ -52,33 +51,6 @@ fn weight(at: u32) -> vec4<f32> {
 // Four rows of w from `at` on.
 fn weights(at: u32, N4: u32) -> mat4x4<f32> {
   return mat4x4<f32>(weight(at), weight(at + N4), weight(at + 2u * N4), weight(at + 3u * N4));
-}
-
-fn activated(x: f32) -> f32 {
-  switch ACTIVATION {
-    case 1u: {
-      return silu(x);
-    }
-    case 2u: {
-      return gelu(x);
-    }
-    case 3u: {
-      return geluTanh(x);
-    }
-    case 4u: {
-      return max(x, 0.0);
-    }
-    case 5u: {
-      return safeTanh(x);
-    }
-    default: {
-      return x;
-    }
-  }
-}
-
-fn activated4(v: vec4<f32>) -> vec4<f32> {
-  return vec4<f32>(activated(v.x), activated(v.y), activated(v.z), activated(v.w));
 }
 
 // Where column `n` of row 0 of y lies, and how far the rows are apart, both in units of which a column has `unit` numbers.

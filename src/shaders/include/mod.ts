@@ -3,6 +3,7 @@
  *
  * @module
  */
+import activated from "./activated.wgsl" with { type: "text" };
 import activation from "./activation.wgsl" with { type: "text" };
 import attentionTile from "./attention_tile.wgsl" with { type: "text" };
 import activations from "./activations.wgsl" with { type: "text" };
@@ -31,6 +32,7 @@ import weigh from "./weigh.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
+  "activated.wgsl": activated,
   "activation.wgsl": activation,
   "attention_tile.wgsl": attentionTile,
   "activations.wgsl": activations,

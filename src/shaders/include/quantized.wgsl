@@ -1,17 +1,23 @@
-// quantized: the product of x with codes of BITS bits in blocks of 32 along K, whatever a code stands for.
+// quantized: the product of x with codes of BITS bits in blocks of 32 along K, whatever a code stands for, and what stands
+// around it: with NORM x is first RMS-normed, x[m,k] * rsqrt(mean_k(x[m,k]^2) + EPS) * norm[k], the scale of a row found
+// beside the sums; y[m,n] = act(sum[m,n] + bias[n]) + residual[m,n], or with GATED, where the columns are two halves,
+// y[m,n] = act(sum[m,n] + bias[n]) * (sum[m,N/2+n] + bias[N/2+n]) + residual[m,n]
 //
-// x        [M, K] f32          y [M, columns of all parts] f32          sums are f32
+// x        [M, K] f32          y [PARTS, M, columns of all matrices / PARTS] f32          sums are f32
 // w        [K/32, BITS, N4] vec4<u32>: 32 codes of a column are BITS words, those of 4 neighbouring columns a vec4.
 //          The first LOW rows hold the low LOW bits of each code, code k at bit LOW * k; the others the bits above them
 // groups   what scales them: the layout is the shader's that includes this; then the bias, where there is one
-// dims     see DIMS in src/ops/quantized_matmul.ts
+// dims     see dimsOf in src/ops/quantized_matmul.ts
 // grid     [N4 / 32, M / ROWS]: a thread holds ROWS x 4 sums, so each code is unpacked once for ROWS rows;
 //          with SPLIT, 8 threads share the sum over K of one tile, so that a single row fills a GPU;
-//          with SUBGROUPS, 8 lanes load x together: on a CPU a load is dear and a shuffle is not
+//          with SUBGROUPS, 8 lanes load x together: on a CPU a load is dear and a shuffle is not;
+//          with GATED, threads 0 to 3 of 8 hold sums of the first half of the columns, 4 to 7 those of the second
 // traffic  w once for ROWS rows, x N/128 times from cache: bandwidth-bound for few rows
 // paper    https://arxiv.org/abs/2210.17323, https://arxiv.org/abs/2305.14314
 const LANES: u32 = 32u;
-const QUADS: u32 = SPAN / 4u;
+override EPS: f32 = 1e-6;
+override PARTS: u32 = 1u;
+// @include "activated.wgsl"
 
 // @if X_BY_4
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -25,11 +31,26 @@ const QUADS: u32 = SPAN / 4u;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 // @end
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
+// @if NORM
+// @if X_BY_4
+@group(0) @binding(6) var<storage, read> norm: array<vec4<f32>>;
+// @else
+@group(0) @binding(6) var<storage, read> norm: array<f32>;
+// @end
+// @end
 // @if SPLIT
 const SLICES: u32 = 8u;
 var<workgroup> partial: array<vec4<f32>, ROWS * SLICES * LANES>;
+// @if NORM
+var<workgroup> partialSquares: array<f32, ROWS * SLICES>;
+// @end
 // @else
 const SLICES: u32 = 1u;
+// @end
+// @if GATED
+// @if !SUBGROUPS
+var<workgroup> seconds: array<vec4<f32>, ROWS * LANES>;
+// @end
 // @end
 
 // Four numbers of a row of x, zeros past its end.
@@ -51,6 +72,37 @@ fn quadOf(row: u32, quad: u32) -> vec4<f32> {
   // @end
 }
 
+// @if NORM
+fn normOf(quad: u32) -> vec4<f32> {
+  // @if X_BY_4
+  return norm[quad];
+  // @else
+  var v = vec4<f32>();
+  for (var c = 0u; c < 4u; c++) {
+    let k = min(4u * quad + c, dims[0] - 1u);
+    // @if X_PERMUTED
+    v[c] = norm[dims[16u + k]];
+    // @else
+    v[c] = norm[k];
+    // @end
+  }
+  return v;
+  // @end
+}
+// @end
+
+// @if SUBGROUPS
+// The sum over the lanes that load a span together.
+fn laneSum(v: f32, lane: u32) -> f32 {
+  let pairs = v + subgroupShuffle(v, lane ^ 1u);
+  let fours = pairs + subgroupShuffle(pairs, lane ^ 2u);
+  if (SPAN == 32u) {
+    return fours + subgroupShuffle(fours, lane ^ 4u);
+  }
+  return fours;
+}
+// @end
+
 @compute @workgroup_size(LANES, SLICES)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -63,8 +115,19 @@ fn main(
   let lane = 0u;
   // @end
   let N4 = dims[2];
+  // threads past the end repeat the last column and do not store
+  // @if GATED
+  let columns = N4 / 2u; // of each half
+  let M = 2u * arrayLength(&y) / dims[3];
+  let own = (group.x * LANES + thread.x) / 8u * 4u + thread.x % 4u;
+  let isGate = thread.x % 8u < 4u;
+  let column = min(own, columns - 1u) + select(columns, 0u, isGate);
+  // @else
+  let columns = N4;
   let M = arrayLength(&y) / dims[3];
-  let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
+  let own = group.x * LANES + thread.x;
+  let column = min(own, columns - 1u);
+  // @end
   let row0 = group.y * ROWS;
   let blocks = dims[4];
   let runBlocks = dims[5]; // a run of blocks has one scale
@@ -76,6 +139,9 @@ fn main(
   // @end
   prepare(thread.y * LANES + thread.x, lane, column);
   var sums: array<vec4<f32>, ROWS>;
+  // @if NORM
+  var squares: array<f32, ROWS>;
+  // @end
 
   for (var run = slice; run * runBlocks < blocks; run += SLICES) {
     var t = array<vec4<f32>, ROWS>(); // without a value naga zeroes it before the loop only
@@ -85,11 +151,19 @@ fn main(
       let whole = block * SPAN / 32u; // the block of 32 that it lies in
       let skipped = (block * SPAN / 8u) % 4u;
       // @if SUBGROUPS
-      var own: array<vec4<f32>, ROWS>;
+      let mine = block * (SPAN / 4u) + lane % (SPAN / 4u);
+      var quads: array<vec4<f32>, ROWS>;
+      // @if NORM
+      let g = normOf(mine);
+      // @end
       // @unroll
       for (var r = 0u; r < ROWS; r++) {
-        own[r] = quadOf(min(row0 + r, M - 1u), block * QUADS + lane % QUADS);
-        total[r] += dot(own[r], vec4<f32>(1.0));
+        quads[r] = quadOf(min(row0 + r, M - 1u), mine);
+        // @if NORM
+        squares[r] += dot(quads[r], quads[r]);
+        quads[r] *= g;
+        // @end
+        total[r] += dot(quads[r], vec4<f32>(1.0));
       }
       // @end
       for (var o = 0u; o < SPAN / 8u; o++) {
@@ -106,12 +180,22 @@ fn main(
             low = w[at + N4];
           }
           var v: array<vec4<f32>, ROWS>;
+          // @if !SUBGROUPS
+          let quad = block * (SPAN / 4u) + 2u * o + q;
+          // @if NORM
+          let g = normOf(quad);
+          // @end
+          // @end
           // @unroll
           for (var r = 0u; r < ROWS; r++) {
             // @if SUBGROUPS
-            v[r] = subgroupShuffle(own[r], first + 2u * o + q);
+            v[r] = subgroupShuffle(quads[r], first + 2u * o + q);
             // @else
-            v[r] = quadOf(min(row0 + r, M - 1u), block * QUADS + 2u * o + q);
+            v[r] = quadOf(min(row0 + r, M - 1u), quad);
+            // @if NORM
+            squares[r] += dot(v[r], v[r]);
+            v[r] *= g;
+            // @end
             total[r] += dot(v[r], vec4<f32>(1.0));
             // @end
           }
@@ -138,11 +222,7 @@ fn main(
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       // @if SUBGROUPS
-      let pairs = total[r] + subgroupShuffle(total[r], lane ^ 1u);
-      var all = pairs + subgroupShuffle(pairs, lane ^ 2u);
-      if (SPAN == 32u) {
-        all += subgroupShuffle(all, lane ^ 4u);
-      }
+      let all = laneSum(total[r], lane);
       // @else
       let all = total[r];
       // @end
@@ -157,41 +237,111 @@ fn main(
   // @unroll
   for (var r = 0u; r < ROWS; r++) {
     partial[(r * SLICES + thread.y) * LANES + thread.x] = sums[r];
+    // @if NORM
+    if (thread.x == 0u) {
+      partialSquares[r * SLICES + thread.y] = squares[r];
+    }
+    // @end
   }
   workgroupBarrier();
-  if (thread.y > 0u) {
-    return;
-  }
-  // @unroll
-  for (var r = 0u; r < ROWS; r++) {
-    for (var s = 1u; s < SLICES; s++) {
-      sums[r] += partial[(r * SLICES + s) * LANES + thread.x];
-    }
-  }
-  // @end
-  if (group.x * LANES + thread.x < N4) {
+  if (slice == 0u) {
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
-      if (row0 + r < M) {
-        store(row0 + r, column, sums[r]);
+      for (var s = 1u; s < SLICES; s++) {
+        sums[r] += partial[(r * SLICES + s) * LANES + thread.x];
+        // @if NORM
+        squares[r] += partialSquares[r * SLICES + s];
+        // @end
       }
     }
   }
+  // @end
+  // @if NORM
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    // @if SUBGROUPS
+    squares[r] = laneSum(squares[r], lane);
+    // @end
+    sums[r] *= inverseSqrt(squares[r] / f32(dims[0]) + EPS);
+  }
+  // @end
+  // @if GATED
+  var ups: array<vec4<f32>, ROWS>;
+  // @if SUBGROUPS
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    ups[r] = subgroupShuffle(sums[r], lane ^ 4u);
+  }
+  // @else
+  if (slice == 0u) {
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      seconds[r * LANES + thread.x] = sums[r];
+    }
+  }
+  workgroupBarrier();
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    ups[r] = seconds[r * LANES + (thread.x ^ 4u)];
+  }
+  // @end
+  if (isGate && own < columns && slice == 0u) {
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      if (row0 + r < M) {
+        storeGated(row0 + r, own, sums[r], ups[r]);
+      }
+    }
+  }
+  // @else
+  if (own < columns && slice == 0u) {
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      if (row0 + r < M) {
+        store(M, row0 + r, own, sums[r]);
+      }
+    }
+  }
+  // @end
 }
 
-fn store(row: u32, column: u32, sum: vec4<f32>) {
-  let N = dims[1];
+// Four sums with the bias of their columns, from column n of this matrix on.
+fn biased(sum: vec4<f32>, n: u32) -> vec4<f32> {
   let bias = dims[7];
-  for (var c = 0u; c < min(4u, N - 4u * column); c++) {
-    let n = 4u * column + c;
-    let at = row * dims[3] + dims[6] + n;
-    var value = sum[c];
-    if (bias > 0u) {
-      value += bitcast<f32>(groups[bias + n]);
+  var value = sum;
+  if (bias > 0u) {
+    for (var c = 0u; c < min(4u, dims[1] - n); c++) {
+      value[c] += bitcast<f32>(groups[bias + n + c]);
     }
+  }
+  return value;
+}
+
+// @if GATED
+fn storeGated(row: u32, column: u32, gate: vec4<f32>, up: vec4<f32>) {
+  let half = dims[1] / 2u;
+  let value = activated4(biased(gate, 4u * column)) * biased(up, half + 4u * column);
+  for (var c = 0u; c < 4u; c++) {
+    let at = row * half + 4u * column + c;
     // @if RESIDUAL
-    value += residual[at];
+    y[at] = value[c] + residual[at];
+    // @else
+    y[at] = value[c];
     // @end
-    y[at] = value;
   }
 }
+// @else
+fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
+  let value = activated4(biased(sum, 4u * column));
+  let width = dims[3] / PARTS;
+  for (var c = 0u; c < min(4u, dims[1] - 4u * column); c++) {
+    let n = dims[6] + 4u * column + c;
+    let at = (n / width * rows + row) * width + n % width;
+    // @if RESIDUAL
+    y[at] = value[c] + residual[at];
+    // @else
+    y[at] = value[c];
+    // @end
+  }
+}
+// @end
