@@ -9,7 +9,8 @@ import type { Device } from "../gpu/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions } from "./cache.ts";
-import type { OffloadedStore, OffloadSlots } from "./offloaded_store.ts";
+import type { OffloadedStore } from "./offloaded_store.ts";
+import type { OffloadSlots } from "./offload_slots.ts";
 import type { QuantizedPass } from "./quantized_store.ts";
 import type { RingShape } from "./rings.ts";
 

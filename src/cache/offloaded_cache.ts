@@ -1,7 +1,8 @@
 import { ValueError } from "../errors.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
-import { OffloadedStore, OffloadSlots } from "./offloaded_store.ts";
+import { OffloadedStore } from "./offloaded_store.ts";
+import { OffloadSlots } from "./offload_slots.ts";
 import { expectCount } from "./sliding_window_cache.ts";
 import type { CacheProperties } from "./properties.ts";
 
@@ -42,7 +43,7 @@ export class OffloadedCache extends KvCache {
     super(dtype);
   }
 
-  /** Bytes on the GPU: two layers, and new tokens that are not in host memory yet. */
+  /** Bytes on the GPU: two layers, and up to 32 new tokens of each that are not in host memory yet. */
   override get byteLength(): number {
     return super.byteLength + this.#slots.byteLength;
   }

@@ -1,217 +1,236 @@
 /**
  * Keys and values of a layer in host memory. Two device buffers serve all layers in turn: while one layer attends, the
- * next one's keys are on their way. New tokens are read back in the background; until they are, they stay on the GPU.
+ * next one's keys are on their way. New tokens stay on the GPU until there are a few, and are then read back together.
  *
  * @module
  */
-import { NotSupportedError } from "../errors.ts";
-import { cast } from "../ops/cast.ts";
-import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import { quiet } from "../gpu/mod.ts";
+import { kvLayout, storeKv } from "../ops/attention.ts";
+import { bytesPerElement, empty, keep, type Tensor } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
-import { ContiguousStore } from "./contiguous_store.ts";
-import { selectPacked, startsOf } from "./packed_rows.ts";
-import type { CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
+import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import { newSlot, type Slot } from "./offload_slots.ts";
+import { startsOf } from "./packed_rows.ts";
 
 type Elements = Float32Array | Float16Array;
 
-/** Batches of tokens that are read back in the background; then, so many are kept before the GPU is waited for. */
-const IN_FLIGHT = 2, MOST_PENDING = 6;
+/** Tokens of a sequence that a layer gathers on the GPU before it reads them back. */
+const GATHERED = 32;
+/** A write costs the host as much as this many bytes more of it. */
+const GAP = 2 ** 16;
 
-/** Tokens that are not in host memory yet: [T, Hkv, Dh] in the store's dtype. */
-interface Pending extends PackedKv {
+/** Tokens that are not in host memory yet. */
+interface Gathered {
+  /** [2, places] of a token's heads: keys, then values; sequence b has the places from `starts[b]` on. */
+  readonly kv: Tensor;
+  readonly starts: readonly number[];
+  /** Tokens that each sequence had before them. */
   readonly from: readonly number[];
-  readonly lengths: readonly number[];
-}
-
-/** Two device buffers, and which layer's keys are where. */
-export class OffloadSlots implements Disposable {
-  readonly #slots: (ContiguousStore | undefined)[] = [undefined, undefined];
-  readonly #holds: (OffloadedStore | undefined)[] = [undefined, undefined];
-  #last = 0;
-
-  /** Bytes on the GPU. */
-  get byteLength(): number {
-    return this.#slots.reduce((sum, slot) => sum + (slot?.byteLength ?? 0), 0);
-  }
-
-  /** The buffer that has, or now gets, the keys of `store`. */
-  fetch(store: OffloadedStore): ContiguousStore {
-    const at = this.#holds.indexOf(store), next = 1 - this.#last;
-    if (at !== -1) {
-      this.#last = at;
-      return this.#slots[at]!;
-    }
-    this.#last = next;
-    const slot = this.#slots[next] = this.#fitting(next, store.spec);
-    store.upload(slot);
-    this.#holds[next] = store;
-    return slot;
-  }
-
-  /** Starts to bring the keys of `store`, the next layer's. */
-  prefetch(store: OffloadedStore): void {
-    const busy = this.#last;
-    if (this.#holds[busy] === store) return;
-    this.fetch(store);
-    this.#last = busy;
-  }
-
-  /** Forgets what is where: the host's keys have changed. */
-  invalidate(): void {
-    this.#holds.fill(undefined);
-  }
-
-  /** Returns the memory. */
-  [Symbol.dispose](): void {
-    for (const slot of this.#slots) slot?.[Symbol.dispose]();
-    this.#slots.fill(undefined);
-    this.invalidate();
-  }
-
-  #fitting(index: number, spec: StoreSpec): ContiguousStore {
-    const slot = this.#slots[index];
-    const fits = slot &&
-      (["size", "capacity", "kvHeads", "headDim"] as const).every((key) => slot.spec[key] === spec[key]);
-    if (fits) return slot;
-    slot?.[Symbol.dispose]();
-    this.#slots[index] = undefined;
-    return new ContiguousStore(spec);
-  }
+  /** Tokens of each sequence. */
+  counts: number[];
+  /** A read of it is under way: it takes no more tokens. */
+  reading?: true;
 }
 
 /** A layer of an {@linkcode OffloadedCache}. */
 export class OffloadedStore implements LayerStore {
-  readonly #k: Elements; // [B, Hkv, capacity, Dh]
-  readonly #v: Elements;
-  #pending: Pending[] = [];
+  readonly #host: readonly [keys: Elements, values: Elements]; // [B, capacity, Hkv, Dh]
+  readonly #ends: number[]; // tokens of each sequence that are there
+  #gathered: Gathered[] = [];
   #merged: Promise<void> = Promise.resolve();
+  #geometry: Tensor | undefined;
 
   /** An empty store. */
   constructor(readonly spec: StoreSpec) {
     const { size, kvHeads, capacity, headDim, dtype } = spec, elements = size * kvHeads * capacity * headDim;
-    this.#k = dtype === "float16" ? new Float16Array(elements) : new Float32Array(elements);
-    this.#v = dtype === "float16" ? new Float16Array(elements) : new Float32Array(elements);
+    const make = () => dtype === "float16" ? new Float16Array(elements) : new Float32Array(elements);
+    this.#host = [make(), make()];
+    this.#ends = Array<number>(size).fill(0);
   }
 
   /** Bytes on the GPU: what has not been read back. */
   get byteLength(): number {
-    return this.#pending.reduce((sum, { k, v }) => sum + k.byteLength + v.byteLength, 0);
+    return this.#gathered.reduce((sum, { kv }) => sum + kv.byteLength, 0);
   }
 
   /** Bytes in host memory. */
   get hostBytes(): number {
-    return this.#k.byteLength + this.#v.byteLength;
+    return this.#host[0].byteLength + this.#host[1].byteLength;
   }
 
-  /** Fetches its keys, stores and attends, and starts to bring the next layer's. */
+  /** Stores and attends where its keys were brought to, and starts to bring the next layer's. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    const { slots, next } = pass.offload!(this);
-    const slot = slots.fetch(this);
-    const o = slot.attend(q, k, v, pass, options);
-    this.#remember(k, v, pass);
+    const { slots, next } = pass.offload!(this), slot = slots.fetch(this);
+    const geometry = this.#geometry ??= keep(q.device, layoutOf(this.spec, q.shape[1]!, options));
+    const kv = { k: slot.k, v: slot.v, geometry, past: pass.past };
+    storeKv(k, v, kv, pass.batch.cuSeqlens);
+    const o = attendOver(q, kv, pass, options);
+    this.#gather(slot, pass);
     if (next) slots.prefetch(next);
     return o;
   }
 
   /** Stores behind what is there. */
   append(k: Tensor, v: Tensor, pass: CachePass): void {
-    pass.offload!(this).slots.invalidate();
-    this.#remember(k, v, pass);
+    const slot = pass.offload!(this).slots.fetch(this);
+    using geometry = layoutOf(this.spec, this.spec.kvHeads, { scale: 1, causal: true });
+    storeKv(k, v, { k: slot.k, v: slot.v, geometry, past: pass.past }, pass.batch.cuSeqlens);
+    this.#gather(slot, pass);
   }
 
-  /** Puts all keys and values into a device buffer. */
-  upload(slot: ContiguousStore): void {
-    slot.fill(this.#k, this.#v);
-    const { device, size } = this.spec;
-    for (const { k, v, from, lengths } of this.#pending) {
-      tidy(device, () => {
-        const cuSeqlens = tensor(device, startsOf(lengths), [size + 1], "uint32");
-        const past = tensor(device, from, [size], "uint32");
-        const wide = (t: Tensor) => t.dtype === "float32" ? t : cast(t, "float32");
-        slot.append(wide(k), wide(v), { batch: { cuSeqlens, lengths, size }, past, lengths: from, ring: noRing });
-      });
+  /** Puts all keys and values into device buffers. */
+  upload(slot: Slot): void {
+    for (const [part, to] of [slot.k, slot.v].entries()) this.#write(this.#host[part]!, to);
+    for (const { kv, starts, from, counts } of this.#gathered) {
+      for (const [b, n] of counts.entries()) {
+        for (const [part, to] of [slot.k, slot.v].entries()) {
+          this.#copy(kv, this.#places(kv, part) + starts[b]!, to, b * this.spec.capacity + from[b]!, n);
+        }
+      }
     }
   }
 
   /** What is there. */
   contents(lengths: readonly number[]): PackedKv {
-    using slot = new ContiguousStore(this.spec);
+    const { device, kvHeads, headDim, dtype, capacity } = this.spec, starts = startsOf(lengths);
+    using slot = newSlot(this.spec);
     this.upload(slot);
-    return slot.contents(lengths);
+    const packed = (from: Tensor) => {
+      const to = empty(device, [starts.at(-1)!, kvHeads, headDim], dtype);
+      for (const [b, n] of lengths.entries()) this.#copy(from, b * capacity, to, starts[b]!, n);
+      return to;
+    };
+    return { k: packed(slot.k), v: packed(slot.v) };
   }
 
   /** A copy of some sequences, in host memory. */
   copy(rows: readonly number[], lengths: readonly number[], capacity: number): LayerStore {
-    const to = new OffloadedStore({ ...this.spec, size: rows.length, capacity });
-    const { kvHeads, headDim, capacity: old } = this.spec;
-    for (const [from, into] of [[this.#k, to.#k], [this.#v, to.#v]] as const) {
+    using made = new DisposableStack();
+    const to = made.use(new OffloadedStore({ ...this.spec, size: rows.length, capacity }));
+    for (const [b, row] of rows.entries()) {
+      const n = to.#ends[b] = Math.min(this.#ends[row]!, lengths[row]!);
+      for (const part of [0, 1] as const) {
+        to.#host[part].set(this.#tokens(this.#host[part], row, 0, n), b * capacity * this.#width);
+      }
+    }
+    for (const { kv, starts, from, counts } of this.#gathered) {
+      const taken = to.#newGathered(rows.map((row) => from[row]!), rows.map((row) => counts[row]!));
       for (const [b, row] of rows.entries()) {
-        for (let h = 0; h < kvHeads; h++) {
-          const at = (row * kvHeads + h) * old * headDim;
-          into.set(from.subarray(at, at + lengths[row]! * headDim), (b * kvHeads + h) * capacity * headDim);
+        for (const part of [0, 1]) {
+          const at = this.#places(kv, part) + starts[row]!, into = this.#places(taken.kv, part) + taken.starts[b]!;
+          this.#copy(kv, at, taken.kv, into, counts[row]!);
         }
       }
     }
-    for (const pending of this.#pending) {
-      const take = (t: Tensor) => keep(t.device, selectPacked(t, pending.lengths, rows));
-      to.#enqueue(take(pending.k), take(pending.v), {
-        from: rows.map((row) => pending.from[row]!),
-        lengths: rows.map((row) => pending.lengths[row]!),
-      });
-    }
+    made.move(); // nothing failed: it is the caller's
     return to;
   }
 
   /** Returns the memory. */
   [Symbol.dispose](): void {
-    for (const { k, v } of this.#pending.splice(0)) (k.dispose(), v.dispose());
+    for (const { kv } of this.#gathered.splice(0)) kv.dispose();
+    this.#geometry?.dispose();
+    this.#geometry = undefined;
   }
 
-  /** Keeps a copy of new tokens until they are in host memory. */
-  #remember(k: Tensor, v: Tensor, { lengths: from, batch: { lengths } }: CachePass): void {
-    const take = (t: Tensor) => keep(t.device, cast(t, this.spec.dtype));
-    this.#enqueue(take(k), take(v), { from: [...from], lengths: [...lengths] });
+  /** Elements of a token. */
+  get #width(): number {
+    return this.spec.kvHeads * this.spec.headDim;
   }
 
-  #enqueue(k: Tensor, v: Tensor, where: Pick<Pending, "from" | "lengths">): void {
-    const pending = { k, v, ...where };
-    this.#pending.push(pending);
-    if (this.#pending.length <= IN_FLIGHT) this.#bring([pending]);
-    else if (this.#pending.length >= MOST_PENDING) this.#bring([...this.#pending], true); // the event loop did not turn
+  /** The place where keys (part 0) or values (1) begin. */
+  #places(kv: Tensor, part: number): number {
+    return part * kv.shape[1]!;
   }
 
-  /** Reads `tokens` back; `early`: waits for the GPU where that is possible. */
-  #bring(tokens: readonly Pending[], early = false): void {
-    const reads = Promise.all(tokens.flatMap(({ k, v }) => [k.read({ early }), v.read({ early })]));
-    const before = early ? undefined : this.#merged; // in order: later tokens win
-    const work = Promise.all([reads, before]).then(([parts]) => {
-      for (const [i, pending] of tokens.entries()) {
-        if (!this.#pending.includes(pending)) continue;
-        this.#merge(parts[2 * i] as Elements, this.#k, pending);
-        this.#merge(parts[2 * i + 1] as Elements, this.#v, pending);
-        pending.k.dispose();
-        pending.v.dispose();
-        this.#pending = this.#pending.filter((p) => p !== pending);
+  /** `n` tokens of a sequence from token `from` on, in the host's elements. */
+  #tokens(host: Elements, row: number, from: number, n: number): Elements {
+    const at = row * this.spec.capacity + from;
+    return host.subarray(at * this.#width, (at + n) * this.#width);
+  }
+
+  /** Writes what the host has of each sequence; ranges with a small gap between go together. */
+  #write(host: Elements, to: Tensor): void {
+    const { size, capacity, device } = this.spec, bytes = this.#width * host.BYTES_PER_ELEMENT;
+    for (let b = 0; b < size;) {
+      const first = b;
+      while (b + 1 < size && (capacity - this.#ends[b]!) * bytes <= GAP) b++;
+      const start = first * capacity * bytes, length = ((b - first) * capacity + this.#ends[b]!) * bytes;
+      if (length > 0) {
+        const data = new Uint8Array(host.buffer, host.byteOffset + start, length);
+        device.stream.write(to.buffer, to.byteOffset + start, data);
       }
-    });
-    this.#merged = quiet(work);
+      b++;
+    }
   }
 
-  #merge(packed: Elements, into: Elements, { from, lengths }: Pick<Pending, "from" | "lengths">): void {
-    const { kvHeads, capacity, headDim } = this.spec;
-    let row = 0;
+  /** Copies `n` tokens on the GPU. */
+  #copy(from: Tensor, at: number, to: Tensor, into: number, n: number): void {
+    const bytes = this.#width * bytesPerElement(this.spec.dtype), { stream } = this.spec.device;
+    stream.copy(from.buffer.gpu, from.byteOffset + at * bytes, to.buffer.gpu, to.byteOffset + into * bytes, n * bytes);
+  }
+
+  #newGathered(from: readonly number[], counts: readonly number[]): Gathered {
+    const { device, kvHeads, headDim, dtype } = this.spec, starts = startsOf(counts.map((n) => Math.max(GATHERED, n)));
+    const kv = keep(device, empty(device, [2, starts.at(-1)!, kvHeads, headDim], dtype));
+    const gathered = { kv, starts, from: [...from], counts: [...counts] };
+    this.#gathered.push(gathered);
+    return gathered;
+  }
+
+  /** Keeps the tokens of a pass beside `slot`, which other layers will overwrite, until they are in host memory. */
+  #gather(slot: Slot, { lengths: past, batch: { lengths } }: CachePass): void {
+    const last = this.#gathered.at(-1);
+    const follows = !last?.reading &&
+      last?.counts.every((n, b) =>
+        last.from[b]! + n === past[b]! && last.starts[b]! + n + lengths[b]! <= last.starts[b + 1]!
+      );
+    if (!follows) { for (const before of [...this.#gathered]) this.#bring(before); }
+    const room = follows ? last! : this.#newGathered(past, lengths);
+    const counts = follows ? room.counts : lengths.map(() => 0);
     for (const [b, n] of lengths.entries()) {
-      for (let i = 0; i < n; i++) {
-        for (let h = 0; h < kvHeads; h++, row++) {
-          const at = ((b * kvHeads + h) * capacity + from[b]! + i) * headDim;
-          into.set(packed.subarray(row * headDim, (row + 1) * headDim), at);
-        }
+      for (const [part, from] of [slot.k, slot.v].entries()) {
+        const into = this.#places(room.kv, part) + room.starts[b]! + counts[b]!;
+        this.#copy(from, b * this.spec.capacity + past[b]!, room.kv, into, n);
       }
     }
+    room.counts = counts.map((n, b) => n + lengths[b]!);
+    if (room.counts.some((n) => n >= GATHERED)) this.#bring(room);
+  }
+
+  /** Reads tokens back: at once where WebGPU allows it, else in the background. */
+  #bring(gathered: Gathered): void {
+    if (gathered.reading) return;
+    gathered.reading = true;
+    const { kv } = gathered, { device, dtype } = this.spec;
+    const now = device.stream.readNow(kv.buffer.gpu, kv.byteOffset, kv.byteLength);
+    if (now) return this.#merge(gathered, dtype === "float16" ? new Float16Array(now) : new Float32Array(now));
+    const before = this.#merged; // in order: later tokens win
+    this.#merged = quiet(
+      Promise.all([kv.read(), before]).then(([data]) => {
+        if (this.#gathered.includes(gathered)) this.#merge(gathered, data as Elements);
+      }),
+    );
+  }
+
+  /** Takes tokens that were read into host memory. */
+  #merge(gathered: Gathered, data: Elements): void {
+    const { kv, starts, from, counts } = gathered;
+    for (const [b, n] of counts.entries()) {
+      for (const part of [0, 1] as const) {
+        const at = (this.#places(kv, part) + starts[b]!) * this.#width;
+        this.#tokens(this.#host[part], b, from[b]!, n).set(data.subarray(at, at + n * this.#width));
+      }
+      if (n > 0) this.#ends[b] = from[b]! + n;
+    }
+    kv.dispose();
+    this.#gathered = this.#gathered.filter((other) => other !== gathered);
   }
 }
 
-function noRing(): never {
-  throw new NotSupportedError("Cannot offload a ring as it must stay on the GPU");
+/** How keys lie in a slot: a token's heads together, so that what is used of a sequence is one range. */
+function layoutOf({ device, kvHeads, headDim, capacity }: StoreSpec, heads: number, options: AttentionOptions): Tensor {
+  const keyStride = kvHeads * headDim,
+    strides = { sequenceStride: capacity * keyStride, headStride: headDim, keyStride };
+  return kvLayout(device, { heads, kvHeads, ...options, ...strides, counts: "past" });
 }

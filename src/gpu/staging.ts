@@ -43,6 +43,19 @@ export class Staging {
     return buffer;
   }
 
+  /** Starts to map the first `size` bytes of `buffer`. */
+  map(buffer: GPUBuffer, size: number): Promise<undefined> {
+    return this.#guard.call("map a GPU buffer", () => buffer.mapAsync(MAP_READ, 0, paddedSize(size)));
+  }
+
+  /** The first `size` bytes of a buffer that is mapped, which is taken back. */
+  take(buffer: GPUBuffer, size: number): ArrayBuffer {
+    const bytes = buffer.getMappedRange(0, paddedSize(size)).slice(0, size);
+    buffer.unmap();
+    this.release(buffer);
+    return bytes;
+  }
+
   /** Takes back a buffer that is unmapped again. */
   release(buffer: GPUBuffer): void {
     const { size } = buffer;
@@ -64,6 +77,11 @@ export class Staging {
     this.#free.clear();
     this.#cached = 0;
   }
+}
+
+/** A number of bytes that can be copied and mapped, for `size` of them. */
+export function paddedSize(size: number): number {
+  return Math.max(4, Math.ceil(size / 4) * 4);
 }
 
 function unmap(buffer: GPUBuffer): void {

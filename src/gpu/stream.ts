@@ -8,7 +8,7 @@ import { ValueError } from "../errors.ts";
 import { type Command, type Copy, type Dispatch, encode } from "./commands.ts";
 import type { Guard } from "./guard.ts";
 import type { BufferPool, PoolBuffer } from "./pool.ts";
-import { Staging } from "./staging.ts";
+import { paddedSize, Staging } from "./staging.ts";
 
 export type { Command, Copy, Dispatch };
 
@@ -54,7 +54,6 @@ export interface Recording extends Disposable {
 const WRITE_CHUNK = 16 * 2 ** 20; // larger writes cost wgpu a second staging copy
 const SUBMIT_AFTER = 2 ** 20; // a large write is sent off, so that its staging memory is free again soon
 const MAX_PENDING = 256; // bounds the work of one submission
-const MAP_READ = 0x1;
 
 /** The command list of one device. */
 export class Stream {
@@ -135,30 +134,39 @@ export class Stream {
   }
 
   async #read(buffer: GPUBuffer, offset: number, size: number, early: boolean): Promise<ArrayBuffer> {
-    this.#refuseInCapture("read to the host");
-    const padded = Math.max(4, Math.ceil(size / 4) * 4);
-    const staging = this.#staging.acquire(padded);
-    this.copy(buffer, offset, staging, 0, padded);
-    this.flush();
-    this.counters.reads++;
-    return await this.#contents(staging, size, early);
+    return await this.#contents(this.#stage(buffer, offset, size), size, early);
   }
 
-  /** The first `size` bytes of a staging buffer, which it then gives back. */
+  /**
+   * As {@linkcode read} with `early`, but gives the bytes when it returns; undefined where reads do not come early.
+   * {@linkcode settled} must be awaited at the end.
+   *
+   * @throws {ValueError} while capturing
+   */
+  readNow(buffer: GPUBuffer, offset: number, size: number): ArrayBuffer | undefined {
+    if (!this.#early) return undefined;
+    const staging = this.#stage(buffer, offset, size);
+    this.#settleLater(this.#staging.map(staging, size));
+    return attempt(() => this.#staging.take(staging, size));
+  }
+
+  /** A staging buffer that gets these bytes after everything recorded so far. */
+  #stage(buffer: GPUBuffer, offset: number, size: number): GPUBuffer {
+    this.#refuseInCapture("read to the host");
+    const staging = this.#staging.acquire(paddedSize(size));
+    this.copy(buffer, offset, staging, 0, paddedSize(size));
+    this.flush();
+    this.counters.reads++;
+    return staging;
+  }
+
   async #contents(staging: GPUBuffer, size: number, early: boolean): Promise<ArrayBuffer> {
-    const padded = Math.max(4, Math.ceil(size / 4) * 4);
-    const mapped = this.#guard.call("map a GPU buffer", () => staging.mapAsync(MAP_READ, 0, padded));
-    const copyOut = () => {
-      const bytes = staging.getMappedRange(0, padded).slice(0, size);
-      staging.unmap();
-      this.#staging.release(staging);
-      return bytes;
-    };
-    const now = early ? attempt(copyOut) : undefined;
+    const mapped = this.#staging.map(staging, size), take = () => this.#staging.take(staging, size);
+    const now = early ? attempt(take) : undefined;
     if (now) this.#settleLater(mapped);
     else await this.#guard.race(mapped, "a read from the GPU");
     await this.#guard.check();
-    return now ?? await this.#guard.race(Promise.try(copyOut), "a mapped buffer"); // raced: a loss is told as one
+    return now ?? await this.#guard.race(Promise.try(take), "a mapped buffer"); // raced: a loss is told as one
   }
 
   /** Resolves when WebGPU's own promises of early reads have. */
