@@ -2,54 +2,70 @@ import type { Batch, Cache } from "../cache/mod.ts";
 import type { Recording } from "../gpu/stream.ts";
 import type { Model } from "../models/mod.ts";
 import { enabledBackends } from "../ops/sdpa_kernel.ts";
-import { keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 
 /** Steps of each cache that are recorded, or will be. */
 const steps = new WeakMap<Cache, DecodeStep>();
 
+/** What a step is recorded with. */
+export interface RecordedStep {
+  /** What to replay. */
+  recording: Recording;
+  /** [T, V], of every token: what each replay writes. */
+  logits: Tensor;
+}
+
+/** Where the input of a step lies, if not in tensors of its own; the step disposes of them. */
+export type StepInput = Pick<Batch, "tokens" | "positions">;
+
 /**
- * The model's part of a decode step: one token of each row in, logits out. It is recorded against the buffers of one
- * cache, so it lives as long as they do, and every generation with that cache replays it.
+ * The model's part of a decode step: a few tokens of each row in, mostly one, and logits after each of them out. It is
+ * recorded against the buffers of one cache, so it lives as long as they do, and every generation with that cache replays
+ * it.
  */
 export class DecodeStep implements Disposable {
-  /** [B] uint32: the input. */
+  /** [T] uint32: the input. */
   readonly tokens: Tensor;
-  /** [B] uint32: where the input stands. */
+  /** [T] uint32: where the input stands. */
   readonly positions: Tensor;
-  /** [B + 1] uint32: a token a row. */
+  /** [B + 1] uint32: where each row's tokens begin. */
   readonly cuSeqlens: Tensor;
   readonly #model: Model;
   readonly #cache: Cache;
-  readonly #size: number;
   readonly #tokenTypes: Tensor;
   readonly #lengths: readonly number[];
-  #recorded: { recording: Recording; logits: Tensor; until: number; generation: number; kernels: string } | undefined;
+  #recorded: RecordedStep & { until: number; generation: number; kernels: string } | undefined;
   #users = 0;
   #kept = false;
 
-  /** A step of `size` rows, not recorded yet; see {@linkcode DecodeStep.of}. */
-  constructor(model: Model, cache: Cache, size: number) {
+  /** A step of rows of these lengths, not recorded yet; see {@linkcode DecodeStep.of}. */
+  constructor(model: Model, cache: Cache, lengths: readonly number[], input?: StepInput) {
     const { device } = model;
-    const put = (data: readonly number[]) => keep(device, tensor(device, data, [data.length], "uint32"));
-    const zeros = Array<number>(size).fill(0);
-    this.#lengths = zeros.map(() => 1);
+    using made = new DisposableStack();
+    const put = (data: readonly number[]) => made.use(keep(device, tensor(device, data, [data.length], "uint32")));
+    const ends = lengths.reduce((sums, n) => [...sums, sums.at(-1)! + n], [0]);
+    const zeros = Array<number>(ends.at(-1)!).fill(0);
+    this.#lengths = lengths;
     this.#model = model;
     this.#cache = cache;
-    this.#size = size;
-    this.tokens = put(zeros);
-    this.positions = put(zeros);
+    this.tokens = made.use(input?.tokens ?? put(zeros));
+    this.positions = made.use(input?.positions ?? put(zeros));
     this.#tokenTypes = put(zeros);
-    this.cuSeqlens = put([...zeros.keys(), size]);
+    this.cuSeqlens = put(ends);
+    made.move(); // nothing failed: they are the step's
   }
 
-  /** The step of `model` with `cache`, the one of an earlier generation where there is one. Dispose of it after use. */
+  /**
+   * The step of one token of each of `size` rows, the one of an earlier generation where there is one. Dispose of it after
+   * use.
+   */
   static of(model: Model, cache: Cache, size: number): DecodeStep {
     const known = steps.get(cache);
-    if (known && known.#model === model && known.#size === size && known.#users === 0) {
+    if (known && known.#model === model && known.#lengths.length === size && known.#users === 0) {
       known.#users++;
       return known;
     }
-    const step = new DecodeStep(model, cache, size);
+    const step = new DecodeStep(model, cache, Array<number>(size).fill(1));
     step.#users++;
     if (!known && cache.keepWith) {
       step.#kept = true;
@@ -59,18 +75,20 @@ export class DecodeStep implements Disposable {
     return step;
   }
 
-  /** Logits [B, V] of the tokens, computed now; they belong to the caller. */
+  /** Logits [T, V] of the tokens, computed now; they belong to the caller. */
   run(maxPosition: number): Tensor {
-    return this.#model.nextLogits(this.#batch(maxPosition), this.#cache);
+    const batch = this.#batch(maxPosition), model = this.#model;
+    if (batch.total === batch.size) return model.nextLogits(batch, this.#cache);
+    return tidy(model.device, () => model.applyHead(model.hidden(batch, this.#cache), batch));
   }
 
   /**
-   * The recording, and the logits [B, V] that each replay of it writes; undefined where none serves all lengths.
+   * The recording, and the logits that each replay of it writes; undefined where none serves all lengths.
    *
    * @param from positions of the longest row with the next token
    * @param until positions of the longest row at the end
    */
-  recorded(from: number, until: number): { recording: Recording; logits: Tensor } | undefined {
+  recorded(from: number, until: number): RecordedStep | undefined {
     if (this.#cache.replayable === false) return undefined;
     const { generation } = this.#cache, known = this.#recorded;
     const kernels = `${this.#model.attnImplementation} ${enabledBackends()}`; // what was recorded attends as it did then
@@ -119,15 +137,14 @@ export class DecodeStep implements Disposable {
   }
 
   #batch(maxPosition: number): Batch {
-    const { tokens, positions, cuSeqlens } = this, tokenTypes = this.#tokenTypes, size = this.#size;
-    const lengths = this.#lengths;
+    const { tokens, positions, cuSeqlens } = this, lengths = this.#lengths;
     return {
       tokens,
       positions,
       cuSeqlens,
-      tokenTypes,
-      size,
-      total: size,
+      tokenTypes: this.#tokenTypes,
+      size: lengths.length,
+      total: tokens.size,
       lengths,
       maxPosition,
       [Symbol.dispose]() {},

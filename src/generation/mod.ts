@@ -8,7 +8,7 @@ export type { GenerationInputs } from "./prompts.ts";
 export { computeTransitionScores, type GenerateOutput } from "./outputs.ts";
 export { type Constraint, DisjunctiveConstraint, PhrasalConstraint } from "./strategies/constraints.ts";
 export type { HostTensor } from "./strategies/step_model.ts";
-export { learntDraftLength } from "./strategies/start.ts";
+export { learntDraftLength } from "./strategies/start_speculation.ts";
 export { TextIteratorStreamer, TextStreamer, type TextStreamerOptions } from "./streamers.ts";
 export type { GenerationConfigFields, SequenceBias } from "./config_fields.ts";
 export type {

@@ -123,7 +123,10 @@ export class SpeculationRounds implements Disposable {
 
   #newStep(drafted: number): ReplayedStep {
     const { window, positions } = this.buffers, { device } = this.#model;
-    const input = { tokens: keep(device, window.rows(0, drafted + 1)), positions: keep(device, positions.rows(0, drafted + 1)) };
+    const input = {
+      tokens: keep(device, window.rows(0, drafted + 1)),
+      positions: keep(device, positions.rows(0, drafted + 1)),
+    };
     const step = new DecodeStep(this.#model, this.#cache, [drafted + 1], input);
     return new ReplayedStep(this.#model, step, (logits) => {
       acceptDrafts(this.#choose(logits, this.buffers), logits, this.buffers);

@@ -5,30 +5,25 @@
  */
 import type { Cache } from "../../cache/mod.ts";
 import type { Model } from "../../models/mod.ts";
-import { DEFAULTS, type GenerationConfigFields } from "../config_fields.ts";
 import { Decoder } from "../decoder.ts";
 import { decode } from "../loop.ts";
 import { negativePrompts } from "../negative_prompts.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { hostPipe, processorsOf, warpersOf } from "../processors/mod.ts";
-import { fieldsOf } from "../resolve.ts";
 import type { Rows } from "../rows.ts";
-import { assistedDecoding, type DraftSource } from "./assisted_decoding.ts";
 import { type BeamResult, beamSearch } from "./beam_search.ts";
 import type { Strategy } from "./choose_strategy.ts";
 import { constrainedBeamSearch } from "./constrained_beam_search.ts";
 import { type Constraint, constraintsOf } from "./constraints.ts";
 import { contrastiveSearch } from "./contrastive_search.ts";
 import { dola } from "./dola.ts";
-import { type DraftLength, DraftModel } from "./draft_model.ts";
 import { FollowingModel } from "./following_model.ts";
 import { GpuStepModel } from "./gpu_step_model.ts";
 import { groupBeamSearch } from "./group_beam_search.ts";
 import { seededRandom } from "./math.ts";
 import { plainSearch } from "./plain_search.ts";
-import { promptLookup } from "./prompt_lookup.ts";
 import type { Process, SearchContext, SearchStep } from "./search.ts";
-import { type Codec, translatedDraft } from "./translated_draft.ts";
+import { assistedSteps, lookupSteps } from "./start_speculation.ts";
 
 /** A run that is about to start. */
 export interface Start {
@@ -72,14 +67,11 @@ export async function* searchSteps(strategy: Strategy, start: Start): AsyncGener
       break;
     }
     case "assisted":
-      yield* assistedDecoding(contextOf(start), draftSource(start));
+      yield* assistedSteps(start, contextOf(start), () => processOf(start));
       break;
-    case "promptLookup": {
-      const { promptLookupNumTokens: numTokens, maxMatchingNgramSize, eosTokenIds } = o;
-      const source = promptLookup({ numTokens: numTokens!, maxNgram: maxMatchingNgramSize ?? 2, eosTokenIds });
-      yield* assistedDecoding(contextOf(start), source);
+    case "promptLookup":
+      yield* lookupSteps(start, contextOf(start));
       break;
-    }
     default:
       // what runs ahead of a stop must not stay in states that the caller sees
       if (o.outputAttentions || o.outputHiddenStates || !o.useCache || keepsStates(start)) {
@@ -156,45 +148,4 @@ function joined(rows: readonly Float32Array[], V: number): Float32Array {
   const flat = new Float32Array(rows.length * V);
   rows.forEach((row, b) => flat.set(row, b * V));
   return flat;
-}
-
-const draftLengths = new WeakMap<Model, DraftLength>();
-
-/** How many tokens `assistant` drafts in its next round, where the schedule "heuristic" has changed it. */
-export function learntDraftLength(assistant: Model): number | undefined {
-  return draftLengths.get(assistant)?.tokens;
-}
-
-function draftSource(start: Start): DraftSource {
-  const { o, owned, model } = start, assistant = o.assistantModel!;
-  const { tokens, schedule, confidenceThreshold } = draftSettings(o, assistant);
-  const length = schedule === "heuristic" && draftLengths.get(assistant) || { tokens };
-  if (schedule === "heuristic") draftLengths.set(assistant, length);
-  const { prefillChunkSize, signal, doSample } = o;
-  const step = owned.use(new GpuStepModel(assistant, owned.use(assistant.newCache()), { prefillChunkSize, signal }));
-  const other = assistant.sizes.vocabSize !== model.sizes.vocabSize;
-  const eosTokenIds = other ? [] : o.eosTokenIds, plain = other || isPlain(start);
-  const options = { doSample, eosTokenIds, schedule, signal, confidenceThreshold, plain };
-  const process: Process = other ? (_ids, scores) => scores : processOf(start);
-  const inner = new DraftModel(step, process, options, length, seededRandom(~o.seed >>> 0));
-  if (!other) return inner;
-  const { tokenizer, assistantTokenizer, targetLookbehind, assistantLookbehind } = o;
-  return translatedDraft(inner, {
-    target: tokenizer as unknown as Codec,
-    assistant: assistantTokenizer as unknown as Codec,
-    targetLookbehind,
-    assistantLookbehind,
-  });
-}
-
-/** How to draft: what the call says, else the assistant's generation_config.json, else the defaults. */
-function draftSettings(o: ResolvedOptions, { generationConfig }: Model) {
-  const own = fieldsOf(generationConfig);
-  const pick = <K extends keyof GenerationConfigFields>(name: K): GenerationConfigFields[K] =>
-    o[name] === DEFAULTS[name] ? own[name] ?? o[name] : o[name];
-  return {
-    tokens: pick("numAssistantTokens"),
-    schedule: pick("numAssistantTokensSchedule"),
-    confidenceThreshold: pick("assistantConfidenceThreshold"),
-  };
 }

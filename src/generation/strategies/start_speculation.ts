@@ -46,7 +46,7 @@ export function assistedSteps(
 
 /** Prompt lookup decoding. */
 export function lookupSteps(start: Start, context: SearchContext): AsyncGenerator<SearchStep> {
-  const { o: { promptLookupNumTokens: numTokens, maxMatchingNgramSize, eosTokenIds, ...o }, model, owned } = start;
+  const { o: { promptLookupNumTokens: numTokens, maxMatchingNgramSize, eosTokenIds, ...o }, model } = start;
   const source = promptLookup({ numTokens: numTokens!, maxNgram: maxMatchingNgramSize ?? 2, eosTokenIds });
   if (!staysOnGpu(start, context)) return assistedDecoding(context, source);
   const rounds = roundsOf(start, o.doSample ? drawn(start) : argmax);

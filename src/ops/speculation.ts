@@ -1,0 +1,115 @@
+import { kernel } from "../gpu/mod.ts";
+import acceptWgsl from "../shaders/accept_drafts.wgsl" with { type: "text" };
+import draftWgsl from "../shaders/draft_token.wgsl" with { type: "text" };
+import { expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+import { INVALID_TOKEN } from "./decode_state.ts";
+import { rowThreads } from "./logits.ts";
+
+const launchAccept = kernel("accept_drafts", acceptWgsl);
+const launchDraft = kernel("draft_token", draftWgsl);
+
+/** Words of {@linkcode SpeculationBuffers.state} before the ring. */
+export const STATE_HEADER = 8;
+
+/** What "over" says of a draft whose logits are not finite. */
+export const BROKEN_DRAFT = 2;
+
+/** What rounds of speculative decoding keep on the GPU, all uint32. */
+export interface SpeculationBuffers {
+  /** [n]: the last token of the sequence, then what was drafted. */
+  window: Tensor;
+  /** [n]: where those stand. */
+  positions: Tensor;
+  /** [n]: how many tokens were chosen before the one that follows each. */
+  steps: Tensor;
+  /** [2]: the last two tokens. */
+  pair: Tensor;
+  /** [2]: where they stand. */
+  pairPositions: Tensor;
+  /**
+   * [8 + N]: place of the last token; tokens drafted on the GPU, how many of them are usable, whether the draft is over;
+   * tokens emitted in all; of the last round how many were usable, were accepted, and whether it was over; then the ring
+   * of emitted tokens, token t in word 8 + t % N.
+   */
+  state: Tensor;
+}
+
+/**
+ * Ends a round: keeps drafted tokens as long as `chosen` says the same, then the one of `chosen`, and makes the window of
+ * the next round. A token whose logit is not finite is given as `INVALID_TOKEN`.
+ *
+ * @param chosen [k + 1] uint32: what follows each of the first k + 1 tokens of the window
+ * @param logits [k + 1, V] float32 that they were chosen from
+ */
+export function acceptDrafts(chosen: Tensor, logits: Tensor, buffers: SpeculationBuffers): void {
+  const [rows = 0] = expectShape("acceptDrafts", "chosen", chosen, ["k"]);
+  expectShape("acceptDrafts", "logits", logits, [rows, "V"]);
+  expectDtype("acceptDrafts", "chosen", chosen, "uint32");
+  launchAccept(chosen.device, { bindings: { chosen, logits, ...buffers }, grid: [1] });
+}
+
+/** What follows a drafted token. */
+export interface DraftInput {
+  /** [1] uint32: the next input of the drafting model. */
+  tokens: Tensor;
+  /** [1] uint32: where it stands. */
+  positions: Tensor;
+  /** (V, threshold as float32 bits, tokens that end a sequence …) uint32 of {@linkcode draftSettings}. */
+  settings: Tensor;
+}
+
+/** What {@linkcode DraftInput.settings} holds. */
+export function draftSettings(vocabSize: number, threshold: number, eosTokenIds: readonly number[]): Uint32Array {
+  return Uint32Array.of(vocabSize, new Uint32Array(Float32Array.of(threshold).buffer)[0]!, ...eosTokenIds);
+}
+
+/**
+ * Ends a step of a draft: the likeliest token after the last row is the next of the window and the next input. A token
+ * that ends a sequence or is less likely than the threshold ends the draft: what comes after it is not usable.
+ *
+ * @param logits [rows, V] float32
+ */
+export function draftToken(logits: Tensor, input: DraftInput, { window, state }: SpeculationBuffers): void {
+  const [, vocab = 0] = expectShape("draftToken", "logits", logits, ["rows", "V"]);
+  expectDtype("draftToken", "logits", logits, "float32");
+  launchDraft(logits.device, {
+    consts: rowThreads(logits.device, vocab),
+    bindings: { logits, ...input, window, state },
+    grid: [1],
+  });
+}
+
+/** The words of {@linkcode SpeculationBuffers}. */
+export type SpeculationWords = Record<keyof SpeculationBuffers, Uint32Array>;
+
+/** {@linkcode acceptDrafts} in plain loops: what the kernel must equal. */
+export function acceptDraftsReference(chosen: Uint32Array, logits: Float32Array, words: SpeculationWords): void {
+  const { window, positions, steps, pair, pairPositions, state } = words, V = logits.length / chosen.length;
+  const choices = [...chosen].map((t, i) => t < V && Number.isFinite(logits[i * V + t]) ? t : INVALID_TOKEN);
+  const k = chosen.length - 1, usable = state[1] === 0 ? k : Math.min(state[2]!, k), ring = state.length - STATE_HEADER;
+  let accepted = 0;
+  while (accepted < usable && choices[accepted] === window[accepted + 1]) accepted++;
+  for (let i = 0; i <= accepted; i++) state[STATE_HEADER + (state[4]! + i) % ring] = choices[i]!;
+  const last = choices[accepted]!, place = state[0]! + accepted + 1, emitted = state[4]! + accepted + 1;
+  pair.set([window[accepted]!, last === INVALID_TOKEN ? 0 : last]);
+  window[0] = pair[1]!;
+  pairPositions.set([place - 1, place]);
+  state.set([place, 0, 0, 0, emitted, usable, accepted, state[3]!]);
+  positions.forEach((_, i) => positions[i] = place + i);
+  steps.forEach((_, i) => steps[i] = emitted + i);
+}
+
+/** {@linkcode draftToken} in plain loops; returns the token. */
+export function draftTokenReference(
+  row: Float32Array,
+  { threshold, eosTokenIds }: { threshold: number; eosTokenIds: readonly number[] },
+  { window, state }: Pick<SpeculationWords, "window" | "state">,
+): number {
+  const most = Math.max(...row), token = row.indexOf(most);
+  const sum = row.reduce((sum, x) => sum + Math.exp(x - most), 0);
+  window[++state[1]!] = token;
+  if (state[3] === 1) return token;
+  state[2] = state[1]!;
+  state[3] = Number.isFinite(sum) ? Number(!(1 / sum >= threshold) || eosTokenIds.includes(token)) : BROKEN_DRAFT;
+  return token;
+}
