@@ -6,7 +6,7 @@
  */
 import process from "node:process";
 import { loadModel, openDevice } from "../mod.ts";
-import { writeSafetensors } from "../src/weights/save.ts";
+import { writeRandomModel } from "./random_model.ts";
 
 /** Rates in MB/s, the best of the rounds; CPU milliseconds of all threads for each MB. */
 export interface LoadResult {
@@ -53,7 +53,8 @@ async function readInto(memory: Uint8Array, path: string): Promise<void> {
   for (let at = 0; at < memory.length;) at += (await file.read(memory.subarray(at))) ?? Infinity;
 }
 
-async function timed(work: () => Promise<void>): Promise<{ wall: number; cpu: number }> {
+/** Milliseconds of `work`: by the clock, and of all threads. */
+export async function timed(work: () => Promise<void>): Promise<{ wall: number; cpu: number }> {
   const cpu = process.cpuUsage(), start = performance.now();
   await work();
   const wall = performance.now() - start, { user, system } = process.cpuUsage(cpu);
@@ -61,42 +62,11 @@ async function timed(work: () => Promise<void>): Promise<{ wall: number; cpu: nu
 }
 
 /** A Llama with float16 weights of about `bytes`; returns the file's size. */
-async function writeModel(folder: string, bytes: number): Promise<number> {
-  const layers = Math.max(1, Math.round((bytes - 2 * VOCAB * D) / (2 * 16 * D * D)));
-  await Deno.writeTextFile(
-    `${folder}/config.json`,
-    JSON.stringify({
-      model_type: "llama",
-      architectures: ["LlamaForCausalLM"],
-      vocab_size: VOCAB,
-      hidden_size: D,
-      intermediate_size: 4 * D,
-      num_hidden_layers: layers,
-      num_attention_heads: 16,
-      tie_word_embeddings: true,
-    }),
-  );
-  const block = new Uint8Array(2 ** 20);
-  for (let i = 0; i < block.length; i += 2) block[i + 1] = 0x20 + Math.random() * 16, block[i] = Math.random() * 256;
-  async function* data(length: number): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < length; at += block.length) yield block.subarray(0, Math.min(block.length, length - at));
-  }
-  const tensor = (name: string, ...shape: number[]) => ({
-    name,
-    dtype: "F16" as const,
-    shape,
-    data: data(2 * shape.reduce((product, n) => product * n)),
-  });
-  const tensors = [tensor("model.embed_tokens.weight", VOCAB, D), tensor("model.norm.weight", D)];
-  for (let i = 0; i < layers; i++) {
-    const at = `model.layers.${i}`;
-    for (const p of ["q", "k", "v", "o"]) tensors.push(tensor(`${at}.self_attn.${p}_proj.weight`, D, D));
-    for (const p of ["gate", "up"]) tensors.push(tensor(`${at}.mlp.${p}_proj.weight`, 4 * D, D));
-    tensors.push(tensor(`${at}.mlp.down_proj.weight`, D, 4 * D));
-    for (const norm of ["input", "post_attention"]) tensors.push(tensor(`${at}.${norm}_layernorm.weight`, D));
-  }
-  await writeSafetensors(`${folder}/model.safetensors`, tensors);
-  return (await Deno.stat(`${folder}/model.safetensors`)).size;
+function writeModel(folder: string, bytes: number): Promise<number> {
+  const num_hidden_layers = Math.max(1, Math.round((bytes - 2 * VOCAB * D) / (2 * 16 * D * D)));
+  const heads = { num_attention_heads: 16, num_key_value_heads: 16 };
+  const sizes = { vocab_size: VOCAB, hidden_size: D, intermediate_size: 4 * D, num_hidden_layers };
+  return writeRandomModel(folder, { ...sizes, ...heads });
 }
 
 /** The result as text. */

@@ -183,7 +183,7 @@ export function quantizedRows(tokens: Tensor, { K, kind, bits, span, flags, w, g
   const y = empty(tokens.device, [...tokens.shape, K]);
   rows(tokens.device, {
     flags: { ...flags, [kind.toUpperCase()]: true },
-    consts: { BITS: bits, SPAN: span },
+    overrides: { BITS: bits, SPAN: span },
     bindings: { tokens, w, groups, dims, y },
     grid: [Math.ceil(y.size / 64)],
   });

@@ -4,10 +4,10 @@
 // w, groups, dims   as quantized_matmul (INTEGER), codebook_matmul (CODEBOOK) or int8_matmul (INT8) take them
 // grid     [T * K / 64]: a thread a number
 // traffic  y once, and the codes' words often, from cache
-const BITS: u32 = 4u; // @const 2 3 4 5 6 8
-const LOW: u32 = (BITS & 8u) | (BITS & 4u) | ((BITS & 2u) >> (BITS & 4u)); // 2 2 4 4 4 8
-const SPAN: u32 = 32u; // @const 32 16
-const HIGH: u32 = BITS - LOW;
+override BITS: u32 = 4u; // 2 3 4 5 6 8
+override LOW: u32 = (BITS & 8u) | (BITS & 4u) | ((BITS & 2u) >> (BITS & 4u)); // 2 2 4 4 4 8
+override SPAN: u32 = 32u; // 32 16
+override HIGH: u32 = BITS - LOW;
 // @one-of INTEGER CODEBOOK INT8
 // @optional PERMUTED NESTED FLAT BLOCKS
 // @include "grid.wgsl"
