@@ -98,11 +98,11 @@ export interface GenerationConfigFields {
   sequenceBias: SequenceBias | null;
   /** Tokens and what is added to their logits. */
   logitBias: Readonly<Record<number, number>> | null;
-  /** Trim the prompt's last token and let the model choose it anew. Default false. */
+  /** Let the model choose the prompt's last token anew, among those that begin as it does; needs `tokenizer`. Default false. */
   tokenHealing: boolean;
   /** Classifier-free guidance: how far to go from the logits of the negative prompt to those of the prompt, and beyond. */
   guidanceScale: number | null;
-  /** Run beams one after the other. */
+  /** Run one beam of each row at a time, and the candidates of contrastive search. */
   lowMemory: boolean | null;
   /** A watermark in the choice of tokens. */
   watermarkingConfig: AnyWatermarkingConfig | null;

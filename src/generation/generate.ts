@@ -4,8 +4,10 @@
  * @module
  */
 import { ValueError } from "../errors.ts";
+import type { ModelInputs } from "../cache/mod.ts";
 import type { EncoderDecoderInputs, Model } from "../models/mod.ts";
 import { compileConstraint } from "./grammar/constrain.ts";
+import { healTokens } from "./heal_tokens.ts";
 import { HeldCache } from "./held_cache.ts";
 import type { GenerationOptions, ResolvedOptions } from "./options.ts";
 import { beamOutput, type GenerateOutput, recordsOf, sequencesOf } from "./outputs.ts";
@@ -57,7 +59,7 @@ export async function generate(
   inputs?: GenerationInputs,
   options: GenerationOptions = {},
 ): Promise<GenerateOutput> {
-  const run = prepare(model, inputs, options), { o, given } = run;
+  const run = await prepare(model, inputs, options), { o, given } = run;
   using _ = o.tokenMask = await compileConstraint(o, model.sizes.vocabSize);
   const held = new HeldCache(run), { vocabSize } = model.sizes;
   if (isBeamSearch(run.strategy)) {
@@ -90,7 +92,7 @@ export async function* stream(
   inputs?: GenerationInputs,
   options: GenerationOptions = {},
 ): AsyncGenerator<StreamStep> {
-  const run = prepare(model, inputs, options), { o, rows, strategy } = run;
+  const run = await prepare(model, inputs, options), { o, rows, strategy } = run;
   if (isBeamSearch(strategy)) {
     throw new ValueError("`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.");
   }
@@ -116,8 +118,12 @@ interface Run {
   encoder?: EncoderDecoderInputs;
 }
 
-/** Checks everything before anything runs. */
-function prepare(model: Model, inputs: GenerationInputs | undefined, options: GenerationOptions): Run {
+/** Checks everything before anything runs, but for the last tokens of prompts that are chosen anew. */
+async function prepare(
+  model: Model,
+  inputs: GenerationInputs | undefined,
+  options: GenerationOptions,
+): Promise<Run> {
   if (model.task !== "causal-lm" && model.task !== "seq2seq-lm") {
     throw new ValueError(`Cannot generate as the model must be a causal language model: its task is "${model.task}"`);
   }
@@ -125,6 +131,10 @@ function prepare(model: Model, inputs: GenerationInputs | undefined, options: Ge
   const o = resolveOptions(model, options, Math.max(...prompts.map((row) => row.length)));
   const strategy = chooseStrategy(o), copies = isBeamSearch(strategy) ? 1 : o.numReturnSequences;
   checkStrategy(strategy, o, model, prompts.length);
+  if (o.tokenHealing && inputs) {
+    const healed = await healTokens(model, inputs as ModelInputs, o);
+    return await prepare(model, healed, { ...options, seed: o.seed, tokenHealing: false });
+  }
   const each = (rows: number[][]) => rows.flatMap((row) => Array<number[]>(copies).fill(row));
   const rows = new Rows(each(prompts), o, encoderIds && each(encoderIds));
   return { model, strategy, rows, o, copies, given, encoder };

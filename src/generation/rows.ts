@@ -87,9 +87,14 @@ export function realTokens({ inputIds, attentionMask }: ModelInputs, vocabSize: 
  *
  * @throws {ValueError} if there is none
  */
-export function fromBos(model: Model, { bosTokenId, generationConfig }: GenerationOptions): ModelInputs {
-  const own = model.generationConfig.bos_token_id ?? model.config.bos_token_id;
-  const bos = (bosTokenId ?? generationConfig?.bosTokenId ?? own) as number | undefined;
+export function fromBos(model: Model, o: GenerationOptions): ModelInputs {
+  const bos = bosOf(model, o);
   if (bos !== undefined) return { inputIds: [[bos]] };
   throw new ValueError("`bosTokenId` has to be defined when no `inputIds` are provided.");
+}
+
+/** The token that begins a sequence, where there is one. */
+export function bosOf(model: Model, { bosTokenId, generationConfig }: GenerationOptions): number | undefined {
+  const own = model.generationConfig.bos_token_id ?? model.config.bos_token_id;
+  return (bosTokenId ?? generationConfig?.bosTokenId ?? own ?? undefined) as number | undefined;
 }

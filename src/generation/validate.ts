@@ -18,6 +18,7 @@ const whole = (least: number) => (x: number) => Number.isSafeInteger(x) && x >= 
 const above = (least: number) => (x: number) => Number.isFinite(x) && x > least;
 const within = (from: number, to: number) => (x: number) => x >= from && x <= to;
 
+const SCHEDULES: readonly string[] = ["constant", "heuristic", "heuristic_transient"];
 const TEMPERATURE = "has to be a strictly positive float, otherwise your next token scores will be invalid.";
 const RULES: readonly Rule[] = [
   ["maxNewTokens", whole(1), "`maxNewTokens` must be greater than 0, but is $."],
@@ -47,6 +48,10 @@ const RULES: readonly Rule[] = [
   ["noRepeatNgramSize", whole(0), "`noRepeatNgramSize` has to be a strictly positive integer, but is $"],
   ["encoderNoRepeatNgramSize", whole(0), "`encoderNoRepeatNgramSize` has to be a strictly positive integer, but is $"],
   ["padTokenId", whole(0), "`padTokenId` should be positive but got $."],
+  ["numAssistantTokens", whole(1), "`numAssistantTokens` has to be a strictly positive integer, but is $"],
+  ["assistantConfidenceThreshold", within(0, 1), "`assistantConfidenceThreshold` has to be in [0, 1], but is $"],
+  ["assistantLookbehind", whole(1), "`assistantLookbehind` has to be a strictly positive integer, but is $"],
+  ["targetLookbehind", whole(1), "`targetLookbehind` has to be a strictly positive integer, but is $"],
 ];
 
 /**
@@ -67,6 +72,11 @@ export function checkConfig(o: Fields): void {
       ? " If you're looking for greedy decoding strategies, set `doSample=False`."
       : "";
     throw new ValueError(message.replace("$", String(value)) + greedy);
+  }
+  if (!SCHEDULES.includes(o.numAssistantTokensSchedule)) {
+    throw new ValueError(
+      `\`numAssistantTokensSchedule\` has to be one of ${SCHEDULES.join(", ")}, but is ${o.numAssistantTokensSchedule}`,
+    );
   }
   checkBeams(o);
   checkBiases(o);

@@ -7,14 +7,10 @@ import { LimitError, NotSupportedError, ValueError } from "../../errors.ts";
 import type { ResolvedOptions, TextCodec } from "../options.ts";
 import type { CompileRequest } from "./grammar_worker.ts";
 import { TokenMask } from "./token_mask.ts";
+import { isVocabulary, tokensOf, type Vocabulary } from "../vocabulary.ts";
 import { isImpossible } from "./utf8_guard.ts";
 
 type Kind = CompileRequest["kind"];
-
-/** A tokenizer whose tokens can be looked at; the library's `Tokenizer` is one. */
-interface Vocabulary extends TextCodec {
-  convertIdsToTokens(ids: readonly number[]): (string | null)[];
-}
 
 const KINDS = ["jsonSchema", "regex", "grammar"] as const;
 const MAX_BYTES = 64 * 1024, MAX_DEPTH = 32;
@@ -112,7 +108,7 @@ function checkSchema(schema: unknown, path: string): void {
 }
 
 function vocabularyOf(tokenizer: TextCodec | undefined, kind: Kind): Vocabulary {
-  if (tokenizer && "convertIdsToTokens" in tokenizer) return tokenizer as Vocabulary;
+  if (isVocabulary(tokenizer)) return tokenizer;
   throw new ValueError(
     `Cannot generate with ${kind} as tokenizer must be given: it is ${tokenizer && "another kind"}`,
     {
@@ -120,8 +116,6 @@ function vocabularyOf(tokenizer: TextCodec | undefined, kind: Kind): Vocabulary 
     },
   );
 }
-
-const known = new WeakMap<Vocabulary, string[]>();
 
 /** Tokens by id as a grammar of `kind` may use them, and how they are written; those it may not use are empty. */
 export function grammarVocabulary(
@@ -140,16 +134,4 @@ export function grammarVocabulary(
   // JSON on one line has no control characters; the matcher would take them in strings of bounded length
   const control = vocabType === "byte_level" ? /[\u0100-\u011f]/ : /\p{Cc}|^<0x[01].>$/u;
   return { vocab: possible.map((token) => control.test(token) ? "" : token), vocabType };
-}
-
-/** Tokens by id; special ones stand for no text. */
-function tokensOf(vocabulary: Vocabulary, vocabSize: number): string[] {
-  const before = known.get(vocabulary);
-  if (before?.length === vocabSize) return before;
-  const ids = Array.from({ length: vocabSize }, (_, id) => id);
-  const tokens = vocabulary.convertIdsToTokens(ids).map((token, id) => {
-    return token === null || vocabulary.decode([id], { skipSpecialTokens: true }) === "" ? "" : token;
-  });
-  known.set(vocabulary, tokens);
-  return tokens;
 }
