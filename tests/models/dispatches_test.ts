@@ -4,6 +4,7 @@ import { StaticCache } from "../../src/cache/mod.ts";
 import type { ConfigJson } from "../../src/models/config.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import { FAMILIES, familyOf } from "../../src/models/registry.ts";
+import { BitsAndBytesConfig, type BitsAndBytesOptions } from "../../src/quantization/mod.ts";
 import { testDevice } from "../helpers.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
 import { TINY_CONFIGS, writeModel } from "./tiny_model.ts";
@@ -27,12 +28,18 @@ const GOAL: Readonly<Record<string, number>> = {
 };
 
 /** Kernels of a forward pass of each of `runs` tokens, one after the other through one cache. */
-async function kernels(kind: keyof typeof TINY_CONFIGS, layers: number, runs: readonly number[]): Promise<number[]> {
+async function kernels(
+  kind: keyof typeof TINY_CONFIGS,
+  layers: number,
+  runs: readonly number[],
+  quantization?: BitsAndBytesOptions,
+): Promise<number[]> {
   using folder = new TemporaryFolder();
   const tiny: ConfigJson = TINY_CONFIGS[kind];
   const wide = Object.entries(tiny).map(([key, value]) => [key, WIDTHS[key] ?? value]);
   await writeModel(folder, { ...Object.fromEntries(wide), num_hidden_layers: layers, n_layer: layers });
-  using model = await loadModel(folder.path, { device, dtype: "float16" });
+  const quantizationConfig = quantization && new BitsAndBytesConfig(quantization);
+  using model = await loadModel(folder.path, { device, dtype: "float16", quantizationConfig });
   using cache = kind === "mamba" ? model.newCache() : new StaticCache({ maxCacheLen: 32, dtype: "float16" });
   const counts: number[] = [];
   for (const tokens of runs) {
@@ -54,6 +61,16 @@ for (const kind of Object.keys(TINY_CONFIGS) as (keyof typeof TINY_CONFIGS)[]) {
     const each = four.map((n, i) => (n - two[i]!) / 2);
     assert(each.every((n) => n > 3 && n <= most), `kernels a layer: ${each}`);
     if (GOAL[kind]) assertEquals(each.at(-1), GOAL[kind]);
+  });
+}
+
+const NF4 = { loadIn4bit: true, bnb4bitQuantType: "nf4" } as const;
+
+for (const kind of ["llama", "gpt2"] as const) {
+  Deno.test(`a layer of ${kind} takes no more kernels in 4 bits`, async () => {
+    const runs = [4, 1, 1], two = await kernels(kind, 2, runs, NF4), four = await kernels(kind, 4, runs, NF4);
+    assertEquals(four.at(-1)! - two.at(-1)!, 2 * GOAL[kind]!);
+    assert(four[0]! - two[0]! <= 2 * MOST.decoder, `${four[0]! - two[0]!} kernels of two layers`);
   });
 }
 
