@@ -7,6 +7,7 @@ import type { Device } from "../gpu/mod.ts";
 import type { KvTarget } from "../ops/qkv_rope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
+import type { CacheState } from "./cache_state.ts";
 import type { CrossCache } from "./cross_cache.ts";
 
 /** How a layer attends. */
@@ -105,6 +106,8 @@ export interface Cache extends Disposable {
   fork(): Cache;
   /** Forgets all tokens, keeps the memory. */
   reset(): void;
+  /** Optional: all that it holds, where it cannot be had as keys and values; the tensors are the cache's own. */
+  readonly state?: CacheState;
   /** Disposes of `resource` when it is disposed of itself, as recordings against its buffers must be. */
   keepWith?(resource: Disposable): void;
 }

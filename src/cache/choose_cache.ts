@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { ValueError } from "../errors.ts";
+import { ModelFormatError, ValueError } from "../errors.ts";
+import type { Device } from "../gpu/mod.ts";
 import type { Cache } from "./cache.ts";
+import type { CacheState } from "./cache_state.ts";
 import { DynamicCache } from "./dynamic_cache.ts";
 import { HybridCache } from "./hybrid_cache.ts";
 import type { CacheDtype } from "./layer_store.ts";
@@ -12,6 +14,7 @@ import { MambaCache, type MambaCacheOptions } from "./mamba_cache.ts";
 import { OffloadedCache, OffloadedStaticCache } from "./offloaded_cache.ts";
 import { PagedCache } from "./paged_cache.ts";
 import { QuantizedCache } from "./quantized_cache.ts";
+import { SinkCache } from "./sink_cache.ts";
 import { SlidingWindowCache } from "./sliding_window_cache.ts";
 import { StaticCache } from "./static_cache.ts";
 
@@ -113,6 +116,24 @@ export function makeCache(
     );
   }
   return KINDS[implementation]!.make(needs, config);
+}
+
+const RESTORE: Readonly<Record<string, (state: CacheState, device: Device) => Cache>> = {
+  sink: SinkCache.restore,
+  quantized: QuantizedCache.restore,
+  mamba: MambaCache.restore,
+};
+
+/**
+ * A cache of the `state` of another; the tensors are copied.
+ *
+ * @throws {ModelFormatError} if there is no such kind, or the tensors are not what the rest says
+ */
+export function restoreCache(state: CacheState, device: Device): Cache {
+  if (Object.hasOwn(RESTORE, state.kind)) return RESTORE[state.kind]!(state, device);
+  throw new ModelFormatError(
+    `Cannot restore the cache as its kind must be one of ${Object.keys(RESTORE).join(", ")}: it is ${state.kind}`,
+  );
 }
 
 function slidingWindowCache({ slidingWindow, layerKinds, maxCacheLen, dtype }: CacheNeeds): Cache {

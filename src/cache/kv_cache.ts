@@ -4,8 +4,10 @@
  * @module
  */
 import { ValueError } from "../errors.ts";
+import type { Device } from "../gpu/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
 import type { AttentionOptions, Cache } from "./cache.ts";
+import type { CacheState } from "./cache_state.ts";
 import { LayeredCache } from "./layered_cache.ts";
 import type { CacheDtype, LayerStore } from "./layer_store.ts";
 import { appendPacked, appendPadded, type LegacyCache, paddedKv } from "./legacy.ts";
@@ -30,6 +32,11 @@ export abstract class KvCache extends LayeredCache implements Cache {
   /** Whether {@linkcode at} gives the keys that a model made, for another cache to go on from. */
   get isExact(): boolean {
     return true;
+  }
+
+  /** All that it holds, where it is not exact; undefined where {@linkcode at} says all. The tensors are the cache's own. */
+  get state(): CacheState | undefined {
+    return undefined;
   }
 
   /** Most tokens that a sequence can have; null where there is no such bound. */
@@ -145,6 +152,29 @@ export abstract class KvCache extends LayeredCache implements Cache {
     this.setPast(lengths);
     const reachOf = (n: number) => Math.max(n, ...this.stores.map((store) => store?.reachOf?.(n) ?? n));
     this.reach = lengths.map(reachOf);
+  }
+
+  /** What every kind of cache says of its state. */
+  protected stateOf(kind: string, options: object): CacheState {
+    const layers = this.stores.flatMap((store) => store?.state?.() ?? []);
+    return { kind, options: { ...options }, lengths: [...this.lengths], reach: [...this.reach], layers };
+  }
+
+  /** Takes what {@linkcode KvCache.state} gave; it is empty, and copies the tensors. */
+  protected resume({ lengths, reach, layers }: CacheState, device: Device): this {
+    if (lengths.length) this.reserve(lengths.length, lengths.map(() => 1));
+    try {
+      for (const [i, layer] of layers.entries()) {
+        const store = this.stores[i] = this.newStore(this.spec(device, layer.kvHeads, layer.headDim), i);
+        store.restore!(layer);
+      }
+      this.setPast(lengths);
+      this.reach = [...reach];
+      return this;
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** How the contents of a layer are read. */

@@ -8,6 +8,7 @@ import type { KvTarget } from "../ops/qkv_rope.ts";
 import type { Device } from "../gpu/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
+import type { LayerState } from "./cache_state.ts";
 import type { AttentionOptions } from "./cache.ts";
 import type { OffloadedStore } from "./offloaded_store.ts";
 import type { OffloadSlots } from "./offload_slots.ts";
@@ -79,6 +80,10 @@ export interface LayerStore extends Disposable {
   reachOf?(length: number): number;
   /** What is there of sequences of these lengths, in the store's dtype. */
   contents(lengths: readonly number[]): PackedKv;
+  /** Where `contents` are not the keys that the model made: all it holds, for a file; the tensors are its own. */
+  state?(): LayerState;
+  /** Takes what `state` gave; it is empty, and copies the tensors. */
+  restore?(state: LayerState): void;
   /** A store of `capacity` whose sequences are `rows` of this one. */
   copy(rows: readonly number[], lengths: readonly number[], capacity: number): LayerStore;
   /**

@@ -6,6 +6,7 @@ import { zeros } from "../ops/zeros.ts";
 import { keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { Cache } from "./cache.ts";
+import { type CacheState, restoreTensor } from "./cache_state.ts";
 import { copyRows } from "./packed_rows.ts";
 import { expectCount } from "./sliding_window_cache.ts";
 
@@ -167,6 +168,31 @@ export class MambaCache implements Cache {
     }
     this.#lengths = this.#lengths.map(() => 0);
     this.#past?.write(this.#lengths);
+  }
+
+  /** All that it holds. */
+  get state(): CacheState {
+    const layers = this.#layers.map(({ conv, ssm }) => ({ kvHeads: 0, headDim: 0, tensors: { conv, ssm } }));
+    return {
+      kind: "mamba",
+      options: { ...this.options },
+      lengths: [...this.#lengths],
+      reach: [...this.#lengths],
+      layers,
+    };
+  }
+
+  /** A cache of what {@linkcode MambaCache.state} gave; the tensors are copied. */
+  static restore({ options, lengths, layers }: CacheState, device: Device): MambaCache {
+    using made = new DisposableStack();
+    const cache = made.use(new MambaCache(options as unknown as MambaCacheOptions));
+    cache.#lengths = [...lengths];
+    for (const [i, { conv, ssm }] of (layers.length ? cache.#statesOf(device) : []).entries()) {
+      restoreTensor("states of convolutions", layers[i]?.tensors.conv, conv);
+      restoreTensor("states", layers[i]?.tensors.ssm, ssm);
+    }
+    made.move(); // nothing failed: it is the caller's
+    return cache;
   }
 
   /** Returns the memory. */

@@ -5,6 +5,7 @@
  */
 export * from "./batch.ts";
 export * from "./cache.ts";
+export type { CacheState, LayerState } from "./cache_state.ts";
 export {
   CACHE_IMPLEMENTATIONS,
   type CacheNeeds,
@@ -12,6 +13,7 @@ export {
   isKept,
   type LayerKind,
   makeCache,
+  restoreCache,
 } from "./choose_cache.ts";
 export * from "./cross_cache.ts";
 export * from "./dynamic_cache.ts";
@@ -31,6 +33,7 @@ export * from "./no_cache.ts";
 export * from "./offloaded_cache.ts";
 export * from "./paged_cache.ts";
 export * from "./quantized_cache.ts";
+export type { QuantizedCacheConfig } from "./quantized_config.ts";
 export * from "./sink_cache.ts";
 export { SlidingWindowCache, type SlidingWindowCacheOptions } from "./sliding_window_cache.ts";
 export * from "./static_cache.ts";

@@ -19,6 +19,8 @@ import { quantizedAttention } from "../ops/quantized_attention.ts";
 import { NotSupportedError } from "../errors.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
+import { type LayerState, restoreTensor } from "./cache_state.ts";
+import { copyKvCodes } from "./quantized_codes.ts";
 import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import { copyRows, firstTokens, lastTokens, startsOf } from "./packed_rows.ts";
 
@@ -81,9 +83,30 @@ export class QuantizedStore implements LayerStore {
     return quantizedAttention(q, this.#coded(counts), pass.batch.cuSeqlens, this.spec.kvHeads, this.scheme, call);
   }
 
-  /** Keys of elsewhere would have to be quantized as they were. */
-  append(): void {
-    throw new NotSupportedError("Cannot fill a QuantizedCache from tensors as its keys must come from a forward pass");
+  /** Quantizes keys of elsewhere, as a first batch. */
+  append(k: Tensor, v: Tensor, pass: CachePass): void {
+    this.#take(k, v, pass);
+  }
+
+  /** All that it holds, as it lies. */
+  state(): LayerState {
+    const { kvHeads, headDim } = this.spec, words = this.#words, rest = this.#rest;
+    return { kvHeads, headDim, spans: this.#spans.lengths, tensors: { ...words && { words }, ...rest && { rest } } };
+  }
+
+  /** Takes what `state` gave; where codes lie is written anew. */
+  restore({ spans, tensors: { words, rest } }: LayerState): void {
+    const { device, headDim, kvHeads, size } = this.spec, lengths = spans?.length === size ? spans : [];
+    this.#spans = { headDim, kvHeads, lengths };
+    if (words) {
+      this.#words = keep(device, emptyKvCodes(device, this.#spans, this.scheme));
+      restoreTensor("codes", words, this.#words, kvLayoutOf(this.#spans, this.scheme).header.byteLength);
+    }
+    if (!rest) return;
+    const tokens = rest.shape[3] ?? 0;
+    this.#rest = this.#newRest(tokens);
+    this.#geometry = this.#restLayout(tokens);
+    restoreTensor("last tokens", rest, this.#rest);
   }
 
   /** Quantizes the first `quantized[b]` tokens of sequences of these lengths; the others stay in the rest. */
@@ -170,7 +193,7 @@ export class QuantizedStore implements LayerStore {
     to.#spans = { ...this.#spans, lengths };
     if (this.#words) {
       to.#words = keep(device, emptyKvCodes(device, to.#spans, this.scheme));
-      this.#copyCodes(this.#words, to.#words, rows, to.#spans);
+      copyKvCodes(this.#words, to.#words, rows, [this.#spans, to.#spans], this.scheme);
     }
     if (this.#queries) to.#layoutOf(this.#queries.heads);
     if (this.#rest) {
@@ -227,7 +250,8 @@ export class QuantizedStore implements LayerStore {
     const left = batch.lengths.map((n, b) => n - quantized[b]!);
     tidy(device, () => {
       const parts = batch.lengths.map((n, b) => [n, quantized[b]!] as const);
-      for (const [part, packed] of [[0, firstTokens(k, parts)], [1, firstTokens(v, parts)]] as const) {
+      for (const [part, t] of quantized.some((n) => n > 0) ? [[0, k] as const, [1, v] as const] : []) {
+        const packed = firstTokens(t, parts);
         const cuSeqlens = tensor(device, startsOf(quantized), [batch.size + 1], "uint32");
         quantizeKv(flattenKv(words, spans, this.scheme, part, { packed, cuSeqlens }), words, spans, this.scheme, part);
       }
@@ -265,35 +289,6 @@ export class QuantizedStore implements LayerStore {
       const b = Math.floor(row / kvHeads) % size;
       const at = from.byteOffset + (row * old + skip[b]!) * line, into = to.byteOffset + row * fresh * line;
       device.stream.copy(from.buffer.gpu, at, to.buffer.gpu, into, tokens[b]! * line);
-    }
-  }
-
-  #copyCodes(from: Tensor, to: Tensor, rows: readonly number[], spans: KvSpans): void {
-    const a = kvLayoutOf(this.#spans, this.scheme), b = kvLayoutOf(spans, this.scheme), { device } = this.spec;
-    const sections = [[0, a.codes, b.codes, a.codes / a.elements], [
-      2,
-      a.scales,
-      b.scales,
-      a.scales / a.elements,
-    ]] as const;
-    for (const [first, mine, theirs, perElement] of sections) {
-      const base = first === 0
-        ? [a.header.length, b.header.length]
-        : [a.header.length + 2 * a.codes, b.header.length + 2 * b.codes];
-      for (const part of [0, 1]) {
-        for (const [i, row] of rows.entries()) {
-          const at = base[0]! + part * mine + a.starts[row]! * perElement;
-          const into = base[1]! + part * theirs + b.starts[i]! * perElement;
-          const words = (b.starts[i + 1]! - b.starts[i]!) * perElement;
-          device.stream.copy(
-            from.buffer.gpu,
-            from.byteOffset + 4 * at,
-            to.buffer.gpu,
-            to.byteOffset + 4 * into,
-            4 * words,
-          );
-        }
-      }
     }
   }
 }

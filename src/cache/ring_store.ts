@@ -9,6 +9,7 @@ import { cast } from "../ops/cast.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
+import { type LayerState, restoreTensor } from "./cache_state.ts";
 import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import { copyRows, lastTokens } from "./packed_rows.ts";
 import { interleave, PAGE, type RingShape, roomOf, slotOf, temporaryCounts } from "./rings.ts";
@@ -108,6 +109,18 @@ export class RingStore implements LayerStore {
     }
     made.move(); // nothing failed: it is the caller's
     return to;
+  }
+
+  /** All that it holds, as it lies. */
+  state(): LayerState {
+    const { kvHeads, headDim } = this.spec;
+    return { kvHeads, headDim, tensors: { key: this.#k, value: this.#v } };
+  }
+
+  /** Takes what `state` gave. */
+  restore({ tensors: { key, value } }: LayerState): void {
+    restoreTensor("keys", key, this.#k);
+    restoreTensor("values", value, this.#v);
   }
 
   /** An empty store of the same kind. */

@@ -1,8 +1,9 @@
 import { LimitError, ValueError } from "../errors.ts";
-import { kernel } from "../gpu/mod.ts";
+import { type Device, kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/sink_positions.wgsl" with { type: "text" };
 import { empty } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
+import type { CacheState } from "./cache_state.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { LayerStore, StoreSpec } from "./layer_store.ts";
 import { ringShape } from "./rings.ts";
@@ -110,6 +111,16 @@ export class SinkCache extends KvCache {
   /** False: its keys are not those that a model made. */
   override get isExact(): boolean {
     return false;
+  }
+
+  /** All that it holds, as it lies. */
+  override get state(): CacheState {
+    return this.stateOf("sink", { ...this.#options, dtype: this.dtype });
+  }
+
+  /** A cache of what {@linkcode SinkCache.state} gave; the tensors are copied. */
+  static restore(state: CacheState, device: Device): SinkCache {
+    return new SinkCache(state.options as unknown as SinkCacheOptions).resume(state, device);
   }
 
   /** A sequence may have any length. */

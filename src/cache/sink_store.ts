@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { LimitError, ValueError } from "../errors.ts";
+import { LimitError, NotSupportedError, ValueError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import { cast } from "../ops/cast.ts";
 import { dtypeFlags } from "../ops/pack_weight.ts";
@@ -14,6 +14,7 @@ import rotateWgsl from "../shaders/sink_rotate.wgsl" with { type: "text" };
 import backWgsl from "../shaders/rotate_back.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions, Rotary } from "./cache.ts";
+import { type LayerState, restoreTensor } from "./cache_state.ts";
 import type { CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
 import type { RingShape } from "./rings.ts";
 import { copyRows } from "./packed_rows.ts";
@@ -27,6 +28,7 @@ export class SinkStore extends RingStore {
   readonly #raw: Tensor; // [B, Hkv, sinks, Dh]
   readonly #words: Tensor; // the ring's shape
   #rotary: Rotary | undefined;
+  #isRestored = false; // and has not attended yet: it is not known how its keys were rotated
 
   /** An empty store; `drift`: sinks and positions as Transformers 4.46 has them. */
   constructor(spec: StoreSpec, ring: RingShape, readonly drift: boolean) {
@@ -70,6 +72,7 @@ export class SinkStore extends RingStore {
   /** Turns the sinks to where the window begins. */
   protected override stored(pass: CachePass, { rotary }: AttentionOptions): void {
     this.#rotary = rotary;
+    this.#isRestored = false;
     if (this.ring.staying === 0 || !rotary) return;
     const { spec: { headDim, dtype, device } } = this;
     rotate(device, {
@@ -90,6 +93,9 @@ export class SinkStore extends RingStore {
 
   /** What is there, keys rotated at their slots: 0, 1, … */
   override contents(lengths: readonly number[]): PackedKv {
+    if (this.#isRestored) {
+      throw new NotSupportedError("Cannot read a SinkCache from a file as it must have been used since: run a token");
+    }
     const { k, v } = super.contents(lengths), rotary = this.#rotary;
     if (!rotary) return { k, v };
     const { headDim, device, dtype } = this.spec, { window } = this.ring;
@@ -117,10 +123,24 @@ export class SinkStore extends RingStore {
     throw new ValueError("Cannot fill a SinkCache from tensors as its keys must come from a forward pass");
   }
 
+  /** All that it holds, as it lies. */
+  override state(): LayerState {
+    const state = super.state();
+    return { ...state, tensors: { ...state.tensors, sinks: this.#raw } };
+  }
+
+  /** Takes what `state` gave. */
+  override restore(state: LayerState): void {
+    super.restore(state);
+    restoreTensor("sinks", state.tensors.sinks, this.#raw);
+    this.#isRestored = true;
+  }
+
   /** A copy of some sequences. */
   override copy(rows: readonly number[]): LayerStore {
     const to = super.copy(rows) as SinkStore;
     to.#rotary = this.#rotary;
+    to.#isRestored = this.#isRestored;
     copyRows(this.#raw, to.#raw, rows, this.spec.size);
     return to;
   }

@@ -12,6 +12,7 @@ import { openInside } from "../weights/files.ts";
 import type { ModelFile } from "../weights/files.ts";
 import { readSafetensorsHeader, type SafetensorsHeader } from "../weights/safetensors.ts";
 import { writeSafetensors } from "../weights/save.ts";
+import { readState, stateTensors, stateText } from "./cache_state_file.ts";
 import { needsOf } from "./kept_caches.ts";
 
 const FORMAT = "tensaur-cache-1";
@@ -20,8 +21,9 @@ const DTYPES = { float32: "F32", float16: "F16" } as const;
 /**
  * Writes a cache to a safetensors file, with the lengths of its sequences and the config of its model.
  *
- * @param cache a cache of the model's own keys: not a `SinkCache` or a `QuantizedCache`
- * @throws {NotSupportedError} if the cache's keys are not those that the model made
+ * A `SinkCache`, a `QuantizedCache` and a `MambaCache` are written as they lie, the others as keys and values.
+ *
+ * @throws {NotSupportedError} if the cache keeps nothing of its own, as an `EncoderDecoderCache` does
  *
  * @example
  * ```ts
@@ -36,12 +38,7 @@ const DTYPES = { float32: "F32", float16: "F16" } as const;
  * ```
  */
 export async function saveCache(cache: Cache, model: Model, path: string): Promise<void> {
-  if (!(cache instanceof KvCache && cache.isExact)) {
-    throw new NotSupportedError(
-      `Cannot save the cache as its keys must be those that the model made: a ${cache.constructor.name} has others`,
-      { hint: "Save a DynamicCache, or the token ids." },
-    );
-  }
+  if (!(cache instanceof KvCache && cache.isExact)) return await saveState(cache, model, path);
   const layers = cache.toLegacyCache();
   try {
     const tensors = await Promise.all(layers.flatMap((pair, layer) =>
@@ -63,9 +60,25 @@ export async function saveCache(cache: Cache, model: Model, path: string): Promi
   }
 }
 
+async function saveState(cache: Cache, model: Model, path: string): Promise<void> {
+  const { state } = cache;
+  if (!state) {
+    throw new NotSupportedError(
+      `Cannot save the cache as it must hold keys or states of its own: a ${cache.constructor.name} does not`,
+      { hint: "Save the parts of an EncoderDecoderCache, or the token ids." },
+    );
+  }
+  await writeSafetensors(path, await stateTensors(state), {
+    format: FORMAT,
+    model: await fingerprint(model),
+    dtype: model.cacheDtype,
+    state: stateText(state),
+  });
+}
+
 /** What {@linkcode loadCache} takes. */
 export interface LoadCacheOptions {
-  /** What kind of cache it becomes, by the names of `cacheImplementation`. Default "dynamic". */
+  /** What kind of cache it becomes, by the names of `cacheImplementation`. Default: "dynamic"; caches that were written as they lie stay what they are. */
   cacheImplementation?: string;
   /** Room of caches of a fixed capacity. Default: the longest sequence. */
   maxCacheLen?: number;
@@ -77,7 +90,7 @@ export interface LoadCacheOptions {
  * @throws {ValueError} if it is of another model, or the model stores keys in another dtype
  * @throws {ModelFormatError} if the file is no such cache
  */
-export async function loadCache(model: Model, path: string, options: LoadCacheOptions = {}): Promise<KvCache> {
+export async function loadCache(model: Model, path: string, options: LoadCacheOptions = {}): Promise<Cache> {
   const full = resolve(path);
   using file = await openInside(dirname(full), basename(full));
   const header = await readSafetensorsHeader(file), { metadata } = header;
@@ -88,6 +101,15 @@ export async function loadCache(model: Model, path: string, options: LoadCacheOp
   }
   expectSame("model", metadata.get("model"), await fingerprint(model), "Use the model that it was saved with.");
   expectSame("dtype", metadata.get("dtype"), model.cacheDtype, "Load the model with the dtype that it had then.");
+  const state = metadata.get("state");
+  if (state !== undefined) {
+    if (options.cacheImplementation === undefined) return await readState(file, header, state, model.device);
+    throw new ValueError(
+      "Cannot load the cache as another kind as its file must have the model's keys: it has those of " +
+        `${/"kind":"(\w+)"/.exec(state)?.[1]}, as they lie`,
+      { hint: "Leave cacheImplementation out." },
+    );
+  }
   const dtype = metadata.get("dtype") as CacheDtype, lengths = lengthsOf(metadata.get("lengths"));
   using owned = new DisposableStack();
   const layers: LegacyCache = await readLayers(file, header, (t) => owned.use(t), model, dtype);

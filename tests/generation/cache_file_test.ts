@@ -3,6 +3,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   type Cache,
   DynamicCache,
+  type KvCache,
+  NoCache,
   PagedCache,
   QuantizedCache,
   SinkCache,
@@ -68,16 +70,86 @@ Deno.test("loadCache() refuses another dtype and another file, saveCache() what 
   using plain = model.newCache();
   await logits(model, plain, rows);
   await saveCache(plain, model, path);
-  await assertRejects(
-    () => loadCache(model, path, { cacheImplementation: "quantized" }),
-    NotSupportedError,
-    "its keys must come from a forward pass",
-  );
-  for (const inexact of [new SinkCache({ windowLength: 8, numSinkTokens: 1 }), new QuantizedCache()]) {
-    using refused = inexact;
-    await assertRejects(() => saveCache(refused, model, path), NotSupportedError, "must be those that the model made");
+  using none = new NoCache();
+  await assertRejects(() => saveCache(none, model, path), NotSupportedError, "must hold keys or states of its own");
+});
+
+const AS_THEY_LIE: Record<string, () => KvCache> = {
+  "sinks, wrapped": () => new SinkCache({ windowLength: 16, numSinkTokens: 2 }),
+  "4 bits": () => new QuantizedCache({ qGroupSize: 32, residualLength: 4, dtype: "float32" }),
+  "hqq, all in the rest": () => new QuantizedCache({ backend: "hqq", qGroupSize: 4096, computeDtype: "float32" }),
+};
+for (const [name, make] of Object.entries(AS_THEY_LIE)) {
+  Deno.test(`saveCache() and loadCache() keep a cache as it lies: ${name}`, async () => {
+    const before = device.pool.stats.bytesInUse;
+    {
+      using cache = make();
+      await logits(model, cache, rows);
+      for (let i = 0; i < 24; i++) await logits(model, cache, [[i + 3], [2 * i + 4]]);
+      cache.crop(cache.lengths.map((n) => n - 1));
+      await saveCache(cache, model, path);
+      using again = await loadCache(model, path) as KvCache;
+      assertEquals([again.constructor, again.lengths, again.dtype], [cache.constructor, [30, 27], cache.dtype]);
+      assertEquals(again.byteLength, cache.byteLength);
+      for (const ids of [next, [[5], [6]], [[7, 8, 9], [10]]]) {
+        assertEquals(await logits(model, again, ids), await logits(model, cache, ids));
+      }
+      using fork = again.fork();
+      assertEquals(await logits(model, fork, next), await logits(model, cache, next));
+    }
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+}
+
+Deno.test("loadCache() refuses a cache as it lies for another model, dtype or kind, or with parts missing", async () => {
+  using cache = new SinkCache({ windowLength: 16, numSinkTokens: 2 });
+  await logits(model, cache, rows);
+  await saveCache(cache, model, path);
+  using half = await loadModel(embedded("tensaur-draft"), { device, dtype: "float16" });
+  await assertRejects(() => loadCache(half, path), ValueError, "its dtype must be the present one's: it is float32");
+  using tiny = await loadModel(embedded("tensaur-tiny"), { device, dtype: "float32" });
+  await assertRejects(() => loadCache(tiny, path), ValueError, "its model must be the present one's");
+  const as = { cacheImplementation: "quantized" };
+  await assertRejects(() => loadCache(model, path, as), ValueError, "it has those of sink, as they lie");
+  const good = new TextDecoder("latin1").decode(await Deno.readFile(path));
+  const spoilt: [string, string, string][] = [
+    ['\\"kind\\":\\"sink\\"', '\\"kind\\":\\"sunk\\"', "its kind must be one of sink, quantized, mamba: it is sunk"],
+    ['\\"lengths\\":[7,4]', '\\"lengths\\":[7,-]', "its state must say"],
+    ['\\"lengths\\":[7,4]', '\\"lengths\\":[777]', "its state must say"],
+    ['\\"windowLength\\":16', '\\"windowLength\\":96', "its keys must be float32"],
+    ["layers.1.sinks", "layers.1.shrub", "its sinks must be float32"],
+  ];
+  const before = device.pool.stats.bytesInUse;
+  for (const [from, to, message] of spoilt) {
+    assert(good.includes(from), from);
+    await Deno.writeFile(path, Uint8Array.from(good.replace(from, to), (c) => c.charCodeAt(0)));
+    await assertRejects(() => loadCache(model, path), ModelFormatError, message);
+    assertEquals(device.pool.stats.bytesInUse, before);
   }
 });
+
+Deno.test("loadCache() makes codes of a saved cache, as of a first input", async () => {
+  using plain = model.newCache();
+  await logits(model, plain, rows);
+  await saveCache(plain, model, path);
+  using codes = await loadCache(model, path, { cacheImplementation: "quantized" }) as QuantizedCache;
+  using fed = new QuantizedCache({ dtype: "float32" });
+  await logits(model, fed, rows);
+  assertEquals([codes.lengths, codes.quantizedLengths], [fed.lengths, fed.quantizedLengths]);
+  assertEquals(await logits(model, codes, next), await logits(model, fed, next));
+});
+
+if (hasReference("data/models/mamba")) {
+  Deno.test("saveCache() and loadCache() keep states", async () => {
+    using mamba = await loadModel(referencePath("data/models/mamba"), { device, dtype: "float32" });
+    using cache = mamba.newCache();
+    await logits(mamba, cache, rows);
+    await saveCache(cache, mamba, path);
+    using again = await loadCache(mamba, path);
+    assertEquals(again.lengths, [7, 4]);
+    assertEquals(await logits(mamba, again, next), await logits(mamba, cache, next));
+  });
+}
 
 Deno.test("resilientGenerate() goes on in host memory where the GPU's is too small", async () => {
   const options = { maxNewTokens: 8, doSample: false, eosTokenId: null };
