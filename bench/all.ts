@@ -1,46 +1,78 @@
 /** `deno task bench`: the report, the gate, the comparison with another commit, and the peers. */
 import { textTable } from "../src/cli/table.ts";
 import { writeCharts } from "./charts.ts";
-import { compare, LEAST_RATIO, slower } from "./compare.ts";
-import { flagValue, positional } from "./flags.ts";
+import { compare, LEAST_RATIO, verdict } from "./compare.ts";
+import { badFlag, flagValue, positional } from "./flags.ts";
 import { goalRows, LEAST_SHARE, reached, refused, round } from "./goals.ts";
 import { markdown, profileBefore } from "./markdown.ts";
+import { peerGoalRows, peerReached } from "./peers/goals.ts";
 import { runPeers } from "./peers/run.ts";
 import { setupPeers } from "./peers/setup.ts";
 import { behind, type PeerReport, peerRows, rows } from "./peers/table.ts";
-import { denoRun } from "./process.ts";
+import { denoRun, Interrupted, stopOnInterrupt } from "./process.ts";
 import { readReport, type Report, RESULTS, writeResult } from "./report.ts";
 import { originOf, runSuite } from "./suite.ts";
 
-const HELP = `Usage: deno task bench [command] [--quick] [name…]
+const HELP = `Usage: deno task bench [command] [names…] [flags]
 
-  (none), report     run every bench, print, and write BENCHMARKS.md, bench/results/report.json and docs/bench_*.svg;
-                     with names, run those that have one in their name, and only print
-  attention          the report of attention alone; --long, --plain
-  gate               measure what has a goal; fails under ${100 * LEAST_SHARE} % of one. --saved: judge the last report
+  (none), report     run every bench, print, and write BENCHMARKS.md, bench/results/report.json and docs/bench_*.svg
+  NAMES, report NAMES
+                     run the benches that have one in their name, and only print
+  attention          the report of attention alone; --long, --plain, --quick, --only TEXT
+  gate               measure what has a goal; fails under ${100 * LEAST_SHARE} % of one
+  --compare WHAT     fails where an op, or a token of tensaur-tiny, is under ${LEAST_RATIO} of its speed in WHAT, a commit or a
+                     report.json. A commit, and a report whose commit Git has, is checked out beside and run in turn with
+                     this one; where only the file is there, its figures are set against the ceilings of both runs
   peers-setup        install the peers and make their models, in a cache folder (3 GB at most)
-  peers              run the peers beside Tensaur, in turn, and write their table into BENCHMARKS.md
-  all                report, then peers, within --limit seconds (default 480)
-  --compare WHAT     fails where an op is under ${LEAST_RATIO} of its speed in WHAT, a commit or a report.json. A commit, and a
-                     report whose commit Git has, is checked out beside and run in turn with this one; where only the
-                     file is there, its figures are set against the ceilings that both runs measured
+  peers [NAMES]      run the peers beside Tensaur, in turn, and write their table into BENCHMARKS.md; with names, run the
+                     turns that have one in their name, and only print
+  all                report, then peers
   render             write BENCHMARKS.md and the charts again from the last results
 
-  --quick            few repetitions              --save FILE   keep the report there too
-  --limit SECONDS    for peers and all            --out FILE    keep what is printed there
+  --quick            few repetitions, one round of the peers, short lengths
+  --limit SECONDS    for peers (900; quick 300) and all (1200; quick 480): what has not begun by then is left out
+  --rounds N         turns of each, of peers and --compare (3)
+  --resume           peers: keep what the last run found before it broke off, and try again what failed
+  --saved [FILE]     gate and --compare: judge the last report, or that one, and measure nothing
+  --save FILE        keep the report there too
+  --out FILE         keep what is printed there
+  --only TEXT        leave out other shapes
 
-The suites are for deno bench as well: deno bench -A bench/ops [--json].`;
+Examples
+  deno task bench                        everything of Tensaur's own
+  deno task bench softmax norm           two ops
+  deno task bench all --quick            in eight minutes, the peers too
+  deno task bench report --save main.json && git switch mine && deno task bench --compare main.json
+  deno task bench --compare main softmax --only "[1024, 2048]"
 
-const VALUED = ["--compare", "--save", "--out", "--limit", "--only"];
+Ctrl-C ends what runs; what the peers found until then is kept. The suites are for deno bench as well:
+deno bench -A bench/ops [--json]. It ends with 0 where all is well, 1 where a figure or a ratio is too low, 2 where it could
+not run.`;
+
+const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
+const PLAIN = ["--quick", "--smoke", "--resume", "--long", "--plain", "--help"];
 const COMMANDS = ["report", "attention", "gate", "peers-setup", "peers", "all", "render"];
-const LIMIT = 480, RESERVE = 20; // seconds
+const LIMITS = { all: [1200, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
+const RESERVE = 20; // seconds, for writing
 const REPORT_PART = 0.5; // of the limit, when the peers follow
+const ATTENTION_LIMIT = 900_000; // ms
+const GATED = [
+  "matmul_bench",
+  "rms_norm",
+  "layer_norm",
+  "softmax",
+  "attention_bench",
+  "model",
+  "first",
+  "encoder",
+  "load",
+];
+const quick = ["--quick", "--smoke"].some((flag) => Deno.args.includes(flag));
 const printed: string[] = [];
 
 /** Prints a line with the time since the start, and keeps it for `--out`. */
 function say(line: string): void {
-  const text = line.startsWith(" ") ? line : `${(performance.now() / 1000).toFixed(0).padStart(4)} s  ${line}`;
-  show(text);
+  show(line.startsWith(" ") ? line : `${(performance.now() / 1000).toFixed(0).padStart(4)} s  ${line}`);
 }
 
 function show(text: string): void {
@@ -49,7 +81,6 @@ function show(text: string): void {
 }
 
 async function report(names: readonly string[], until?: number): Promise<Report> {
-  const quick = ["--quick", "--smoke"].some((flag) => Deno.args.includes(flag));
   const found = await runSuite({ names, quick, only: flagValue("--only"), until, say });
   const { ceilings } = found;
   show(`device's own rates: ${round(ceilings.copy)} GB/s, ${round(ceilings.fma)} GFLOP/s`);
@@ -65,10 +96,13 @@ async function report(names: readonly string[], until?: number): Promise<Report>
 }
 
 async function peers(names: readonly string[], seconds: number): Promise<PeerReport> {
-  const found = await runPeers(await originOf(), { budget: 1000 * seconds, names, say });
-  const table = rows(found.lines);
+  const origin = await originOf(), resume = Deno.args.includes("--resume"), rounds = numberOf("--rounds");
+  const found = await runPeers(origin, { budget: 1000 * seconds, names, quick, resume, rounds, say });
+  const table = rows(found.lines), cores = origin.isCpu ? origin.cores : 1;
   show(textTable(peerRows(table)));
-  for (const line of behind(table)) show(line);
+  if (!names.length) show(textTable(peerGoalRows(peerReached(found.lines))));
+  for (const line of behind(table, { lines: found.lines, cores, ceilings: (await readReport())?.ceilings })) show(line);
+  for (const line of found.missing) show(`not measured: ${line}`);
   if (names.length) return found;
   await writeResult("peers.json", found);
   await render();
@@ -85,62 +119,80 @@ async function render(): Promise<void> {
   say("BENCHMARKS.md is written");
 }
 
+/** The report that `--saved` names; undefined without the flag. */
+async function savedReport(): Promise<Report | undefined> {
+  if (!Deno.args.includes("--saved")) return undefined;
+  const path = flagValue("--saved"), found = await readReport(path);
+  if (!found) throw new Error(path ? `${path} is not there` : "There is no report yet: deno task bench report");
+  return found;
+}
+
 /** Whether every figure passes. */
 async function gate(): Promise<boolean> {
-  const saved = Deno.args.includes("--saved") ? await readReport() : undefined;
-  const figures = reached(saved ?? await report(GATED)), failed = refused(figures);
+  const figures = reached(await savedReport() ?? await report(GATED)), failed = refused(figures);
   show(textTable(goalRows(figures)));
+  const missing = figures.filter(({ value }) => value === undefined).length;
+  if (missing) show(`${missing} not measured`);
   show(
     failed.length ? `${failed.length} under ${100 * LEAST_SHARE} % of their goal` : "No figure is under half its goal",
   );
-  return failed.length === 0;
+  return failed.length === 0 && missing < figures.length;
 }
-
-const GATED = [
-  "matmul_bench",
-  "rms_norm",
-  "layer_norm",
-  "softmax",
-  "attention_bench",
-  "model",
-  "first",
-  "encoder",
-  "load",
-];
 
 /** Whether nothing became slower. */
 async function compared(what: string, names: readonly string[]): Promise<boolean> {
-  const { how, rows } = await compare(what, { names, say }), bad = slower(rows);
-  const table = rows.map(({ op, before, now, ratio }) => [op, round(before), round(now), ratio.toFixed(2)]);
-  show(`${how}:\n${textTable([["op", "before", "now", "ratio"], ...table])}`);
-  show(
-    bad.length
-      ? `${bad.length} of ${rows.length} under ${LEAST_RATIO}`
-      : `None of ${rows.length} is under ${LEAST_RATIO}`,
-  );
-  return rows.length > 0 && bad.length === 0;
+  const options = { names, only: flagValue("--only"), rounds: numberOf("--rounds") ?? (quick ? 1 : undefined), say };
+  const { how, rows } = await compare(what, { ...options, saved: await savedReport() }), { well, text } = verdict(rows);
+  const table = rows.map((
+    { op, before, now, ratio },
+  ) => [op, before.toPrecision(3), now.toPrecision(3), ratio.toFixed(2)]);
+  show(`${how}:\n${textTable([["op", "before", "now", "ratio"], ...table])}\n${text}`);
+  return well;
+}
+
+function numberOf(flag: string): number | undefined {
+  const text = flagValue(flag), value = Number(text);
+  if (text === undefined) return undefined;
+  if (!(value > 0)) throw new Error(`${flag} must be a number above 0: it is ${text}`);
+  return value;
 }
 
 /** Runs what the arguments say; returns whether all is well. */
 async function main(): Promise<boolean> {
+  if (Deno.args.includes("--help")) return show(HELP), true;
+  const bad = badFlag(VALUED, PLAIN);
+  if (bad) throw new Error(`${bad}: deno task bench --help`);
   const [first = "", ...others] = positional(VALUED), known = COMMANDS.includes(first);
   const command = known ? first : "report", names = known || !first ? others : [first, ...others];
-  const what = flagValue("--compare"), limit = Number(flagValue("--limit") ?? LIMIT);
-  if (Deno.args.includes("--help")) return show(HELP), true;
+  const what = flagValue("--compare"),
+    limit = (of: keyof typeof LIMITS) => numberOf("--limit") ?? LIMITS[of][quick ? 1 : 0];
+  stopOnInterrupt();
   if (what !== undefined) return await compared(what, positional(VALUED));
   if (command === "gate") return await gate();
   if (command === "attention") {
-    const flags = Deno.args.filter((arg) => arg.startsWith("--"));
-    show((await denoRun(new URL("./attention_report.ts", import.meta.url), flags, { limit: 600_000 })).trimEnd());
+    const flags = Deno.args.filter((arg) => arg !== "attention" && arg !== "--out" && arg !== flagValue("--out"));
+    await denoRun(new URL("./attention_report.ts", import.meta.url), flags, { limit: ATTENTION_LIMIT, line: show });
   } else if (command === "peers-setup") await setupPeers(say);
-  else if (command === "peers") await peers(names, limit);
+  else if (command === "peers") await peers(names, limit("peers"));
   else if (command === "render") await render();
-  else await report(names, command === "all" ? 1000 * limit * REPORT_PART : undefined);
-  if (command === "all") await peers([], limit - RESERVE - performance.now() / 1000);
+  else if (command === "all") {
+    await report([], 1000 * limit("all") * REPORT_PART);
+    await peers([], limit("all") - RESERVE - performance.now() / 1000);
+  } else await report(names);
   return true;
 }
 
-const well = await main();
+let code = 2;
+try {
+  code = await main() ? 0 : 1;
+} catch (error) {
+  if (error instanceof Interrupted) code = 130;
+  console.error(
+    code === 130
+      ? "Interrupted. deno task bench peers --resume goes on where peers were"
+      : `error: ${(error as Error).message}`,
+  );
+}
 const out = flagValue("--out");
-if (out) await Deno.writeTextFile(out, printed.join("\n") + "\n");
-if (!well) Deno.exit(1);
+if (out) await Deno.writeTextFile(out, `${printed.join("\n")}\n`);
+Deno.exit(code);

@@ -1,6 +1,5 @@
 /** Charts of the figures as SVG, each in a light and a dark form. */
-import { parse, View } from "vega";
-import { compile, type TopLevelSpec } from "vega-lite";
+import type { TopLevelSpec } from "vega-lite";
 import { caseOf, fastest, type PeerReport } from "./peers/table.ts";
 import type { Report } from "./report.ts";
 
@@ -49,6 +48,7 @@ async function svg(spec: TopLevelSpec, theme: keyof typeof THEMES): Promise<stri
     text: { color: ink, fontSize: 11 },
     range: { category: [ours, other] },
   };
+  const { parse, View } = await import("vega"), { compile } = await import("vega-lite"); // only what draws needs them
   const view = new View(parse(compile({ ...spec, config }).spec), { renderer: "none" });
   return `${await view.toSVG()}\n`;
 }

@@ -126,6 +126,18 @@ const GPU: readonly Goal[] = [
     goal: 40,
     values: (r) => shares(r, "quantized_matmul q4", "[1, 4096] x [4096, 4096]"),
   },
+  {
+    work: "GEMM f16 4096³",
+    unit: "TFLOP/s",
+    goal: 15,
+    values: (r) => flops(r, "matmul f16", "[4096, 4096] x [4096, 4096]").map((rate) => rate && rate / 1000),
+  },
+  {
+    work: "decode of a random 1B model, f16",
+    unit: "tok/s",
+    goal: 180,
+    values: (r) => [model(r, "random-1b")?.decode],
+  },
 ];
 
 function ops({ ops }: Report, name: string, shape: string, plain = false): OpResult[] {

@@ -4,7 +4,9 @@ import { formatBytes } from "../src/gpu/mod.ts";
 import { type Chart, picture } from "./charts.ts";
 import { goalRows, kernelShare, LEAST_SHARE, reached, round } from "./goals.ts";
 import { loadText } from "./load_bench.ts";
+import { peerGoalRows, peerReached } from "./peers/goals.ts";
 import { behind, type PeerReport, peerRows, rows } from "./peers/table.ts";
+import { pairText, type StepPair, traceFile } from "./profiles.ts";
 import { type Origin, type Report, RESULTS } from "./report.ts";
 
 const BEFORE = "fused_block_lavapipe.txt";
@@ -21,7 +23,7 @@ export function markdown(report: Report, peers: PeerReport | undefined, charts: 
     markdownTable(goalRows(reached(report))),
     "## Models end to end",
     ...modelText(report),
-    ...peers ? peerText(peers, charts) : [],
+    ...peers ? peerText(peers, report, charts) : [],
     "## Ops",
     ...charts.filter(({ name }) => name === "bench_ops").map((chart) => picture(chart)),
     opText(report),
@@ -92,21 +94,37 @@ function modelText({ models, firstTokens, encoders, load, ahead }: Report): stri
   ];
 }
 
-function peerText(peers: PeerReport, charts: readonly Chart[]): string[] {
-  const found = rows(peers.lines), slower = behind(found);
+const BUSY = 0.5; // threads; more than these beside a run make its figures by the clock doubtful
+
+function peerText(peers: PeerReport, { ceilings }: Report, charts: readonly Chart[]): string[] {
+  const found = rows(peers.lines), { origin } = peers;
+  const slower = behind(found, { lines: peers.lines, ceilings, cores: origin.isCpu ? origin.cores : 1 });
   const versions = Object.entries(peers.versions).map(([name, version]) => `${name} ${version}`).join(", ");
-  const { origin } = peers;
+  const busy = origin.load > BUSY
+    ? " Other programs ran meanwhile, so the ratios by the clock are noise to that extent; those of CPU time count."
+    : "";
   return [
     "## Beside others",
     `In one run, in turn, ${peers.rounds} ${peers.rounds === 1 ? "time" : "times"}, the fastest of each; ` +
     `${origin.device}, commit ${origin.commit}, ${origin.date}, ${origin.load.toFixed(1)} busy threads before. ` +
-    `${versions}. The ratio is how many times as fast Tensaur is.`,
+    `${versions}. The ratio is how many times as fast Tensaur is, by the clock. ${cpuText(origin)}${busy}`,
     ...charts.filter(({ name }) => name !== "bench_ops").map((chart) => picture(chart)),
+    "The least ratio of the rows that a goal names:",
+    markdownTable(peerGoalRows(peerReached(peers.lines))),
+    "All rows, of the same dtype where Tensaur was run with it:",
     markdownTable(peerRows(found)),
     slower.length
       ? `### Where a peer is ahead\n\n${slower.map((line) => `- ${line}`).join("\n")}`
       : "No peer is ahead.",
   ];
+}
+
+function cpuText({ isCpu }: Origin): string {
+  return "The ratio of CPU time is theirs over Tensaur's, of all threads of the process" +
+    (isCpu
+      ? ", the device's own among them; it moves less with what else runs, but counts threads that wait in a loop"
+      : "") +
+    ". Not every peer's script counts it.";
 }
 
 function opText({ ops, origin }: Report): string {
@@ -126,12 +144,22 @@ function opText({ ops, origin }: Report): string {
     "100 % is possible where data stay in a cache.";
 }
 
-function profileText({ models }: Report, before: string): string[] {
+function profileText({ models, step }: Report, before: string): string[] {
   const blocks = models.flatMap(({ model, dtype, profile }) =>
     profile ? [details(`Kernels of a prompt and of decode, ${model} (${dtype})`, profile)] : []
   );
   if (before) blocks.push(details("Before and after the fused block, as measured then", before.trimEnd()));
+  if (step) blocks.unshift(stepText(step));
   return blocks.length ? ["## Profiles", ...blocks] : [];
+}
+
+function stepText(step: StepPair): string {
+  const link = (when: string) => `[${when}](bench/results/${traceFile(step.model, when)})`;
+  return `One decode step of ${step.model} in float16 before the fused block, replayed steps and the present kernels ` +
+    `(commit ${step.commit}), and after, in turn in one run: each kernel by GPU timestamps at its fastest of 64 steps. ` +
+    `Traces of a step for chrome://tracing and Perfetto: ${link("before")}, ${link("after")}.\n\n${
+      fenced(pairText(step))
+    }`;
 }
 
 function details(summary: string, text: string): string {

@@ -5,6 +5,7 @@ import type { EncoderResult } from "./encoder_bench.ts";
 import type { LoadResult } from "./load_bench.ts";
 import type { Measurement } from "./measure.ts";
 import type { ModelResult } from "./model_bench.ts";
+import type { StepPair } from "./profiles.ts";
 
 /** Where figures come from. */
 export interface Origin {
@@ -51,6 +52,8 @@ export interface Report {
   encoders: EncoderResult[];
   load?: LoadResult;
   ahead?: DecodeResult;
+  /** A decode step before and after. */
+  step?: StepPair;
   /** What the longer reports printed. */
   texts: { title: string; text: string }[];
   /** What could not be measured, and why. */

@@ -9,7 +9,9 @@ import type { EncoderResult } from "./encoder_bench.ts";
 import { line, type Measurement } from "./measure.ts";
 import type { FirstTokenResult, ModelResult } from "./model_bench.ts";
 import { benchModels } from "./peers/cache.ts";
-import { denoRun, jsonLines, output, type RunOptions } from "./process.ts";
+import { denoRun, Interrupted, jsonLines, output, type RunOptions } from "./process.ts";
+import { profilePair } from "./profiles.ts";
+import { SHAPES, writeRandomModel } from "./random_model.ts";
 import type { FirstTokens, Origin, Report } from "./report.ts";
 
 /** What to run. */
@@ -29,7 +31,7 @@ export interface SuiteOptions {
 const PLAIN = { TENSAUR_BENCH_PLAIN: "1" };
 const PLAIN_FILES = ["attention_bench", "matmul_bench"]; // whose kernels differ by subgroups
 
-const TEXT_LIMIT = 180_000; // ms
+const TEXT_LIMIT = 180_000, RANDOM_LIMIT = 240_000; // ms
 
 /** Reports that print tables of their own: what of, the script, its flags, and those for few repetitions. */
 const TEXTS: readonly [title: string, file: string, flags: readonly string[], quickFlags: readonly string[]][] = [
@@ -63,13 +65,16 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
     texts: [],
     missing: [],
   };
-  for (const [name, run] of steps(report, options)) {
-    if (options.names.length && !options.names.some((part) => name.includes(part))) continue;
+  const all = steps(report, options), { names } = options;
+  const chosen = all.filter(([name]) => names.length === 0 || names.some((part) => name.includes(part)));
+  if (chosen.length === 0) throw new Error(`Nothing is called so; there are ${all.map(([name]) => name).join(", ")}`);
+  for (const [name, run] of chosen) {
     options.say(name);
     try {
       if (performance.now() > (options.until ?? Infinity)) throw new Error("no time was left");
       await run();
     } catch (error) {
+      if (error instanceof Interrupted) throw error;
       report.missing.push(`${name}: ${(error as Error).message}`);
       options.say(`  ${report.missing.at(-1)}`);
     }
@@ -82,6 +87,7 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
 }
 
 type Step = [name: string, run: () => Promise<void>];
+type Script = (file: string, args: readonly string[], options?: RunOptions) => Promise<string>;
 
 function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
   const rounds = quick ? 1 : 3, flags = ["--json", ...quick ? ["--quick"] : [], ...only ? ["--only", only] : []];
@@ -92,8 +98,7 @@ function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
       say(`  ${line(found)}`);
     }
   }];
-  const script = (file: string, args: readonly string[], options?: RunOptions) =>
-    denoRun(new URL(`${file}.ts`, BENCH), args, options);
+  const script: Script = (file, args, options) => denoRun(new URL(`${file}.ts`, BENCH), args, options);
   const model = (name: string, dtype: string): Step => [`model ${name} ${dtype}`, async () => {
     const path = await pathOf(name),
       text = await script("model_bench", [path, "--dtype", dtype, "--rounds", `${rounds}`]);
@@ -107,6 +112,7 @@ function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
     ...PLAIN_FILES.map((file) => op(file, true)),
     model("tensaur-tiny", "float16"),
     model("bench-30m", "float16"),
+    ...report.origin.isCpu ? [] : [randomModel(report, script, rounds)],
     first("tensaur-tiny"),
     first("bench-30m"),
     ["encoder all-MiniLM-L6-v2", async () => {
@@ -122,11 +128,29 @@ function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
       const text = await script("load_bench", [quick ? "64" : "256", `${rounds}`, "--json"]);
       report.load = jsonLines<LoadResult>(text)[0];
     }],
+    ["profile of a step", async () => {
+      report.step = await profilePair(TINY, { rounds });
+    }],
     ...TEXTS.map(([title, file, flags, quickFlags]): Step => [`${title.toLowerCase()} report`, async () => {
       const text = await script(file, quick ? quickFlags : flags, { limit: TEXT_LIMIT });
       report.texts.push({ title, text: text.trimEnd() });
     }]),
   ];
+}
+
+/** A model of a size that only a GPU is for; it is deleted at the end. */
+function randomModel(report: Report, script: Script, rounds: number): Step {
+  return ["model random-1b float16", async () => {
+    const folder = await Deno.makeTempDir({ prefix: "tensaur-random-" }), path = `${folder}/random-1b`;
+    try {
+      await writeRandomModel(path, SHAPES["1b"]);
+      const options = { limit: RANDOM_LIMIT };
+      const text = await script("model_bench", [path, "--dtype", "float16", "--rounds", `${rounds}`], options);
+      report.models.push(...jsonLines<ModelResult>(text));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  }];
 }
 
 async function pathOf(name: string): Promise<string> {

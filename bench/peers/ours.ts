@@ -1,9 +1,10 @@
 /**
  * Tensaur on the peers' work, in the peers' form: a line of JSON a measurement.
  *
- *     deno run -A bench/peers/ours.ts ops [milliseconds a case]
+ *     deno run -A bench/peers/ours.ts ops [milliseconds a case] [pattern of cases]
  *     deno run -A bench/peers/ours.ts llm FOLDER DTYPE [passes] [prompt] [tokens]
  */
+import process from "node:process";
 import { loadModel, openDevice, stream } from "../../mod.ts";
 import type { WeightDtype } from "../../mod.ts";
 import type { Device } from "../../src/gpu/mod.ts";
@@ -11,15 +12,21 @@ import { attention, kvLayout } from "../../src/ops/attention.ts";
 import { layerNorm } from "../../src/ops/layer_norm.ts";
 import { matmulPacked, packedMatrix } from "../../src/ops/matmul_packed.ts";
 import { packedColumns } from "../../src/ops/pack_weight.ts";
-import { codeWords, integerDims, quantizedMatmul } from "../../src/ops/quantized_matmul.ts";
+import {
+  codebookDims,
+  type CodedMatrix,
+  codeWords,
+  integerDims,
+  quantizedMatmul,
+} from "../../src/ops/quantized_matmul.ts";
 import { rmsNorm } from "../../src/ops/rms_norm.ts";
 import { softmax } from "../../src/ops/softmax.ts";
 import { zeros } from "../../src/ops/zeros.ts";
 import { type Dtype, empty, tensor, tidy } from "../../src/tensor/mod.ts";
-import { spent } from "../ceilings.ts";
+import { type Spent, spent } from "../ceilings.ts";
 import type { PeerLine } from "./table.ts";
 
-const SHORT = { float32: "f32", float16: "f16" } as const;
+const SHORT = { float32: "f32", float16: "f16", q4_0: "q4" } as const;
 const CHAIN = 20; // ms
 
 function say(line: Omit<PeerLine, "peer" | "backend">): void {
@@ -35,17 +42,31 @@ function gemm(M: number, n: number, name: string, dtype: "float32" | "float16"):
   }];
 }
 
-function q4(device: Device): () => void {
-  const n = 4096, group = 32, stride = packedColumns(n), count = n / group;
-  const w = zeros(device, [codeWords(n, n, 4)], "uint32");
-  const groups = zeros(device, [count * stride / 2 + count * stride / 8], "uint32");
-  const dims = integerDims(device, { K: n, N: n, group, span: 32, zeroBits: 4, zeros: count * stride / 2 });
-  const matrix = { kind: "integer", bits: 4, span: 32, flags: {}, K: n, N: n, w, groups, dims } as const;
-  const x = zeros(device, [1, n]);
-  return () => {
-    using y = empty(device, [1, n]);
-    quantizedMatmul(x, matrix, y);
-  };
+const WIDTH = 4096; // of matrices in 4 bits
+
+function q4(device: Device): CodedMatrix {
+  const K = WIDTH, N = WIDTH, group = 32, stride = packedColumns(N), zeros_ = K / group * stride / 2;
+  const w = zeros(device, [codeWords(K, N, 4)], "uint32"), groups = zeros(device, [zeros_ * 5 / 4], "uint32");
+  const dims = integerDims(device, { K, N, group, span: 32, zeroBits: 4, zeros: zeros_ });
+  return { kind: "integer", bits: 4, span: 32, flags: {}, K, N, w, groups, dims };
+}
+
+function nf4(device: Device): CodedMatrix {
+  const K = WIDTH, N = WIDTH, block = 64, parts = [{ column: 0, absmax: 16, nested: 0 }];
+  const w = zeros(device, [codeWords(K, N, 4)], "uint32");
+  const groups = zeros(device, [16 + K / block * packedColumns(N)], "uint32");
+  const dims = codebookDims(device, { K, N, block, flat: false, parts });
+  return { kind: "codebook", bits: 4, span: 32, flags: {}, K, N, w, groups, dims };
+}
+
+function coded(name: string, dtype: string, make: (device: Device) => CodedMatrix): Case {
+  return [name, dtype, (device) => {
+    const matrix = make(device), x = zeros(device, [1, WIDTH]);
+    return () => {
+      using y = empty(device, [1, WIDTH]);
+      quantizedMatmul(x, matrix, y);
+    };
+  }];
 }
 
 function attend(name: string, tokens: number, keys: number, Hkv: number, dtype: Dtype & keyof typeof SHORT): Case {
@@ -68,7 +89,8 @@ const CASES: readonly Case[] = [
   gemm(1024, 1024, "gemm_1024", "float32"),
   gemm(1024, 1024, "gemm_1024", "float16"),
   gemm(1, 4096, "gemv_4096", "float32"),
-  ["q4_gemv_4096", "q4f32", q4],
+  coded("q4_gemv_4096", "q4f32", q4),
+  coded("nf4_gemv_4096", "nf4", nf4),
   attend("attn_prefill_mha", 1024, 1024, 16, "float32"),
   attend("attn_prefill_gqa", 1024, 1024, 4, "float32"),
   attend("attn_decode_mha", 1, 4096, 16, "float32"),
@@ -87,49 +109,62 @@ const CASES: readonly Case[] = [
   }],
 ];
 
-async function ops(budget: number): Promise<void> {
+async function ops(budget: number, pattern: RegExp): Promise<void> {
   await using device = await openDevice();
-  for (const [name, dtype, make] of CASES) {
+  for (const [name, dtype, make] of CASES.filter(([name]) => pattern.test(name))) {
     const run = make(device), once = () => tidy(device, run);
     await spent(device, once, 1); // compiles
     const { wall } = await spent(device, once, 1), length = Math.max(1, Math.ceil(CHAIN / wall));
-    let best = Infinity, n = 0;
+    let best = Infinity, least = Infinity, n = 0;
     for (const end = performance.now() + budget; n < 3 || performance.now() < end; n++) {
-      best = Math.min(best, (await spent(device, once, length)).wall / length);
+      const { wall, cpu } = await spent(device, once, length);
+      best = Math.min(best, wall / length), least = Math.min(least, cpu / length);
     }
-    say({ case: name, dtype, ms_min: best, n });
+    say({ case: name, dtype, ms_min: best, cpu_ms: least, n });
   }
 }
 
-async function llm(path: string, dtype: WeightDtype, passes: number, prompt: number, tokens: number): Promise<void> {
+async function llm(path: string, dtype: WeightDtype | "q4_0", passes: number, prompt: number, tokens: number) {
+  const opening = performance.now();
   await using device = await openDevice();
-  using model = await loadModel(path, { device, dtype, warmUp: [prompt] });
+  const loading = performance.now();
+  const file = dtype === "q4_0" ? `${path}-q4_0.gguf` : path, warmUp = [prompt];
+  using model = await loadModel(file, { device, warmUp, ...dtype !== "q4_0" && { dtype } });
+  const loaded = performance.now();
   const inputIds = [Array.from({ length: prompt }, (_, i) => i * 7 % 4000 + 3)];
   const pass = async (maxNewTokens: number) => {
-    const start = performance.now();
-    let first = 0, last = 0;
+    const start = clock();
+    let first = start, last = start;
     for await (const _ of stream(model, { inputIds }, { doSample: false, eosTokenId: null, maxNewTokens })) {
-      last = performance.now();
-      first ||= last;
+      last = clock();
+      if (first === start) first = last;
     }
-    return { first: first - start, rest: last - first };
+    return { first: less(first, start), rest: less(last, first) };
   };
   await pass(1);
-  const name = path.split("/").at(-1), short = SHORT[dtype as keyof typeof SHORT];
-  say({ case: `${name}_startup_first_token`, dtype: short, ms_min: performance.now(), n: 1 });
+  const name = path.split("/").at(-1), short = SHORT[dtype as keyof typeof SHORT], end = performance.now();
+  const stages = { imports: opening, device: loading - opening, load: loaded - loading, prompt: end - loaded };
+  say({ case: `${name}_startup_first_token`, dtype: short, ms_min: end, cpu_ms: clock().cpu, n: 1, stages });
   await pass(3);
   const runs: Awaited<ReturnType<typeof pass>>[] = [];
   for (let i = 0; i < passes; i++) runs.push(await pass(tokens + 1));
-  const least = (key: "first" | "rest") => Math.min(...runs.map((run) => run[key]));
-  const report = (what: string, ms: number, count: number) =>
-    say({ case: `${name}_${what}${count}`, dtype: short, ms_min: ms, n: passes, tok_s: 1000 * count / ms });
-  report("prefill", least("first"), prompt);
-  report("decode", least("rest"), tokens);
+  for (const [what, key, count] of [["prefill", "first", prompt], ["decode", "rest", tokens]] as const) {
+    const ms = Math.min(...runs.map((run) => run[key].wall)), cpu_ms = Math.min(...runs.map((run) => run[key].cpu));
+    say({ case: `${name}_${what}${count}`, dtype: short, ms_min: ms, cpu_ms, n: passes, tok_s: 1000 * count / ms });
+  }
 }
 
+/** Milliseconds by the clock, and of all threads. */
+function clock(): Spent {
+  const { user, system } = process.cpuUsage();
+  return { wall: performance.now(), cpu: (user + system) / 1000 };
+}
+
+const less = (a: Spent, b: Spent): Spent => ({ wall: a.wall - b.wall, cpu: a.cpu - b.cpu });
+
 const [what, ...rest] = Deno.args;
-if (what === "ops") await ops(Number(rest[0] ?? 500));
+if (what === "ops") await ops(Number(rest[0] ?? 500), new RegExp(`^(${rest[1] ?? ".*"})$`));
 else {
   const [path = "", dtype = "float16", passes = "3", prompt = "256", tokens = "64"] = rest;
-  await llm(path, dtype as WeightDtype, Number(passes), Number(prompt), Number(tokens));
+  await llm(path, dtype as WeightDtype | "q4_0", Number(passes), Number(prompt), Number(tokens));
 }

@@ -1,94 +1,110 @@
 /**
- * The peers beside Tensaur in one run: everyone has a turn at the models and at the ops, then all again, as often as the
- * time allows; the fastest of the turns counts. Peers that are not installed are named and left out.
+ * The peers beside Tensaur in one run: everyone has a turn at a case, then at the next, then all again, as often as the
+ * time allows; the fastest of the turns counts. Each turn is a process with a limit of its own, and what it found is kept
+ * at once, so that a run which broke off can be resumed. Peers that are not installed are named and left out.
  */
-import { denoRun, jsonLines, ProcessError } from "../process.ts";
+import { Interrupted, jsonLines, ProcessError, type RunOptions } from "../process.ts";
 import type { Origin } from "../report.ts";
 import { benchModels, exists, PEERS } from "./cache.ts";
+import { plan, type Turn } from "./plan.ts";
+import { Kept } from "./kept.ts";
 import { fastest, type PeerLine, type PeerReport } from "./table.ts";
 
 /** How to run. */
 export interface PeerOptions {
   /** Milliseconds for all of it. */
   budget: number;
-  /** Most rounds. Default 3. */
+  /** One round of short turns. */
+  quick?: boolean;
+  /** Most rounds. Default 3, or 1 where it must be quick. */
   rounds?: number;
   /** Limits to turns whose name holds one of these. */
   names?: readonly string[];
+  /** Keeps what an earlier run at the same commit found, and tries again what failed in it. */
+  resume?: boolean;
   /** Called before each turn. */
   say: (line: string) => void;
 }
 
-interface Turn {
-  name: string;
-  run: (limit: number) => Promise<string>;
+/** What a turn found. */
+export interface Found {
+  /** From 1. */
+  round: number;
+  turn: string;
+  lines: PeerLine[];
+  /** Why there is no more. */
+  failed?: string;
+  seconds: number;
 }
 
-const CASE_MS = "800", LIMIT = 150_000, LEAST = 5000, WEBGPU_TOKENS = "16", CPU_TOKENS = "64";
-const OURS = new URL("./ours.ts", import.meta.url);
+const LEAST = 5000; // ms: no turn is done in less
 const PACKAGES = ["@huggingface/transformers", "@jax-js/jax", "node-llama-cpp", "onnxruntime-node", "onnxruntime-web"];
-
-function theirs(name: string, script: string, ...args: string[]): Turn {
-  const env = { GGML_VK_VISIBLE_DEVICES: "0", BUDGET_MS: CASE_MS, THREADS: `${navigator.hardwareConcurrency}` };
-  const run = async (limit: number) => {
-    if (!await exists(`${PEERS}/${script}`)) throw new Error("it is not installed: deno task bench peers-setup");
-    return await denoRun(`${PEERS}/${script}`, args, { cwd: PEERS, env, limit });
-  };
-  return { name, run };
-}
-
-/** Models first, where time is short; last the one whose shaders take a minute to compile at each start. */
-function turns(model: string, path: string): Turn[] {
-  const short = ["1", "256", WEBGPU_TOKENS], long = ["2", "256", CPU_TOKENS];
-  return [
-    ...["float16", "float32"].map((dtype): Turn => ({
-      name: `tensaur ${model} ${dtype}`,
-      run: (limit) => denoRun(OURS, ["llm", path, dtype, ...long], { limit }),
-    })),
-    theirs("onnxruntime webgpu llm", "ort_llm.mjs", "node-webgpu", `${model}-ort-fp32-webgpu`, model, "f32", ...short),
-    theirs("transformers.js webgpu llm", "tjs_llm.mjs", "llm", "webgpu", "fp32", model, ...short),
-    theirs("transformers.js cpu llm", "tjs_llm.mjs", "llm", "cpu", "fp32", model, ...long),
-    theirs("transformers.js cpu q4 llm", "tjs_llm.mjs", "llm", "cpu", "q4", model, ...long),
-    theirs("llama.cpp cpu llm", "nlc_llm.mjs", "cpu", `${model}-f16.gguf`, model, "f16", ...long),
-    { name: "tensaur ops", run: (limit) => denoRun(OURS, ["ops", CASE_MS], { limit }) },
-    theirs("onnxruntime webgpu ops", "ort_ops.mjs", "node-webgpu", "gemm|gemv|attn|norm|softmax"),
-    theirs("jax-js webgpu ops", "jax_ops.mjs", "webgpu"),
-    theirs("llama.cpp vulkan llm", "nlc_llm.mjs", "vulkan", `${model}-f16.gguf`, model, "f16", ...short),
-  ];
-}
 
 /** Runs everyone in turn. */
 export async function runPeers(origin: Origin, options: PeerOptions): Promise<PeerReport> {
-  const { budget, rounds = 3, names = [], say } = options, start = performance.now();
-  const report: PeerReport = { origin, versions: await versions(), rounds: 0, lines: [], missing: [] };
-  const all = turns("bench-30m", `${await benchModels()}/bench-30m`)
-    .filter(({ name }) => names.length === 0 || names.some((part) => name.includes(part)));
-  const failed = new Set<string>();
-  while (report.rounds < rounds) {
+  const { names = [], quick = false, rounds = quick ? 1 : 3 } = options;
+  const all = plan({ model: `${await benchModels()}/bench-30m`, quick, rounds });
+  const turns = all.filter(({ name }) => names.length === 0 || names.some((part) => name.includes(part)));
+  if (turns.length === 0) throw new Error(`No turn is called so; there are ${all.map(({ name }) => name).join(", ")}`);
+  const file = names.length ? undefined : `${PEERS}/unfinished.jsonl`;
+  const kept = await Kept.open(file, `${origin.commit}${quick ? " quick" : ""}`, options.resume ?? false);
+  const found = await takeTurns(turns, { ...options, rounds, kept });
+  return { origin, versions: await versions(), ...peerReport(found) };
+}
+
+/** What the turns found, as a report has it. */
+export function peerReport(found: readonly Found[]): Pick<PeerReport, "rounds" | "lines" | "missing"> {
+  const missing = found.flatMap(({ turn, lines, failed }) => [
+    ...failed ? [`${turn}: ${failed}`] : [],
+    ...lines.flatMap(({ peer, backend, case: name, error }) => error ? [`${peer} ${backend}, ${name}: ${error}`] : []),
+  ]);
+  const rounds = Math.max(0, ...found.map(({ round }) => round));
+  return { rounds, lines: fastest(found.flatMap(({ lines }) => lines)), missing: [...new Set(missing)] };
+}
+
+/** What {@linkcode takeTurns} needs to know. */
+export interface TurnOptions extends Pick<PeerOptions, "budget" | "say"> {
+  rounds: number;
+  kept: Kept;
+}
+
+/**
+ * Rounds of `turns`. One that failed has no second turn; another round begins only if there is time for all of it, and a
+ * turn only if there is time for what it took before.
+ */
+export async function takeTurns(turns: readonly Turn[], options: TurnOptions): Promise<readonly Found[]> {
+  const { budget, rounds, kept, say } = options, start = performance.now();
+  const left = () => start + budget - performance.now();
+  for (let round = 1, took = 0; round <= rounds && (round === 1 || took < left()); round++) {
     const begin = performance.now();
-    for (const { name, run } of all.filter(({ name }) => !failed.has(name))) {
-      say(`peers, round ${report.rounds + 1}: ${name}`);
-      try {
-        const left = start + budget - performance.now();
-        if (left < LEAST) throw new Error("no time was left");
-        report.lines.push(...jsonLines<PeerLine>(await run(Math.min(LIMIT, left))));
-      } catch (error) {
-        failed.add(name);
-        if (error instanceof ProcessError) report.lines.push(...jsonLines<PeerLine>(error.stdout));
-        report.missing.push(`${name}: ${(error as Error).message}`);
-        say(`  ${report.missing.at(-1)}`);
+    for (const turn of turns) {
+      if (round > turn.rounds || kept.has(round, turn.name) || (round > 1 && kept.failed(turn.name))) continue;
+      const needs = round === 1 ? LEAST : 1000 * kept.seconds(turn.name);
+      const name = `peers, round ${round} of ${rounds}: ${turn.name}`;
+      if (left() < needs) {
+        if (round === 1) kept.note({ round, turn: turn.name, lines: [], failed: "no time was left", seconds: 0 });
+        continue;
       }
+      say(name);
+      const found = await take(turn, { limit: Math.min(turn.limit, left()) });
+      if (found.failed) say(`  ${turn.name}: ${found.failed}`);
+      await kept.keep({ round, ...found });
     }
-    report.rounds++;
-    const now = performance.now();
-    if (now + (now - begin) > start + budget) break; // another round takes as long again
+    took = performance.now() - begin;
   }
-  for (const { peer, backend, case: name, error } of report.lines) {
-    if (error) report.missing.push(`${peer} ${backend}, ${name}: ${error}`);
+  return kept.all;
+}
+
+async function take({ name, run }: Turn, options: RunOptions): Promise<Omit<Found, "round">> {
+  const start = performance.now(), seconds = () => (performance.now() - start) / 1000;
+  try {
+    const lines = jsonLines<PeerLine>(await run(options));
+    return { turn: name, lines, seconds: seconds(), ...lines.length === 0 && { failed: "it printed no figure" } };
+  } catch (error) {
+    if (error instanceof Interrupted) throw error;
+    const lines = error instanceof ProcessError ? jsonLines<PeerLine>(error.stdout) : [];
+    return { turn: name, lines, seconds: seconds(), failed: (error as Error).message };
   }
-  report.missing = [...new Set(report.missing)];
-  report.lines = fastest(report.lines);
-  return report;
 }
 
 async function versions(): Promise<Record<string, string>> {

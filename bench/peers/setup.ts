@@ -29,6 +29,8 @@ export async function setupPeers(say: (line: string) => void): Promise<void> {
   await benchModels();
   await run("bench-bert", "models/bench-bert", python, ["make_bench_models.py", "models", "bench-bert"]);
   await run("op graphs", "ops/cases.json", python, ["make_op_models.py", "ops"]);
+  const bnb4 = decodeURIComponent(new URL("./make_bnb4_model.py", import.meta.url).pathname);
+  await run("op graph of MatMulBnb4", "ops/nf4_gemv_4096_nf4.r5.onnx", python, [bnb4, "ops"]);
   for (const [dtype, target] of BUILDS) {
     const out = `${models}-ort-${dtype}-${target}`, builder = ["-m", "onnxruntime_genai.models.builder"];
     const options = ["-p", dtype, "-e", target, "-c", "builder_cache", "--extra_options", "int4_accuracy_level=4"];

@@ -1,7 +1,7 @@
 /** The peers' lines as a table with ratios. */
 import { round } from "../goals.ts";
 import type { Origin } from "../report.ts";
-import { reasonFor } from "./reasons.ts";
+import { type Facts, reasonFor } from "./reasons.ts";
 
 /** One measurement, as the peers' scripts print it. */
 export interface PeerLine {
@@ -9,11 +9,15 @@ export interface PeerLine {
   backend: string;
   case: string;
   dtype: string;
-  /** Milliseconds; of the fastest. */
+  /** Milliseconds by the clock; of the fastest. */
   ms_min: number;
+  /** Milliseconds of CPU time of all threads, where the script counts them. */
+  cpu_ms?: number;
   n: number;
   /** Tokens a second. */
   tok_s?: number;
+  /** Milliseconds of the parts of a start, of Tensaur's own. */
+  stages?: Record<string, number>;
   /** What went wrong instead. */
   error?: string;
 }
@@ -23,7 +27,7 @@ export interface PeerReport {
   origin: Origin;
   /** Versions by package. */
   versions: Record<string, string>;
-  /** Complete turns that everyone had. */
+  /** Rounds begun. */
   rounds: number;
   /** The fastest of each case, peer, backend and dtype. */
   lines: PeerLine[];
@@ -36,8 +40,10 @@ export interface PeerRow {
   case: string;
   ours: PeerLine;
   theirs: PeerLine;
-  /** How many times as fast we are. */
+  /** How many times as fast we are, by the clock. */
   ratio: number;
+  /** How many times the CPU time they take, where both are known. */
+  cpuRatio?: number;
 }
 
 const DTYPES: Record<string, string> = { fp32: "f32", fp16: "f16" };
@@ -47,13 +53,15 @@ export function caseOf(line: PeerLine): string {
   return line.case.replace(/decode\d+$/, "decode");
 }
 
-/** The fastest line of each case, peer, backend and dtype. */
+/** The fastest line of each case, peer, backend and dtype, with the least CPU time that any of them took. */
 export function fastest(lines: readonly PeerLine[]): PeerLine[] {
   const best = new Map<string, PeerLine>();
   for (const line of lines) {
     if (!(cost(line) > 0)) continue; // failed, or noise was larger than the op
-    const key = [caseOf(line), line.peer, line.backend, line.dtype].join("\n"), old = best.get(key);
-    if (!old || cost(line) < cost(old)) best.set(key, line);
+    const key = [line.case, line.peer, line.backend, line.dtype].join("\n"), old = best.get(key);
+    const cpu = [line, ...old ? [old] : []].flatMap(({ cpu_ms = 0 }) => cpu_ms > 0 ? [cpu_ms] : []);
+    const { cpu_ms: _, ...rest } = old && cost(old) <= cost(line) ? old : line;
+    best.set(key, { ...rest, ...cpu.length && { cpu_ms: Math.min(...cpu) } });
   }
   return [...best.values()];
 }
@@ -63,6 +71,17 @@ function cost({ tok_s, ms_min }: PeerLine): number {
   return tok_s ? 1000 / tok_s : ms_min;
 }
 
+/** The same in CPU time. */
+function cpuCost({ tok_s, ms_min, cpu_ms = NaN }: PeerLine): number {
+  return tok_s ? 1000 * cpu_ms / (tok_s * ms_min) : cpu_ms;
+}
+
+/** How `ours` does beside `theirs`. */
+export function beside(ours: PeerLine, theirs: PeerLine): PeerRow {
+  const ratio = cost(theirs) / cost(ours), cpuRatio = cpuCost(theirs) / cpuCost(ours);
+  return { case: caseOf(theirs), ours, theirs, ratio, ...Number.isFinite(cpuRatio) && { cpuRatio } };
+}
+
 /** Ours beside each of theirs: of the same dtype, else of float16, else of any. */
 export function rows(lines: readonly PeerLine[]): PeerRow[] {
   const all = fastest(lines), ours = all.filter(({ peer }) => peer === "tensaur");
@@ -70,7 +89,7 @@ export function rows(lines: readonly PeerLine[]): PeerRow[] {
     const same = ours.filter((line) => caseOf(line) === caseOf(theirs));
     const dtype = DTYPES[theirs.dtype] ?? theirs.dtype;
     const mine = same.find((line) => line.dtype === dtype) ?? same.find((line) => line.dtype === "f16") ?? same[0];
-    return mine ? [{ case: caseOf(theirs), ours: mine, theirs, ratio: cost(theirs) / cost(mine) }] : [];
+    return mine ? [beside(mine, theirs)] : [];
   }).sort((a, b) => order(a.case) - order(b.case) || a.case.localeCompare(b.case) || a.ratio - b.ratio);
 }
 
@@ -80,14 +99,17 @@ function order(name: string): number {
 
 /** Rows of the table, its head first. */
 export function peerRows(found: readonly PeerRow[]): string[][] {
+  const times = (ratio: number | undefined) =>
+    ratio === undefined ? "–" : ratio < 1 ? `**${ratio.toFixed(2)}**` : ratio.toFixed(2);
   return [
-    ["case", "peer", "theirs", "Tensaur", "ratio"],
-    ...found.map(({ case: name, ours, theirs, ratio }) => [
+    ["case", "peer", "theirs", "Tensaur", "ratio", "of CPU time"],
+    ...found.map(({ case: name, ours, theirs, ratio, cpuRatio }) => [
       name,
       `${theirs.peer} ${theirs.backend}, ${theirs.dtype}`,
       figure(theirs),
       `${figure(ours)}, ${ours.dtype}`,
-      ratio < 1 ? `**${ratio.toFixed(2)}**` : ratio.toFixed(2),
+      times(ratio),
+      times(cpuRatio),
     ]),
   ];
 }
@@ -96,10 +118,14 @@ function figure({ tok_s, ms_min }: PeerLine): string {
   return tok_s ? `${round(tok_s)} tok/s` : `${round(ms_min)} ms`;
 }
 
-/** A line for every row where a peer is ahead, with the reason. */
-export function behind(found: readonly PeerRow[]): string[] {
-  return found.filter(({ ratio }) => ratio < 1).map(({ case: name, theirs, ratio }) =>
-    `${name}: ${theirs.peer} ${theirs.backend} (${theirs.dtype}) is ${(1 / ratio).toFixed(2)} times as fast. ` +
-    reasonFor(name, theirs)
-  );
+/** A line for every row where a peer is ahead by the clock, with the reason. */
+export function behind(found: readonly PeerRow[], facts: Facts): string[] {
+  return found.filter(({ ratio }) => ratio < 1).map((row) => {
+    const { case: name, theirs, ratio, cpuRatio } = row;
+    const cpu = cpuRatio === undefined || cpuRatio < 1 ? "" : ` (in CPU time Tensaur, ${cpuRatio.toFixed(2)} times)`;
+    return `${name}: ${theirs.peer} ${theirs.backend} (${theirs.dtype}) is ${
+      (1 / ratio).toFixed(2)
+    } times as fast${cpu}. ` +
+      reasonFor(row, facts);
+  });
 }

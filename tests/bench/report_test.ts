@@ -1,10 +1,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { ratios, slower } from "../../bench/compare.ts";
-import { flagValue, positional } from "../../bench/flags.ts";
+import { badFlag, flagValue, positional } from "../../bench/flags.ts";
 import { goalRows, kernelShare, reached, refused } from "../../bench/goals.ts";
 import { markdown } from "../../bench/markdown.ts";
-import { reasonFor } from "../../bench/peers/reasons.ts";
-import { behind, type PeerLine, type PeerReport, rows } from "../../bench/peers/table.ts";
+import type { PeerReport } from "../../bench/peers/table.ts";
 import { jsonLines } from "../../bench/process.ts";
 import type { OpResult, Report } from "../../bench/report.ts";
 
@@ -68,7 +66,15 @@ Deno.test("refused() takes what is under half of its goal, and nothing that was 
 });
 
 Deno.test("reached() asks other things of a GPU", () => {
-  assert(reached(report({ origin: { ...origin, isCpu: false } })).every(({ unit }) => unit === "%"));
+  const ops = [{ ...gemm("matmul f16", 4096, 7400), gigabytesPerSecond: 1 }];
+  const found = reached(report({ origin: { ...origin, isCpu: false }, ops }));
+  assertEquals(found.map(({ unit, value }) => [unit, value]), [
+    ["%", undefined],
+    ["%", undefined],
+    ["TFLOP/s", 7.4],
+    ["tok/s", undefined],
+  ]);
+  assertEquals(refused(found).map(({ work }) => work), ["GEMM f16 4096³"]);
 });
 
 Deno.test("kernelShare() is the kernels' part of a token's time, at most all of it", () => {
@@ -78,56 +84,10 @@ Deno.test("kernelShare() is the kernels' part of a token's time, at most all of 
   assertEquals(kernelShare({ ...model, kernelMilliseconds: undefined }), undefined);
 });
 
-Deno.test("slower() takes ratios under 0.8 of ops that both commits have", () => {
-  const before = new Map([["a", 1], ["b", 1], ["gone", 1], ["c", 4]]);
-  const now = new Map([["a", 1.3], ["b", 1.25], ["c", 2], ["new", 1]]);
-  const found = ratios(before, now);
-  assertEquals(found.map(({ op, ratio }) => [op, Number(ratio.toFixed(2))]), [["a", 0.77], ["b", 0.8], ["c", 2]]);
-  assertEquals(slower(found).map(({ op }) => op), ["a"]);
-});
-
-const line = (peer: string, backend: string, dtype: string, rest: Partial<PeerLine>): PeerLine => ({
-  peer,
-  backend,
-  dtype,
-  case: "bench-30m_decode64",
-  ms_min: 1000,
-  n: 1,
-  ...rest,
-});
-
-Deno.test("rows() sets the fastest turns against each other, by tokens a second whatever their number", () => {
-  const found = rows([
-    line("tensaur", "wgpu", "f16", { tok_s: 40 }),
-    line("tensaur", "wgpu", "f16", { tok_s: 60 }),
-    line("tensaur", "wgpu", "f32", { tok_s: 30 }),
-    line("slow", "webgpu", "fp32", { case: "bench-30m_decode16", tok_s: 3 }),
-    line("quick", "cpu", "q4", { tok_s: 240 }),
-    line("broken", "webgpu", "f32", { error: "no", ms_min: NaN }),
-    line("noise", "webgpu", "f32", { ms_min: -1 }),
-    line("alone", "webgpu", "f32", { case: "other", ms_min: 1 }),
-  ]);
-  assertEquals(found.map(({ theirs, ours, ratio }) => [theirs.peer, ours.dtype, Number(ratio.toFixed(6))]), [
-    ["quick", "f16", 0.25],
-    ["slow", "f32", 10],
-  ]);
-  const [reason, ...none] = behind(found);
-  assertEquals(none, []);
-  assertStringIncludes(reason!, "4.00 times as fast. It runs on the CPU itself");
-});
-
-Deno.test("reasonFor() knows the kinds of peers, and says where it does not", () => {
-  assertStringIncludes(
-    reasonFor("q4_gemv_4096", { peer: "onnxruntime", backend: "node-webgpu", dtype: "q4a8" }),
-    "8 bits",
-  );
-  assertStringIncludes(reasonFor("attn_decode", { peer: "x", backend: "webgpu", dtype: "f32" }), "not known");
-});
-
 Deno.test("markdown() names everything measured, every slower row and what is missing", () => {
   const lines = [
-    line("tensaur", "wgpu", "f32", { case: "gemv_4096", ms_min: 2 }),
-    line("other", "webgpu", "f32", { case: "gemv_4096", ms_min: 1 }),
+    { peer: "tensaur", backend: "wgpu", dtype: "f32", case: "gemv_4096", ms_min: 2, n: 1 },
+    { peer: "other", backend: "webgpu", dtype: "f32", case: "gemv_4096", ms_min: 1, n: 1 },
   ];
   const peers: PeerReport = {
     origin,
@@ -136,7 +96,9 @@ Deno.test("markdown() names everything measured, every slower row and what is mi
     lines,
     missing: ["third: not installed"],
   };
-  const text = markdown(report({ ops: [gemm("matmul f32", 512, 20)] }), peers, [{
+  const kernels = [{ name: "add", calls: 2, microseconds: 30 }], after = [{ name: "add", calls: 1, microseconds: 7 }];
+  const step = { model: "m", commit: "abc", before: kernels, after };
+  const text = markdown(report({ ops: [gemm("matmul f32", 512, 20)], step }), peers, [{
     name: "bench_ops",
     alt: "A",
     spec: {} as never,
@@ -149,6 +111,8 @@ Deno.test("markdown() names everything measured, every slower row and what is mi
       "third: not installed",
       "## Attention\n\n```text\na table\n",
       "docs/bench_ops_dark.svg",
+      "bench/results/decode_step_m_before.json",
+      "all                2  30            1   7",
     ]
   ) {
     assertStringIncludes(text, part);
@@ -161,8 +125,17 @@ Deno.test("positional() leaves out flags and their values", () => {
   assertEquals(positional(["--limit"], args), ["report", "softmax"]);
   assertEquals(flagValue("--limit", args), "5");
   assertEquals(flagValue("--out", args), undefined);
+  assertEquals(flagValue("--limit", ["--limit", "--quick"]), undefined);
 });
 
-Deno.test("jsonLines() reads objects among other lines", () => {
-  assertEquals(jsonLines('warning\n{"a":1}\n\n{"a":2}\n'), [{ a: 1 }, { a: 2 }]);
+Deno.test("badFlag() names a flag that there is not, and one that lacks its value", () => {
+  const bad = (...args: string[]) => badFlag(["--limit", "--saved"], ["--quick"], args);
+  assertEquals(bad("peers", "--quick", "--limit", "5", "--saved"), undefined);
+  assertEquals(bad("--quik"), "There is no flag --quik");
+  assertEquals(bad("--limit"), "--limit needs a value");
+  assertEquals(bad("--limit", "--quick"), "--limit needs a value");
+});
+
+Deno.test("jsonLines() reads objects among other lines, and none that broke off", () => {
+  assertEquals(jsonLines('warning\n{"a":1}\n\n{"a":2}\n{"a":'), [{ a: 1 }, { a: 2 }]);
 });
