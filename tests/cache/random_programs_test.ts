@@ -6,8 +6,10 @@ import {
   HybridCache,
   type KvCache,
   OffloadedCache,
+  OffloadedStaticCache,
   PagedCache,
   QuantizedCache,
+  restoreCache,
   SinkCache,
   SlidingWindowCache,
   StaticCache,
@@ -28,6 +30,7 @@ const KINDS = {
   sliding: (dtype: Dtype) => new SlidingWindowCache({ slidingWindow: WINDOW, dtype }),
   hybrid: (dtype: Dtype) => new HybridCache({ maxCacheLen: 700, dtype }),
   offloaded: (dtype: Dtype) => new OffloadedCache({ dtype }),
+  offloaded_static: (dtype: Dtype) => new OffloadedStaticCache({ maxCacheLen: MAX_CACHE_LEN, dtype }),
   paged: (dtype: Dtype) => new PagedCache({ dtype }),
   sink: (dtype: Dtype) => new SinkCache({ windowLength: SINKS.length, numSinkTokens: SINKS.staying, dtype }),
   quantized: (dtype: Dtype) => new QuantizedCache({ nbits: 8, qGroupSize: 8, residualLength: 8, dtype }),
@@ -75,7 +78,7 @@ async function run(p: Program): Promise<number> {
   const [heads, kvHeads] = coded ? [4, 2] : p.heads; // one kernel that is slow to compile
   const dtype = coded ? "float16" : p.dtype as Dtype, sinks = cacheKind === "sink" ? SINKS : undefined;
   const window = cacheKind === "sliding" ? WINDOW : sinks ? undefined : p.window;
-  const fixed = cacheKind === "static", ring = ["sliding", "hybrid", "sink"].includes(cacheKind);
+  const fixed = cacheKind.endsWith("static"), ring = ["sliding", "hybrid", "sink"].includes(cacheKind);
   const most = fixed ? 20 : sinks ? SINKS.length - SINKS.staying : 60;
   const before = device.pool.stats.bytesInUse;
   using owned = new DisposableStack(); // a run that fails must not disturb the next, smaller one
@@ -109,11 +112,8 @@ async function run(p: Program): Promise<number> {
         alive.push({ cache: owned.use(cache.fork()), model: model.fork(), used: true });
       }
       if (kind === "legacy" && cache.isExact) await sameKeys(entry, window);
-      if (kind === "reload" && cache.isExact) {
-        const layers = cache.toLegacyCache();
-        entry.cache = owned.use(KINDS[cacheKind](dtype));
-        entry.cache.adopt(layers, model.lengths, () => ({ scale: 0.4, causal: true, window }));
-        for (const t of layers.flat()) t.dispose();
+      if (kind === "reload") {
+        entry.cache = owned.use(cache.isExact ? adopted(entry, KINDS[cacheKind](dtype), window) : reloaded(cache));
         cache.dispose();
       }
     }
@@ -133,6 +133,23 @@ async function run(p: Program): Promise<number> {
   }
   assertEquals(device.pool.stats.bytesInUse, before);
   return grown;
+}
+
+/** `into`, with the keys and values of another cache. */
+function adopted<C extends KvCache>(
+  { cache, model }: { cache: KvCache; model: ArrayCache },
+  into: C,
+  window?: number,
+): C {
+  const layers = cache.toLegacyCache();
+  into.adopt(layers, model.lengths, () => ({ scale: 0.4, causal: true, window }));
+  for (const t of layers.flat()) t.dispose();
+  return into;
+}
+
+/** A cache of what another one would put into a file. */
+function reloaded(cache: KvCache): KvCache {
+  return restoreCache(cache.state!, device) as KvCache;
 }
 
 /** Crops both, or neither where a ring has lost what would be kept. */
