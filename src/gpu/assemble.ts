@@ -6,6 +6,7 @@
  * - `const NAME: u32 = 4; // @const` takes its value from the variant, and the default if it names none;
  * - `// @const` may be followed by the values that the library uses: `// @const 1 4 8`;
  * - `// @one-of F32 F16` and `// @optional BIAS` declare the flags: exactly one of these, any of those (variants.ts);
+ *   `// @never BIAS N=8` names choices that are not made together;
  * - `// @unroll` before `for (var i = 0u; i < N; i++) {` repeats the body N times, N a number or a `const`: drivers unroll
  *   few loops by themselves, and an array that a loop indexes stays out of registers;
  * - `// @header` is where the lines that a backend wants (`enable subgroups;`) are put.
@@ -32,7 +33,7 @@ export interface Assembled {
   lines: { file: string; line: number }[];
 }
 
-const DECLARATIONS = ["one-of", "optional", "unroll"];
+const DECLARATIONS = ["one-of", "optional", "never", "unroll"];
 
 /** Assembles the `.wgsl` text `source` of `file` for one variant; `includes` maps file names to texts. */
 export function assemble(

@@ -14,6 +14,8 @@ export interface Declared {
   optional: string[];
   /** Values that a constant takes, the default first: `const ROWS: u32 = 1; // @const 1 4 8`. */
   consts: Record<string, readonly number[]>;
+  /** Choices that no op makes together: `// @never SPLIT ROWS=8`. */
+  never: string[][];
 }
 
 /** What the directives of the shader text `source` declare. */
@@ -30,16 +32,29 @@ export function declared(source: string): Declared {
     const values = [value!, ...more!.trim().split(/\s+/).filter(Boolean)].map(Number);
     return [name!, [...new Set(values)]] as const;
   });
-  return { oneOf, optional, consts: Object.fromEntries(consts) };
+  return { oneOf, optional, consts: Object.fromEntries(consts), never: words("never") };
+}
+
+/** The choices of `never` that a variant makes all the same; constants that it leaves out have their defaults. */
+export function excluded({ never, consts }: Declared, variant: Variant): string[] | undefined {
+  const made = (choice: string) => {
+    const [word = "", value] = choice.split("=");
+    return value === undefined
+      ? variant.flags?.[word]
+      : (variant.consts?.[word] ?? consts[word]?.[0]) === Number(value);
+  };
+  return never.find((choices) => choices.every(made));
 }
 
 /**
  * Checks that a launch asks for a declared variant, so that the test that compiles all declared ones misses none.
  *
- * @throws {GpuError} for a flag that is not declared, or not exactly one flag of an `@one-of` group
+ * @throws {GpuError} for a flag that is not declared, not exactly one flag of an `@one-of` group, or choices that `@never` names
  */
-export function checkVariant(name: string, source: string, { flags = {}, consts = {} }: Variant): void {
-  const { oneOf, optional, consts: values } = declared(source);
+export function checkVariant(name: string, source: string, variant: Variant): void {
+  const { flags = {}, consts = {} } = variant,
+    choices = declared(source),
+    { oneOf, optional, consts: values } = choices;
   const set = Object.keys(flags).filter((flag) => flags[flag]);
   const known = new Set([...oneOf.flat(), ...optional]);
   const unknown = set.filter((flag) => !known.has(flag));
@@ -54,6 +69,8 @@ export function checkVariant(name: string, source: string, { flags = {}, consts 
       throw undeclared(name, `${word} must be one of ${list.join(", ")}`, [value]);
     }
   }
+  const together = excluded(choices, variant);
+  if (together) throw undeclared(name, "its shader must not exclude the choices", [together.join(" with ")]);
 }
 
 function undeclared(name: string, rule: string, came: readonly unknown[]): GpuError {

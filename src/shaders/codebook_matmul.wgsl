@@ -13,6 +13,8 @@ const SPAN: u32 = 32u;
 // @one-of ALONE SUBGROUPS SPLIT
 // @one-of X_BY_4 X_ANY
 // @optional RESIDUAL NESTED FLAT NORM GATED
+// @never SPLIT ROWS=8
+// @never SUBGROUPS ROWS=8
 // @include "quantized.wgsl"
 // @include "codebook.wgsl"
 

@@ -13,6 +13,8 @@ const ROWS: u32 = 1u; // @const 1 4 8
 const LANES: u32 = 32u;
 // @one-of ALONE SUBGROUPS SPLIT
 // @optional OUTLIERS RESIDUAL
+// @never SPLIT ROWS=8
+// @never SUBGROUPS ROWS=8
 
 // @if OUTLIERS
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -12,6 +12,9 @@ override HIGH: u32 = BITS - LOW;
 // @one-of ALONE SUBGROUPS SPLIT
 // @one-of X_BY_4 X_ANY X_PERMUTED
 // @optional RESIDUAL BLOCKS NORM GATED
+// @never SPLIT ROWS=8
+// @never SUBGROUPS ROWS=8
+// @never X_PERMUTED BLOCKS
 // @include "quantized.wgsl"
 // @include "integer_groups.wgsl"
 

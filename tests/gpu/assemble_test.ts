@@ -2,6 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { GpuError } from "../../src/errors.ts";
 import { assemble, bindingSlots, type Variant } from "../../src/gpu/assemble.ts";
 import { checkVariant, declared } from "../../src/gpu/variants.ts";
+import { variantName, variants } from "./variants.ts";
 
 const includes = { "a.wgsl": 'fn a() {}\n// @include "b.wgsl"', "b.wgsl": "// @if LOUD\nfn b() {}\n// @end" };
 
@@ -106,16 +107,27 @@ var<workgroup> partial: array<f32, 64>;`;
 
 const shader = `// @one-of F32 F16
 // @optional BIAS LOG
+// @never BIAS LOG
+// @never F16 ROWS=4
 const ROWS: u32 = 1; // @const 1 4
 const TILE: u32 = 16u; // @const
 // @if BIAS
 // @end`;
+
+Deno.test("variants() leaves out what is never chosen together", () => {
+  assertEquals(variants(shader).map((variant) => variantName("k", variant)), [
+    ...["k F32 ROWS=1 TILE=16", "k F32 ROWS=4 TILE=16", "k F32 LOG ROWS=1 TILE=16", "k F32 LOG ROWS=4 TILE=16"],
+    ...["k F32 BIAS ROWS=1 TILE=16", "k F32 BIAS ROWS=4 TILE=16"],
+    ...["k F16 ROWS=1 TILE=16", "k F16 LOG ROWS=1 TILE=16", "k F16 BIAS ROWS=1 TILE=16"],
+  ]);
+});
 
 Deno.test("declared() reads the flags and constants of a shader", () => {
   assertEquals(declared(shader), {
     oneOf: [["F32", "F16"]],
     optional: ["BIAS", "LOG"],
     consts: { ROWS: [1, 4], TILE: [16] },
+    never: [["BIAS", "LOG"], ["F16", "ROWS=4"]],
   });
   assertEquals(declared("// @if A\n  // @if !B\n// @end\n// @end\n// @if A\n// @end").optional, ["A", "B"]);
 });
@@ -127,6 +139,9 @@ const launches: [variant: Variant, message: string | undefined][] = [
   [{}, "Cannot run k as one flag of F32, F16 must be set: current value is none"],
   [{ flags: { F32: true, F16: true } }, "one flag of F32, F16 must be set: current value is F32, F16"],
   [{ flags: { F32: true, BAIS: true } }, "its flags must be among F32, F16, BIAS, LOG: current value is BAIS"],
+  [{ flags: { F16: true, BIAS: true }, consts: { ROWS: 1 } }, undefined],
+  [{ flags: { F16: true, LOG: true, BIAS: true } }, "must not exclude the choices: current value is BIAS with LOG"],
+  [{ flags: { F16: true }, consts: { ROWS: 4 } }, "must not exclude the choices: current value is F16 with ROWS=4"],
   [{ flags: { F32: true }, consts: { ROWS: 2 } }, "ROWS must be one of 1, 4: current value is 2"],
 ];
 

@@ -1,7 +1,7 @@
 /** Every variant that the directives of a shader allow: what the variants test compiles. */
 import { assemble, type Assembled, type Variant } from "../../src/gpu/assemble.ts";
 import { type Kernel, kernels } from "../../src/gpu/mod.ts";
-import { type Declared, declared } from "../../src/gpu/variants.ts";
+import { type Declared, declared, excluded } from "../../src/gpu/variants.ts";
 import { INCLUDES } from "../../src/shaders/include/mod.ts";
 
 const root = new URL("../../src/", import.meta.url);
@@ -35,10 +35,11 @@ export async function shaderNames(): Promise<string[]> {
 
 /** The variants of the shader text `source`: one of each group, each optional flag or not, each value of a constant. */
 export function variants(source: string): Variant[] {
-  return choices(declared(source)).reduce<Variant[]>(
+  const all = declared(source);
+  return choices(all).reduce<Variant[]>(
     (rows, choice) => rows.flatMap((row) => choice.map((part) => join(row, part))),
     [{}],
-  );
+  ).filter((variant) => !excluded(all, variant));
 }
 
 function choices({ oneOf, optional, consts }: Declared): Variant[][] {
