@@ -37,12 +37,14 @@ export interface QuantizedResult {
   dispatchesPerToken: number;
 }
 
-const FORMS: Readonly<Record<string, [bits: number, options: LoadOptions]>> = {
-  float16: [16, {}],
-  q4_0: [4.5, {}],
-  nf4: [4.5, { quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: "nf4" }) }],
-  int8: [8, { quantizationConfig: new BitsAndBytesConfig({ loadIn8bit: true }) }],
+const FORMS: Readonly<Record<string, LoadOptions>> = {
+  float16: {},
+  q4_0: {},
+  nf4: { quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: "nf4" }) },
+  int8: { quantizationConfig: new BitsAndBytesConfig({ loadIn8bit: true }) },
 };
+/** Bits of a number in each scheme, scales included. */
+const BITS: Readonly<Record<string, number>> = { q4_0: 4.5, q8_0: 8.5, nf4: 4 + 32 / 64, int8: 8 };
 const PROMPT = [5, 9, 2, 700];
 
 /** Runs all of `names` in turn, as often as `rounds` says; the least of each counts. */
@@ -58,7 +60,7 @@ export async function quantizedBench(
     const found: QuantizedResult[] = [];
     await using device = await openDevice();
     const load = (name: string) => {
-      const options = { device, ...name !== "q4_0" && { dtype: "float16" as const }, ...FORMS[name]![1] };
+      const options = { device, ...name !== "q4_0" && { dtype: "float16" as const }, ...FORMS[name] };
       return loadModel(name === "q4_0" ? `${folder}/q4_0.gguf` : path, options);
     };
     using models = new DisposableStack();
@@ -95,10 +97,10 @@ export async function quantizedBench(
 }
 
 async function sizes(form: string, path: string): Promise<QuantizedResult> {
-  const [bits, options] = FORMS[form]!;
-  const { weights, byteLength } = await planModel(path, { ...form !== "q4_0" && { dtype: "float16" }, ...options });
-  const theory = weights.reduce((sum, { layer, shape: [n = 0, k = 1], byteLength, scheme }) => {
-    return sum + (layer && scheme !== "float16" ? n * k * bits / 8 : byteLength);
+  const dtype = form === "q4_0" ? undefined : "float16";
+  const { weights, byteLength } = await planModel(path, { dtype, ...FORMS[form] });
+  const theory = weights.reduce((sum, { shape: [n = 0, k = 1], byteLength, scheme }) => {
+    return sum + (BITS[scheme] ? n * k * BITS[scheme] / 8 : byteLength);
   }, 0);
   const none = { peak: 0, loadCpu: Infinity, tokenCpu: Infinity, dispatchesPerToken: 0 };
   return { form, weightBytes: byteLength, overTheory: byteLength / theory, ...none };

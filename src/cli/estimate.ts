@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../gpu/mod.ts";
-import { estimateMemory as estimateModel, type ModelPlan } from "../models/mod.ts";
+import { estimateMemory as estimateModel, type ModelPlan, type QuantizationError } from "../models/mod.ts";
 import { openCheckpoint } from "../weights/checkpoint.ts";
 import type { PlannedWeight } from "../weights/source.ts";
 
@@ -31,6 +31,8 @@ export interface WeightGroup {
   kept: string;
   /** Of all of them. */
   byteLength: number;
+  /** Root mean square of what quantizing changes, over that of the numbers: the least and the largest of them. */
+  relativeError?: readonly [least: number, most: number];
 }
 
 /** Memory for one sequence of `context` tokens. */
@@ -41,10 +43,12 @@ export async function estimateMemory(plan: ModelPlan, context: number): Promise<
 }
 
 /** Puts the weights of all layers together. */
-export function groupWeights(plan: ModelPlan): WeightGroup[] {
+export function groupWeights(plan: ModelPlan, errors: readonly QuantizationError[] = []): WeightGroup[] {
+  const errorOf = new Map(errors.map(({ name, relativeRms }) => [name, relativeRms]));
   const groups = Map.groupBy(plan.weights, ({ name, shape, stored }) => `${pattern(name)} ${shape} ${stored}`);
   return [...groups.values()].map((list) => {
     const { name, shape, stored, scheme } = list[0]!;
+    const known = list.flatMap((w) => errorOf.get(w.name) ?? []);
     return {
       name: pattern(name),
       count: list.length,
@@ -52,6 +56,7 @@ export function groupWeights(plan: ModelPlan): WeightGroup[] {
       stored,
       kept: scheme,
       byteLength: sum(list.map((w) => w.byteLength)),
+      ...known.length > 0 && { relativeError: [Math.min(...known), Math.max(...known)] as const },
     };
   });
 }

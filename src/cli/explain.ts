@@ -3,12 +3,19 @@
  *
  * @module
  */
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { GpuError } from "../errors.ts";
 import { type Device, formatBytes } from "../gpu/mod.ts";
 import { resolveAttention } from "../models/attention_implementation.ts";
 import { explainModel } from "../models/explain_model.ts";
-import { type ModelPlan, type ModelReport, planModel } from "../models/mod.ts";
+import {
+  type ModelPlan,
+  type ModelReport,
+  planModel,
+  type QuantizationError,
+  quantizationErrors,
+} from "../models/mod.ts";
+import { BitsAndBytesConfig } from "../quantization/mod.ts";
 import { countParameters, estimateMemory, groupWeights, type MemoryEstimate, objections } from "./estimate.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
@@ -27,7 +34,15 @@ import { Ui } from "./ui.ts";
 interface ExplainFlags extends ModelFlags, DeviceFlags, UiFlags {
   context?: number;
   device: boolean;
+  quantize?: keyof typeof QUANTIZED;
 }
+
+/** What `--quantize` takes. */
+const QUANTIZED = {
+  int8: { loadIn8bit: true },
+  nf4: { loadIn4bit: true, bnb4bitQuantType: "nf4" },
+  fp4: { loadIn4bit: true, bnb4bitQuantType: "fp4" },
+} as const;
 
 /** What is explained. */
 interface Subject {
@@ -35,6 +50,8 @@ interface Subject {
   plan: ModelPlan;
   memory: MemoryEstimate;
   parameters: number;
+  /** What quantizing changes in each layer, where that was asked for and there is a device to find out. */
+  errors?: QuantizationError[];
 }
 
 const EXAMPLES = `
@@ -43,8 +60,10 @@ Examples:
   tensaur explain owner/name --context 8192
   tensaur explain ./model --dtype float16 --memory-budget 4GiB
   tensaur explain ./model --json --no-device
+  tensaur explain ./model --quantize nf4
 
-Reads config.json and the headers of the weights only. From the hub, the model is downloaded first.`;
+Reads config.json and the headers of the weights only; with --quantize and a device, each layer is quantized once to tell
+its error. From the hub, the model is downloaded first.`;
 
 /** The command. */
 export function explainCommand(): Command {
@@ -52,6 +71,9 @@ export function explainCommand(): Command {
     .description("show a model's layers, dtypes, bytes, kernels and memory before loading it")
     .argument("[model]", "as --model")
     .option("-c, --context <tokens>", "estimate memory for so many tokens (default: the model's positions)", whole(1))
+    .addOption(
+      new Option("--quantize <scheme>", "explain it as quantized while loading").choices(Object.keys(QUANTIZED)),
+    )
     .option("--no-device", "do not look at the GPU")
     .addHelpText("after", EXAMPLES);
   addOutputOptions(addDeviceOptions(addModelOptions(command)));
@@ -63,10 +85,13 @@ async function run(argument: string | undefined, given: ExplainFlags): Promise<v
   const ui = new Ui(flags);
   using interrupt = new Interrupt();
   const path = await findModel(flags, ui, interrupt.signal);
-  const plan = await planModel(path, { dtype: flags.dtype, signal: interrupt.signal });
+  const quantizationConfig = flags.quantize && new BitsAndBytesConfig(QUANTIZED[flags.quantize]);
+  const options = { dtype: flags.dtype, quantizationConfig, signal: interrupt.signal };
+  const plan = await planModel(path, options);
   const memory = await estimateMemory(plan, flags.context ?? plan.sizes.maxPositionEmbeddings);
   const subject: Subject = { name: modelName(flags), plan, memory, parameters: await countParameters(path, plan) };
   await using device = flags.device ? await deviceOrNote(flags, ui) : undefined;
+  if (device && quantizationConfig) subject.errors = await quantizationErrors(path, { ...options, device });
   if (flags.json) ui.printJson(asJson(subject, device));
   else ui.print(`${asText(subject, device)}\n`);
 }
@@ -82,7 +107,7 @@ async function deviceOrNote(flags: ExplainFlags, ui: Ui): Promise<Device | undef
   }
 }
 
-function asJson({ name, plan, memory, parameters }: Subject, device: Device | undefined) {
+function asJson({ name, plan, memory, parameters, errors }: Subject, device: Device | undefined) {
   const { path, modelType, task, dtype, byteLength, cacheBytesPerToken, sizes } = plan;
   const { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings, attention } = sizes;
   const report = device?.explain(), against = device && objections(plan, memory, device);
@@ -96,7 +121,8 @@ function asJson({ name, plan, memory, parameters }: Subject, device: Device | un
     parameters,
     layers: attention.length,
     sizes: { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings },
-    weights: groupWeights(plan),
+    weights: groupWeights(plan, errors),
+    errors,
     byteLength,
     cacheBytesPerToken,
     memory,
@@ -115,7 +141,7 @@ function asText(subject: Subject, device: Device | undefined): string {
   const { plan, memory } = subject;
   return [
     summary(subject),
-    weightTable(plan),
+    weightTable(subject),
     memoryTable(plan, memory),
     ...device ? [deviceText(plan, memory, device), `${attentionOf(plan, device)}`] : [],
   ].join("\n\n");
@@ -140,15 +166,22 @@ function summary({ name, plan, parameters }: Subject): string {
   ].join("\n");
 }
 
-function weightTable(plan: ModelPlan): string {
-  const rows = groupWeights(plan).map(({ name, count, shape, stored, kept, byteLength }) => [
+function weightTable({ plan, errors }: Subject): string {
+  const rows = groupWeights(plan, errors).map(({ name, count, shape, stored, kept, byteLength, relativeError }) => [
     shorten(name),
     `[${shape.join(", ")}]`,
     `${stored} → ${kept}`,
     `× ${count}`,
     formatBytes(byteLength),
+    ...errors ? [relativeError ? percents(relativeError) : ""] : [],
   ]);
-  return textTable([["weight", "shape", "dtype", "count", "bytes"], ...rows], [0, 1, 2]);
+  const head = ["weight", "shape", "dtype", "count", "bytes", ...errors ? ["RMS error"] : []];
+  return textTable([head, ...rows], [0, 1, 2]);
+}
+
+/** "7.1–7.3 %" */
+function percents(numbers: readonly number[]): string {
+  return `${[...new Set(numbers.map((n) => (100 * n).toFixed(2)))].join("–")} %`;
 }
 
 /** "a.b.q_proj + a.b.k_proj" → "a.b.{q_proj, k_proj}": the prefix once. */

@@ -4,9 +4,10 @@
  * @module
  */
 import { RuntimeError } from "../errors.ts";
-import type { Device } from "../gpu/mod.ts";
+import { type Device, formatBytes } from "../gpu/mod.ts";
 import { type AttentionChoice, chooseAttention, subgroupSize } from "../ops/attention.ts";
 import { enabledBackends } from "../ops/sdpa_kernel.ts";
+import type { Linear } from "../quantization/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
 import { type AttnImplementation, cacheDtypeOf } from "./attention_implementation.ts";
 import type { FamilyConfig } from "./family.ts";
@@ -30,7 +31,26 @@ export interface LayerReport {
   /** Keys that a token sees; undefined for all. */
   window?: number;
   /** Its matrices, where known. */
-  linears: { name: string; scheme: string; inFeatures: number; outFeatures: number }[];
+  linears: LinearReport[];
+}
+
+/** One matrix of a layer. */
+export interface LinearReport {
+  /** Its name in the weight tree. */
+  name: string;
+  /** How it is packed: "float16", "nf4", … */
+  scheme: string;
+  /** Length of an input row. */
+  inFeatures: number;
+  /** Length of an output row. */
+  outFeatures: number;
+  /** Bytes on the GPU, bias included. */
+  byteLength: number;
+  /**
+   * Root mean square of what quantizing changed its weights by, over that of the weights, by a sample of them; undefined
+   * where they were not quantized while they were loaded.
+   */
+  relativeError?: number;
 }
 
 /** What `model.explain()` gives; as a string it is a short table. */
@@ -98,12 +118,12 @@ function choose(subject: ExplainSubject, device: Device, tokens: number, causal:
 }
 
 /** What in the weights of a layer multiplies: whatever says how it is packed, and how wide it is. */
-function linearsOf(weights: unknown, layer: number): LayerReport["linears"] {
+function linearsOf(weights: unknown, layer: number): LinearReport[] {
   const { layers } = Object(weights) as { layers?: unknown[] };
   return Object.entries(Object(layers?.[layer])).flatMap(([name, weight]) => {
-    const { scheme, inFeatures, outFeatures } = Object(weight) as Record<string, unknown>;
+    const { scheme, inFeatures, outFeatures, byteLength, relativeError } = Object(weight) as Linear;
     if (typeof scheme !== "string" || typeof inFeatures !== "number" || typeof outFeatures !== "number") return [];
-    return [{ name, scheme, inFeatures, outFeatures }];
+    return [{ name, scheme, inFeatures, outFeatures, byteLength, ...relativeError !== undefined && { relativeError } }];
   });
 }
 
@@ -118,13 +138,28 @@ function toText(this: ModelReport): string {
         ...window ? [`    window  the last ${window} tokens`] : [],
         attends(step ? "prompt" : "text  ", prompt),
         ...step ? [attends("token ", step)] : [],
-        ...linears.map((l) => `    linear  ${l.name} ${l.inFeatures} → ${l.outFeatures}, ${l.scheme}`),
       ].join("\n"),
+      matrices: linears.map((l) =>
+        `    linear  ${l.name} ${l.inFeatures} → ${l.outFeatures}, ${l.scheme}, ${formatBytes(l.byteLength)}`
+      ),
+      errors: linears.map(({ relativeError }) => relativeError),
     };
   });
-  const alike = Map.groupBy(lines, ({ text }) => text);
-  const blocks = [...alike].map(([text, of]) => `  layers ${ranges(of.map(({ layer }) => layer))}\n${text}`);
+  const alike = Map.groupBy(lines, ({ text, matrices }) => [text, ...matrices].join("\n"));
+  const blocks = [...alike.values()].map((of) => {
+    const [{ text, matrices }] = of as [typeof of[number]];
+    const errors = matrices.map((line, i) => line + errorText(of.map((one) => one.errors[i])));
+    return [`  layers ${ranges(of.map(({ layer }) => layer))}`, text, ...errors].join("\n");
+  });
   return [`attention: ${this.attnImplementation}; matrices kept as ${this.dtype}`, ...blocks].join("\n");
+}
+
+/** ", RMS error 7.1–7.3 %", where it is known. */
+function errorText(errors: readonly (number | undefined)[]): string {
+  const known = errors.filter((e) => e !== undefined).map((e) => (100 * e).toPrecision(2));
+  const [least, most] = [Math.min(...known.map(Number)), Math.max(...known.map(Number))];
+  if (known.length === 0) return "";
+  return `, RMS error ${least === most ? least : `${least}–${most}`} %`;
 }
 
 /** "0–3, 5" */

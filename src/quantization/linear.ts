@@ -24,6 +24,11 @@ export interface Linear extends Disposable {
   /** How it is packed: "float32", "float16", "bfloat16", … */
   readonly scheme: string;
   /**
+   * Root mean square of what quantizing changed its weights by, over that of the weights: of a sample of them, where they
+   * were quantized while they were loaded. Undefined where what they were is not known.
+   */
+  relativeError?: number;
+  /**
    * `act(norm(x) · W + bias) + residual`, or `act(gate) * up + residual` of the two halves of the product with a gate.
    * The bias is the layer's own.
    *

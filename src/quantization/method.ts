@@ -10,6 +10,7 @@ import { BitsAndBytesConfig } from "./bitsandbytes_config.ts";
 import { quantizeTo4bit, stored4bit } from "./bnb4.ts";
 import { awq, gptq } from "./gptq.ts";
 import { quantizeToInt8, storedInt8 } from "./int8.ts";
+import { measured } from "./measured.ts";
 import type { LayerShape, Lookup, Quantization, Scheme } from "./scheme.ts";
 
 /** Options of loading that say how to quantize. */
@@ -112,9 +113,10 @@ function skipped({ names }: LayerShape, list: readonly string[] | null): boolean
 
 function quantizing(config: BitsAndBytesConfig): Quantization {
   const { bnb4bitQuantType: kind, bnb4bitBlocksize: block, bnb4bitUseDoubleQuant: doubleQuant } = config;
-  const scheme = config.loadIn8bit
-    ? quantizeToInt8(config.llmInt8Threshold)
-    : quantizeTo4bit({ kind, block, doubleQuant });
+  const scheme = measured(
+    config.loadIn8bit ? quantizeToInt8(config.llmInt8Threshold) : quantizeTo4bit({ kind, block, doubleQuant }),
+    config,
+  );
   return {
     config,
     method: "bitsandbytes",

@@ -33,6 +33,8 @@ export interface Int8Settings {
 export class QuantizedLinear implements Linear {
   /** Bytes on the GPU. */
   readonly byteLength: number;
+  /** What quantizing changed, where it is known. */
+  relativeError?: number;
   readonly #matrices: readonly CodedMatrix[];
   readonly #int8: Int8Settings | undefined;
 

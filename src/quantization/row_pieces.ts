@@ -21,7 +21,11 @@ export const rowPieces = {
     pack: (piece: Tensor, row: number) => void,
   ): Promise<void> {
     const name = `${names[index]}.weight`, rows = outputs[index]!, { device } = reader;
-    if (!conv1d) return await reader.pieces(name, pack, multiple);
+    const take = (piece: Tensor, row: number) => {
+      if (row === 0) reader.sample?.(piece);
+      pack(piece, row);
+    };
+    if (!conv1d) return await reader.pieces(name, take, multiple);
     if (inputs % 4 !== 0) {
       throw new NotSupportedError(
         `Cannot quantize ${name} as its inputs must be a multiple of 4 where they lie first: current number is ${inputs}`,
@@ -29,7 +33,7 @@ export const rowPieces = {
     }
     using turned = keep(device, empty(device, [rows, inputs]));
     await reader.pieces(name, (piece, row) => packWeight(piece, turned, { transpose: true, column: row }));
-    pack(turned, 0);
+    take(turned, 0);
   },
 
   /** Bytes that it takes beside a piece. */

@@ -71,6 +71,10 @@ export interface TensorReader {
   words(name: string): Promise<Tensor>;
   /** A matrix of floats in pieces of whole rows on the GPU, each a multiple of `multiple` rows but the last. */
   pieces(name: string, pack: (piece: Tensor, row: number) => void, multiple?: number): Promise<void>;
+  /** Looks at the first rows of each part of a layer that is quantized, in turn. */
+  sample?(piece: Tensor): void;
+  /** Work that need not be done before the next layer, but before the model is. */
+  later?(work: Promise<void>): void;
 }
 
 /** How linear layers are packed. */

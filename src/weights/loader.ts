@@ -59,6 +59,7 @@ export class WeightLoader implements WeightSource, Disposable {
   #buffers = buffersOf(CHUNK);
   #owned: Disposable[] = [];
   readonly #jobs: (() => Promise<void>)[] = [];
+  readonly #later: Promise<void>[] = [];
   #loaded = 0;
   #waiting = 0;
 
@@ -78,6 +79,7 @@ export class WeightLoader implements WeightSource, Disposable {
   async load(): Promise<void> {
     for (const job of this.#jobs.splice(0)) await job();
     await this.#device.stream.settled();
+    await Promise.all(this.#later.splice(0));
   }
 
   /** A vector as float32. */
@@ -225,6 +227,7 @@ export class WeightLoader implements WeightSource, Disposable {
       },
       words: (name) => this.#words(name),
       pieces: (name, pack, multiple) => this.#readPieces(name, pack, multiple),
+      later: (work) => void this.#later.push(work),
     };
   }
 

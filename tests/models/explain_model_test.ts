@@ -1,7 +1,10 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { sdpaKernel } from "../../src/ops/mod.ts";
 import { testDevice } from "../helpers.ts";
-import { tinyModel } from "./tiny_model.ts";
+import { BitsAndBytesConfig } from "../../src/quantization/mod.ts";
+import { loadModel, quantizationErrors } from "../../src/models/mod.ts";
+import { TemporaryFolder } from "../weights/fixture.ts";
+import { TINY_CONFIGS, tinyModel, writeModel } from "./tiny_model.ts";
 
 const device = await testDevice();
 
@@ -37,6 +40,22 @@ Deno.test("Model.explain() as text puts layers together that are alike, and name
     /^attention: sdpa; matrices kept as float16\n {2}layers 0–1\n {4}window {2}the last 5 tokens\n {4}prompt {2}flash/,
   );
   assertStringIncludes(text, "    token   flash (keys are float16");
-  assertStringIncludes(text, "    linear  qkv 24 → 48, float16");
+  assertStringIncludes(text, "    linear  qkv 24 → 48, float16, 2.25 KiB");
   assertEquals(text.match(/layers/g)!.length, 1);
+});
+
+Deno.test("Model.explain() tells bytes, scheme and error of each matrix that was quantized while loading", async () => {
+  using folder = new TemporaryFolder();
+  await writeModel(folder, { ...TINY_CONFIGS.llama, hidden_size: 64, intermediate_size: 128 });
+  const quantizationConfig = new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: "nf4" });
+  const exact = await quantizationErrors(folder.path, { device, quantizationConfig });
+  using model = await loadModel(folder.path, { device, quantizationConfig });
+  const found = model.explain(), linears = found.layers.flatMap((l) => l.linears);
+  assertEquals(linears.length, exact.length);
+  for (const [i, { name, scheme, byteLength, relativeError, inFeatures, outFeatures }] of linears.entries()) {
+    const want = exact[i]!.relativeRms;
+    assertEquals([scheme, byteLength < 0.6 * inFeatures * outFeatures + 600], ["nf4", true], name);
+    assertEquals(Math.abs(relativeError! / want - 1) < 0.05, true, `${name}: ${relativeError}, exactly ${want}`);
+  }
+  assertMatch(`${found}`, /linear {2}gateUp 64 → 256, nf4, [\d.]+ KiB, RMS error [789](\.\d)?(–[\d.]+)? %/);
 });
