@@ -6,6 +6,7 @@
 import type { Progress } from "../progress.ts";
 import { quantizationOf, type QuantizationOptions } from "../quantization/method.ts";
 import type { Quantization } from "../quantization/scheme.ts";
+import { warnOnce } from "../warn.ts";
 import { type Checkpoint, openCheckpoint } from "../weights/checkpoint.ts";
 import { exists, readJson } from "../weights/files.ts";
 import { findGguf, type GgufOption } from "../weights/gguf_files.ts";
@@ -63,8 +64,13 @@ export async function findModelFiles(pathOrHubId: string, options: ModelFilesOpt
   };
 }
 
+const CODE_KEYS = ["auto_map", "trust_remote_code", "_attn_implementation_internal"]; // code of the model's, in Python
+
 async function folder(dir: string, options: ModelFilesOptions): Promise<ModelFiles> {
   const json = await readJson(dir, "config.json"), generation = "generation_config.json";
+  for (const key of CODE_KEYS.filter((key) => Object.hasOwn(json, key))) {
+    warnOnce("UserWarning", `${key} in config.json is ignored: no code that comes with a model is run`);
+  }
   return {
     dir,
     json,
