@@ -1,6 +1,8 @@
 /** What tests share: the device, random data, comparison. */
 import { AssertionError } from "@std/assert";
 import { cpuUsage } from "node:process";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { type Device, type DeviceOptions, openDevice } from "../src/gpu/mod.ts";
 
 /**
@@ -78,4 +80,11 @@ export function asGpu<T>(device: Device, fn: () => T): T {
 export function cpuTime(): number {
   const { user, system } = cpuUsage();
   return (user + system) / 1000;
+}
+
+/** Bytes of memory that this process has once its garbage is collected, of which V8 keeps up to 70 MB otherwise. */
+export function residentBytes(): number {
+  setFlagsFromString("--expose-gc");
+  runInNewContext("gc")();
+  return Deno.memoryUsage().rss;
 }
