@@ -82,10 +82,8 @@ function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   const tiles = Math.ceil(c.tokens / Math.max(1, Math.floor(rows / pack))) * c.kvHeads * Math.ceil(group / pack);
   const [busy, piece] = c.cpu ? [8, 1024] : [512, 256]; // workgroups that keep the device busy, keys worth a workgroup
   const splits = Math.max(1, Math.min(Math.ceil(busy / Math.max(1, tiles)), Math.floor(c.keys / piece), 64));
-  if (c.subgroup < 8 && c.cpu && perSequence >= 16 && !long) {
-    const many = c.dtype === "float32" && !c.bias && longest <= 64; // else fewer are faster, and soon compiled
-    const keysPerLane = c.dtype !== "float32" && !c.bias && longest <= 64 ? 6 : 4;
-    return { body: "rows", rows: many ? 32 : 16, pack: 1, keysPerLane, splits: 1 };
+  if (c.subgroup < 8 && c.cpu && perSequence >= 16) {
+    return { body: "rows", rows: 32, pack: 1, keysPerLane: 64, splits: 1 };
   }
   const large = onCpu ? rows >= 8 && c.bias && longest > 80 : rows >= 8 || (c.cpu && longest > 64);
   const keysPerLane = long || large ? 1 : 2; // keys share the cost of a query, and are slow to compile

@@ -51,6 +51,7 @@ function launchTiles(
   const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!, kvHeads = k.shape[1]!, quads = Math.ceil(Ev / 4);
   const lanes = body === "subgroup" ? subgroupSize(device) : device.isCpu ? 8 : 64;
   const span = Math.min(lanes, powerOfTwo(quads)), tokens = Math.floor(rows / pack);
+  const byFour = Dh % 4 === 0 && Ev % 4 === 0;
   const tiles = tokens === 1 ? T : Math.floor(T / tokens) + cuSeqlens.size - 1; // as attention_tile.wgsl counts them
   const layout = layoutOf(geometry), counts = countsOf(call);
   using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
@@ -61,13 +62,13 @@ function launchTiles(
       ASKED: Math.ceil(Dh / 4 / lanes),
     }] as const
     : body === "rows"
-    ? [attendByRows, {}, { MINE: rows / lanes }] as const
+    ? [attendByRows, {}, { MINE: rows / lanes, ASKED: byFour ? 4 : 2, HELD: 2 }] as const
     : [attend, { SPLIT: splits > 1 }, { SPAN: span, HELD: Math.ceil(quads / span) }] as const;
   launch(device, {
     flags: {
       ...dtypeFlags(k.dtype),
       ...flags,
-      BY_4: Dh % 4 === 0 && Ev % 4 === 0,
+      BY_4: byFour,
       BIAS: bias !== undefined,
       CAP: !layout || !!layout.softcap,
       MAPPED: !!paged,

@@ -1,6 +1,8 @@
 // attention_rows: what attention.wgsl computes, for long batches on CPUs without subgroups
 //
 // grid     [1, tiles of tokens, heads]: a thread holds MINE queries and takes KEYS keys at a time, needing no other
+// memory   a CPU reads an array at an index as slowly as a buffer, lane by lane. So ASKED fours of its queries, then HELD
+//          fours of its sums stay in registers while a thread goes over KEYS keys; only their weights are indexed
 // traffic  a thread reads its keys and values once for MINE queries; nothing of size T x keys is ever stored
 // paper    https://arxiv.org/abs/1805.02867
 const DH: u32 = 64; // @const
@@ -8,14 +10,18 @@ const DV: u32 = 64; // @const
 const ROWS: u32 = 32; // @const
 const PACK: u32 = 1; // @const
 const MINE: u32 = 4; // @const
-const KEYS: u32 = 8; // @const
+const KEYS: u32 = 64; // @const
 const LANES: u32 = 8; // @const
+const ASKED: u32 = 4; // @const
+const HELD: u32 = 2; // @const
 const SPAN: u32 = 1;
-const HELD: u32 = 1;
 // @one-of F32 F16 BF16
 // @optional BY_4 BIAS CAP MAPPED
 // @include "floats.wgsl"
 // @include "attention_tile.wgsl"
+
+const Q4: u32 = (DH + 3) / 4;
+const SUMS: u32 = (QUADS + HELD - 1) / HELD * HELD;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -33,92 +39,121 @@ fn main(
   let head = queryAt(t, row).head;
   let slope = slopeOf(head);
   let sink = sinkOf(head);
-  var at: array<u32, MINE>;
-  var added: array<u32, MINE>;
   var largest: array<f32, MINE>;
   var total: array<f32, MINE>;
-  var sum: array<vec4<f32>, MINE * QUADS>;
-  // @unroll
-  for (var r = 0u; r < MINE; r++) {
-    let query = queryAt(t, row + r);
-    at[r] = query.q;
-    added[r] = query.bias;
+  var shrink: array<f32, MINE>;
+  var sum: array<vec4<f32>, MINE * SUMS>;
+  var weight: array<f32, MINE * KEYS>; // first the scores
+  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
+  for (var r = 0u; r < MINE + zero; r++) {
     largest[r] = sink;
     total[r] = select(0.0, 1.0, sink > NEG);
   }
-  let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var j = first; j < end; j += KEYS) {
-    var score = array<array<f32, KEYS>, MINE>(); // then the weights
-    var shrink: array<f32, MINE>;
-    var begin: array<u32, KEYS>;
-    // @unroll
-    for (var i = 0u; i < KEYS; i++) {
-      begin[i] = keyAt(t.s, t.k0, min(j + i, end - 1u));
-    }
-    for (var c = 0u; c < (DH + 3u) / 4u + zero; c++) {
-      var query: array<vec4<f32>, MINE>;
-      // @unroll
-      for (var r = 0u; r < MINE; r++) {
-        query[r] = queryQuad(at[r], c);
+    let keys = min(KEYS, end - j);
+    for (var c = 0u; c < Q4 + zero; c += ASKED) {
+      var query: array<array<vec4<f32>, ASKED>, MINE>;
+      for (var r = 0u; r < MINE + zero; r++) {
+        let at = queryAt(t, row + r).q;
+        // @unroll
+        for (var n = 0u; n < ASKED; n++) {
+          let four = select(vec4<f32>(), queryQuad(at, min(c + n, Q4 - 1u)), c + n < Q4);
+          // @unroll
+          for (var m = 0u; m < MINE; m++) {
+            query[m][n] = select(query[m][n], four, m == r);
+          }
+        }
       }
-      // @unroll
-      for (var i = 0u; i < KEYS; i++) {
-        let key = keyQuad(begin[i], c);
+      for (var i = 0u; i < keys; i++) {
+        let begin = keyAt(t.s, t.k0, j + i);
+        var score: array<f32, MINE>;
         // @unroll
         for (var r = 0u; r < MINE; r++) {
-          score[r][i] += dot(query[r], key);
+          score[r] = select(0.0, weight[i * MINE + r], c > 0u);
+        }
+        // @unroll
+        for (var n = 0u; n < ASKED; n++) {
+          let key = keyQuad(begin, min(c + n, Q4 - 1u));
+          // @unroll
+          for (var r = 0u; r < MINE; r++) {
+            score[r] += dot(query[r][n], key);
+          }
+        }
+        // @unroll
+        for (var r = 0u; r < MINE; r++) {
+          weight[i * MINE + r] = score[r];
         }
       }
     }
-    // @unroll
-    for (var r = 0u; r < MINE; r++) {
-      var most = largest[r];
-      // @unroll
-      for (var i = 0u; i < KEYS; i++) {
-        score[r][i] = scoreOf(score[r][i], t.place + i32(row + r), j + i, end, slope, added[r]);
-        most = max(most, score[r][i]);
+    for (var r = 0u; r < MINE + zero; r++) {
+      let before = largest[r];
+      let place = t.place + i32(row + r);
+      let added = queryAt(t, row + r).bias;
+      var most = before;
+      for (var i = 0u; i < keys; i++) {
+        let score = scoreOf(weight[i * MINE + r], place, j + i, end, slope, added);
+        weight[i * MINE + r] = score;
+        most = max(most, score);
       }
-      shrink[r] = exp(largest[r] - most);
+      let less = exp(before - most);
+      var all = total[r] * less;
+      for (var i = 0u; i < keys; i++) {
+        let score = weight[i * MINE + r];
+        let share = select(0.0, exp(score - most), score > HIDDEN);
+        weight[i * MINE + r] = share;
+        all += share;
+      }
       largest[r] = most;
-      total[r] *= shrink[r];
-      // @unroll
-      for (var i = 0u; i < KEYS; i++) {
-        score[r][i] = select(0.0, exp(score[r][i] - most), score[r][i] > HIDDEN);
-        total[r] += score[r][i];
-      }
+      total[r] = all;
+      shrink[r] = less;
     }
-    // @unroll
-    for (var i = 0u; i < KEYS; i++) {
-      begin[i] = valueAt(t.s, t.v0, min(j + i, end - 1u));
-    }
-    for (var c = 0u; c < QUADS + zero; c++) {
-      var part: array<vec4<f32>, MINE>;
-      // @unroll
-      for (var r = 0u; r < MINE; r++) {
-        part[r] = sum[r * QUADS + c] * shrink[r];
-      }
-      // @unroll
-      for (var i = 0u; i < KEYS; i++) {
-        let value = valueQuad(begin[i], c);
+    for (var c = 0u; c < QUADS + zero; c += HELD) {
+      var part: array<array<vec4<f32>, HELD>, MINE>;
+      for (var r = 0u; r < MINE + zero; r++) {
+        let less = shrink[r];
         // @unroll
-        for (var r = 0u; r < MINE; r++) {
-          part[r] += value * score[r][i];
+        for (var n = 0u; n < HELD; n++) {
+          let four = sum[r * SUMS + c + n] * less;
+          // @unroll
+          for (var m = 0u; m < MINE; m++) {
+            part[m][n] = select(part[m][n], four, m == r);
+          }
         }
       }
-      // @unroll
-      for (var r = 0u; r < MINE; r++) {
-        sum[r * QUADS + c] = part[r];
+      for (var i = 0u; i < keys; i++) {
+        let begin = valueAt(t.s, t.v0, j + i);
+        var share: array<f32, MINE>;
+        // @unroll
+        for (var r = 0u; r < MINE; r++) {
+          share[r] = weight[i * MINE + r];
+        }
+        // @unroll
+        for (var n = 0u; n < HELD; n++) {
+          let value = valueQuad(begin, min(c + n, QUADS - 1u));
+          // @unroll
+          for (var r = 0u; r < MINE; r++) {
+            part[r][n] += value * share[r];
+          }
+        }
+      }
+      for (var r = 0u; r < MINE + zero; r++) {
+        // @unroll
+        for (var n = 0u; n < HELD; n++) {
+          var four = vec4<f32>();
+          // @unroll
+          for (var m = 0u; m < MINE; m++) {
+            four = select(four, part[m][n], m == r);
+          }
+          sum[r * SUMS + c + n] = four;
+        }
       }
     }
   }
-  // @unroll
-  for (var r = 0u; r < MINE; r++) {
-    if (row + r < t.tokens) {
-      let to = oAt(t.s, t.s.start + t.first + row + r, head, DV);
-      let share = select(0.0, 1.0 / total[r], total[r] > 0.0); // a query that sees no key gives zeros
-      for (var c = 0u; c < QUADS + zero; c++) {
-        storeQuad(to, c, sum[r * QUADS + c] * share);
-      }
+  for (var r = 0u; r < min(MINE, t.tokens - row); r++) {
+    let to = oAt(t.s, t.s.start + t.first + row + r, head, DV);
+    let share = select(0.0, 1.0 / total[r], total[r] > 0.0); // a query that sees no key gives zeros
+    for (var c = 0u; c < QUADS + zero; c++) {
+      storeQuad(to, c, sum[r * SUMS + c] * share);
     }
   }
 }
