@@ -1,16 +1,20 @@
 /**
- * A target and a draft that agree by construction: the draft is the target's first layers, and what the target's later
- * layers write into the residual stream is scaled down, so that the two rarely choose differently while the target costs
- * what it did. Made from any Llama checkpoint of one safetensors file in float32.
+ * A target and a draft that agree by construction: Llamas with random float16 weights, the draft being the target's first
+ * layers. What the target's later layers write into the residual stream is halved again and again, so that the two seldom
+ * choose differently while the target costs what its shape costs.
  */
-const LATER = /model\.layers\.(\d+)\.(?:self_attn\.o_proj|mlp\.down_proj)\.weight/;
-const LAYER = /model\.layers\.(\d+)\./;
+import { type TensorToSave, writeSafetensors } from "../src/weights/save.ts";
+import type { LlamaShape } from "./random_model.ts";
 
-interface Entry {
-  dtype: string;
-  shape: number[];
-  data_offsets: [number, number];
-}
+/** The shape of the peers' bench-120m: 158 million weights. */
+export const BENCH_120M: LlamaShape = {
+  vocab_size: 16384,
+  hidden_size: 1024,
+  intermediate_size: 2816,
+  num_hidden_layers: 12,
+  num_attention_heads: 16,
+  num_key_value_heads: 8,
+};
 
 /** The folders of the pair. */
 export interface LayeredPair {
@@ -18,55 +22,73 @@ export interface LayeredPair {
   draft: string;
 }
 
-/**
- * Writes the pair below `folder`.
- *
- * @param layers of the draft
- * @param scale of what the target's later layers add; 0 makes the two equal
- */
-export async function makeLayeredPair(
-  model: string,
-  folder: string,
-  layers: number,
-  scale: number,
-): Promise<LayeredPair> {
+/** Which layers the draft has, and how much the target's others matter. */
+export interface PairOptions {
+  /** Layers of the draft. */
+  layers: number;
+  /** How often what the target's later layers add is halved. */
+  halvings: number;
+}
+
+/** Writes the pair below `folder`. */
+export async function makeLayeredPair(folder: string, shape: LlamaShape, o: PairOptions): Promise<LayeredPair> {
   const target = `${folder}/target`, draft = `${folder}/draft`;
-  const bytes = await Deno.readFile(`${model}/model.safetensors`);
-  const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-  const { __metadata__, ...header }: Record<string, Entry> = JSON.parse(
-    new TextDecoder().decode(bytes.subarray(8, 8 + length)),
-  );
-  const tensors = new Map<string, [Entry, Uint8Array<ArrayBuffer>]>();
-  for (const [name, entry] of Object.entries(header)) {
-    const [from, to] = entry.data_offsets, data = bytes.slice(8 + length + from, 8 + length + to);
-    const layer = LATER.exec(name)?.[1];
-    if (layer !== undefined && Number(layer) >= layers) {
-      if (entry.dtype !== "F32") throw new Error(`Cannot scale ${name} as it must be F32: it is ${entry.dtype}`);
-      const values = new Float32Array(data.buffer);
-      for (let i = 0; i < values.length; i++) values[i]! *= scale;
-    }
-    tensors.set(name, [entry, data]);
-  }
-  const config = JSON.parse(await Deno.readTextFile(`${model}/config.json`));
-  await write(target, config, tensors);
-  const first = [...tensors].filter(([name]) => Number(LAYER.exec(name)?.[1] ?? 0) < layers);
-  await write(draft, { ...config, num_hidden_layers: layers, layer_types: undefined }, new Map(first));
+  await write(target, shape, o);
+  await write(draft, { ...shape, num_hidden_layers: o.layers }, o);
   return { target, draft };
 }
 
-async function write(folder: string, config: object, tensors: Map<string, [Entry, Uint8Array<ArrayBuffer>]>) {
+async function write(folder: string, shape: LlamaShape, { layers, halvings }: PairOptions): Promise<void> {
+  const config = { model_type: "llama", architectures: ["LlamaForCausalLM"], tie_word_embeddings: true, ...shape };
   await Deno.mkdir(folder, { recursive: true });
-  await Deno.writeTextFile(`${folder}/config.json`, JSON.stringify(config));
-  let at = 0;
-  const header = Object.fromEntries([...tensors].map(([name, [entry, data]]) => {
-    return [name, { ...entry, data_offsets: [at, at += data.length] }];
-  }));
-  const text = new TextEncoder().encode(JSON.stringify(header)), size = new Uint8Array(8);
-  const padded = new Uint8Array(Math.ceil(text.length / 8) * 8).fill(32);
-  padded.set(text);
-  new DataView(size.buffer).setBigUint64(0, BigInt(padded.length), true);
-  using file = await Deno.open(`${folder}/model.safetensors`, { write: true, create: true, truncate: true });
-  for (const part of [size, padded, ...tensors.values().map(([, data]) => data)]) {
-    for (let rest: Uint8Array = part; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+  await Deno.writeTextFile(`${folder}/config.json`, JSON.stringify({ ...config, max_position_embeddings: 2048 }));
+  const D = shape.hidden_size, I = shape.intermediate_size, tensors: TensorToSave[] = [];
+  const add = (name: string, dims: number[], data: (n: number) => Generator<Uint8Array>) => {
+    const made = data(dims.reduce((product, n) => product * n));
+    tensors.push({
+      name,
+      dtype: "F16",
+      shape: dims,
+      data: (async function* () {
+        yield* made;
+      })(),
+    });
+  };
+  const ones = (n: number) => constant(n, 0x3c00);
+  const kv = D / shape.num_attention_heads * shape.num_key_value_heads;
+  add("model.embed_tokens.weight", [shape.vocab_size, D], (n) => noise(n, 1));
+  add("model.norm.weight", [D], ones);
+  for (let i = 0; i < shape.num_hidden_layers; i++) {
+    const at = `model.layers.${i}`, less = i < layers ? 0 : halvings, seed = 100 * (i + 1);
+    for (const [p, rows, j] of [["q", D, 1], ["k", kv, 2], ["v", kv, 3]] as const) {
+      add(`${at}.self_attn.${p}_proj.weight`, [rows, D], (n) => noise(n, seed + j));
+    }
+    add(`${at}.self_attn.o_proj.weight`, [D, D], (n) => noise(n, seed + 4, less));
+    add(`${at}.mlp.gate_proj.weight`, [I, D], (n) => noise(n, seed + 5));
+    add(`${at}.mlp.up_proj.weight`, [I, D], (n) => noise(n, seed + 6));
+    add(`${at}.mlp.down_proj.weight`, [D, I], (n) => noise(n, seed + 7, less));
+    for (const norm of ["input", "post_attention"]) add(`${at}.${norm}_layernorm.weight`, [D], ones);
+  }
+  await writeSafetensors(`${folder}/model.safetensors`, tensors);
+}
+
+function* constant(n: number, bits: number): Generator<Uint8Array> {
+  yield new Uint8Array(new Uint16Array(n).fill(bits).buffer);
+}
+
+/** `n` float16 numbers of either sign from 1/128 to 1/32, halved so many times; they depend only on `seed`. */
+function* noise(n: number, seed: number, halvings = 0): Generator<Uint8Array> {
+  let state = Math.imul(seed, 0x9e3779b9) | 1;
+  const least = 0x2000 - 0x400 * halvings;
+  for (let at = 0; at < n;) {
+    const block = new Uint16Array(Math.min(n - at, 2 ** 20));
+    for (let i = 0; i < block.length; i++) {
+      state ^= state << 13; // xorshift
+      state ^= state >>> 17;
+      state ^= state << 5;
+      block[i] = least + (state >>> 8 & 0x7ff) | (state >>> 16 & 0x8000);
+    }
+    at += block.length;
+    yield new Uint8Array(block.buffer);
   }
 }

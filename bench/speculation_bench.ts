@@ -2,15 +2,24 @@
  * What drafting pays: tokens for each pass of the target, and time against plain greedy decoding, interleaved in one run.
  * The ids are compared each time: drafting that changes the text is an error.
  *
- *     deno run -A bench/speculation_bench.ts [--rounds 3] [--tokens 96] [--from LLAMA_FOLDER] [--json]
+ *     deno run -A bench/speculation_bench.ts [--rounds 3] [--tokens 96] [--json] [--keep] [--only TEXT] [--small]
  *
- * `--from` is a Llama checkpoint in float32, such as the peers' bench-120m, of which a target and a draft of 2 layers are
- * made that agree by construction (layered_pair.ts). Times are the CPU's where the device is one, else the wall's.
+ * `--keep` writes bench/results/speculation.json. The target of 12 layers has the shape of the peers' bench-120m; it and
+ * its draft are made here, and agree by construction (layered_pair.ts). `--small` leaves them out.
  */
 import { cpuUsage } from "node:process";
 import { parseArgs } from "node:util";
-import { generate, type GenerationOptions, loadModel, loadTokenizer, type Model, openDevice } from "../mod.ts";
-import { makeLayeredPair } from "./layered_pair.ts";
+import {
+  generate,
+  type GenerationOptions,
+  loadModel,
+  loadTokenizer,
+  type Model,
+  openDevice,
+  type Tokenizer,
+} from "../mod.ts";
+import { BENCH_120M, makeLayeredPair } from "./layered_pair.ts";
+import { writeResult } from "./report.ts";
 
 /** Figures of one way to draft. */
 export interface SpeculationResult {
@@ -20,7 +29,7 @@ export interface SpeculationResult {
   /** Passes of the target. */
   passes: number;
   tokensPerPass: number;
-  /** Drafted tokens that were kept, of those that were drafted; of a draft of fixed length only. */
+  /** Drafted tokens that were kept, of those that were tried; of a draft of fixed length only. */
   acceptance?: number;
   /** Plain greedy time by drafting time, the median of the rounds. */
   wallRatio: number;
@@ -52,27 +61,25 @@ const median = (values: number[]) => values.sort((a, b) => a - b)[values.length 
 
 /** Runs both ways in turn, after one run of each that compiles. */
 async function compare(
-  name: string,
   model: Model,
-  prompts: readonly number[][],
-  how: GenerationOptions,
-  { tokens, rounds, drafted }: { tokens: number; rounds: number; drafted?: number },
+  [name, prompts, how, drafted, more]: Case,
+  { tokens, rounds }: BenchOptions,
 ): Promise<SpeculationResult> {
-  const plain: GenerationOptions = { doSample: false, maxNewTokens: tokens }, drafting = { ...plain, ...how };
+  const plain: GenerationOptions = { doSample: false, maxNewTokens: tokens, ...more }, drafting = { ...plain, ...how };
   const results: { greedy: Run; assisted: Run }[] = [];
   for (let round = 0; round <= rounds; round++) {
     const greedy = await timed(model, prompts, plain), assisted = await timed(model, prompts, drafting);
     if (JSON.stringify(greedy.ids) !== JSON.stringify(assisted.ids)) throw new Error(`${name}: the text has changed`);
     if (round > 0) results.push({ greedy, assisted });
   }
-  const { ids, passes } = results[0]!.assisted, count = ids.flat().length;
-  const tokensPerPass = count / passes;
+  const { ids, passes } = results[0]!.assisted, count = ids.flat().length, firsts = prompts.length;
+  const kept = count / firsts > 1 ? (count - firsts) / (passes - firsts) - 1 : 0; // the passes of prompts try nothing
   return {
     name,
     tokens: count,
     passes,
-    tokensPerPass,
-    ...drafted !== undefined && { acceptance: (tokensPerPass - 1) / drafted },
+    tokensPerPass: count / passes,
+    ...drafted !== undefined && { acceptance: kept / drafted },
     wallRatio: median(results.map((r) => r.greedy.wall / r.assisted.wall)),
     cpuRatio: median(results.map((r) => r.greedy.cpu / r.assisted.cpu)),
   };
@@ -80,12 +87,26 @@ async function compare(
 
 const PROMPTS = ["Once upon a time", "The old lighthouse", "One day, a little girl named Lily", "Tom and his dog"];
 
-/** Questions about a story, and things to say again: held-out conversations up to their last answer. */
-async function questions(): Promise<string[]> {
+const ASKS = "<|im_start|>assistant\n", END = "<|im_end|>", SAME = 3, COPIED = 0.6;
+
+/** Held-out conversations up to an answer that mostly repeats what was said before it. */
+async function questions(encode: (text: string) => number[]): Promise<number[][]> {
   const text = await Deno.readTextFile(new URL("../models/recipe/held_out.txt", import.meta.url));
-  const asks = "<|im_start|>assistant\n";
-  const about = text.split("<|begin_of_text|>").filter((each) => /Read this story|[Rr]epeat/.test(each));
-  return about.filter((each) => each.includes(asks)).map((each) => each.slice(0, each.lastIndexOf(asks) + asks.length));
+  const asked: number[][] = [];
+  for (const document of text.split("<|begin_of_text|>")) {
+    for (let at = 0; (at = document.indexOf(ASKS, at)) !== -1;) {
+      at += ASKS.length;
+      const before = encode(document.slice(0, at)), answer = encode(document.slice(at).split(END)[0]!);
+      const said = new Set(runs(before)), again = runs(answer).filter((run) => said.has(run)).length;
+      if (answer.length >= 8 && again >= COPIED * runs(answer).length) asked.push(before);
+    }
+  }
+  return asked;
+}
+
+/** All runs of {@linkcode SAME} tokens. */
+function runs(ids: readonly number[]): string[] {
+  return ids.slice(SAME - 1).map((_, i) => ids.slice(i, i + SAME).join());
 }
 
 function line(r: SpeculationResult): string {
@@ -94,56 +115,83 @@ function line(r: SpeculationResult): string {
     `${r.wallRatio.toFixed(2).padStart(8)} x wall${r.cpuRatio.toFixed(2).padStart(8)} x CPU`;
 }
 
+interface BenchOptions {
+  tokens: number;
+  rounds: number;
+  /** Only what has this in its name. */
+  only?: string;
+  /** Leave out the models that must be made. */
+  small?: boolean;
+}
+
+type Case = [
+  name: string,
+  prompts: readonly number[][],
+  how: GenerationOptions,
+  drafted?: number,
+  plain?: GenerationOptions,
+];
+
 /** All ways; gives each result as soon as it is there. */
-export async function* speculationBench(
-  { tokens, rounds, from }: { tokens: number; rounds: number; from?: string },
-): AsyncGenerator<SpeculationResult> {
+export async function* speculationBench(o: BenchOptions): AsyncGenerator<SpeculationResult> {
   await using device = await openDevice();
-  const at = (name: string) => new URL(`../models/${name}`, import.meta.url).pathname;
+  const at = (name: string) => decodeURIComponent(new URL(`../models/${name}`, import.meta.url).pathname);
+  const wanted = ([name]: Case) => name.includes(o.only ?? "");
   {
     using model = await loadModel(at("tensaur-tiny"), { device });
     using draft = await loadModel(at("tensaur-draft"), { device });
     const tokenizer = await loadTokenizer(at("tensaur-tiny"));
-    const stories = PROMPTS.map((text) => tokenizer.encode(text));
-    for (const drafted of [2, 3, 5]) {
-      const how = { assistantModel: draft, numAssistantTokens: drafted, assistantConfidenceThreshold: 1e-9 };
-      yield await compare(`tiny, draft of ${drafted}`, model, stories, how, { tokens, rounds, drafted });
-    }
-    const unsure = { assistantModel: draft, numAssistantTokens: 8, assistantConfidenceThreshold: 0.8 };
-    yield await compare("tiny, draft while it is sure", model, stories, unsure, { tokens, rounds });
-    const asked = (await questions()).map((text) => tokenizer.encode(text));
-    const lookup = { promptLookupNumTokens: 8 };
-    yield await compare("tiny, lookup, question and answer", model, asked, lookup, { tokens, rounds });
+    for (const each of (await tinyCases(tokenizer, draft)).filter(wanted)) yield await compare(model, each, o);
   }
-  if (from === undefined) return;
+  if (o.small) return;
   const folder = await Deno.makeTempDir();
   try {
-    const pair = await makeLayeredPair(from, folder, 2, 0.05);
+    const pair = await makeLayeredPair(folder, BENCH_120M, { layers: 2, halvings: 6 });
     using model = await loadModel(pair.target, { device });
     using draft = await loadModel(pair.draft, { device });
-    const V = model.sizes.vocabSize,
-      prompts = [1, 2].map((seed) => Array.from({ length: 16 }, (_, i) => seed * 7919 * (i + 3) % V));
-    for (const drafted of [3, 6, 10]) {
-      const how = { assistantModel: draft, numAssistantTokens: drafted, assistantConfidenceThreshold: 1e-9 };
-      yield await compare(`12 layers, draft of ${drafted} by 2`, model, prompts, how, { tokens, rounds, drafted });
-    }
+    const V = BENCH_120M.vocab_size;
+    const prompts = [1, 2].map((seed) => Array.from({ length: 16 }, (_, i) => seed * 7919 * (i + 3) % V));
+    const cases = [3, 7].map((n): Case => [`12 layers, draft of ${n} by 2 layers`, prompts, draftOf(draft, n), n]);
+    for (const each of cases.filter(wanted)) yield await compare(model, each, o);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+}
+
+/** A draft of fixed length. */
+function draftOf(assistantModel: Model, numAssistantTokens: number): GenerationOptions {
+  return { assistantModel, numAssistantTokens, assistantConfidenceThreshold: 0 };
+}
+
+async function tinyCases(tokenizer: Tokenizer, assistantModel: Model): Promise<Case[]> {
+  const stories = PROMPTS.map((text) => tokenizer.encode(text));
+  const asked = await questions((text) => tokenizer.encode(text, { addSpecialTokens: false }));
+  const lookup = { promptLookupNumTokens: 10 }, on = { eosTokenId: null };
+  return [
+    ...[2, 3, 5].map((n): Case => [`tiny, draft of ${n}`, stories, draftOf(assistantModel, n), n]),
+    ["tiny, draft by the defaults", stories, { assistantModel }],
+    ["tiny, lookup, stories", stories, lookup],
+    ["tiny, lookup, answers that copy", asked, lookup],
+    ["tiny, lookup, and the talk goes on", asked, lookup, undefined, on],
+  ];
 }
 
 if (import.meta.main) {
   const { values } = parseArgs({
     args: Deno.args,
     options: {
-      tokens: { type: "string" },
-      rounds: { type: "string" },
-      from: { type: "string" },
+      tokens: { type: "string", default: "96" },
+      rounds: { type: "string", default: "3" },
+      only: { type: "string" },
       json: { type: "boolean" },
+      keep: { type: "boolean" },
+      small: { type: "boolean" },
     },
   });
-  const { tokens = "96", rounds = "3", from, json } = values;
-  for await (const result of speculationBench({ tokens: Number(tokens), rounds: Number(rounds), from })) {
+  const { tokens, rounds, only, json, keep, small } = values, results: SpeculationResult[] = [];
+  for await (const result of speculationBench({ tokens: Number(tokens), rounds: Number(rounds), only, small })) {
     console.log(json ? JSON.stringify(result) : line(result));
+    results.push(result);
   }
+  if (keep) await writeResult("speculation.json", results);
 }

@@ -4,7 +4,7 @@
 // chosen   [k + 1] u32: what the model chose after each token of the window      logits  [k + 1, V] f32 it chose from
 // changes  window [n] u32: the last token, then drafts; positions, steps [n] u32: where they stand, and how many tokens
 //          were chosen before the one that follows; pair, pairPositions [2] u32: the last two tokens; state (below)
-// state    place of the last token, drafted, usable, over; tokens in all; usable, accepted, over of this round; the ring
+// state    place of the last token, drafted, sure, over; tokens in all; sure, accepted, over of this round; the ring
 // grid     one workgroup; a token whose logit is not finite is written as 0xffffffff, which the host takes for an error
 @group(0) @binding(0) var<storage, read> chosen: array<u32>;
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
@@ -29,9 +29,8 @@ fn choiceAt(i: u32) -> u32 {
 
 fn acceptAll() {
   let k = arrayLength(&chosen) - 1u;
-  let usable = select(min(state[2], k), k, state[1] == 0u); // what the host drafted is all to be tried
   var accepted = 0u;
-  while (accepted < usable && choiceAt(accepted) == window[accepted + 1u]) {
+  while (accepted < k && choiceAt(accepted) == window[accepted + 1u]) {
     accepted++;
   }
   let ring = arrayLength(&state) - HEADER;
@@ -45,7 +44,7 @@ fn acceptAll() {
   let place = state[0] + accepted + 1u;
   pairPositions[0] = place - 1u;
   pairPositions[1] = place;
-  state[5] = usable;
+  state[5] = state[2];
   state[6] = accepted;
   state[7] = state[3];
   state[0] = place;

@@ -5,7 +5,8 @@
  */
 import type { Cache } from "../../cache/mod.ts";
 import type { Model } from "../../models/mod.ts";
-import { draftSettings, draftToken } from "../../ops/speculation.ts";
+import { sampleLogits, warpLogits } from "../../ops/mod.ts";
+import { draftSettings, draftToken, type DrawnDraft } from "../../ops/speculation.ts";
 import { keep, type Tensor, tensor } from "../../tensor/mod.ts";
 import { DecodeStep } from "../decode_step.ts";
 import type { DraftSource } from "./assisted_decoding.ts";
@@ -28,8 +29,8 @@ export interface GpuDraftSource {
   begin?(ids: readonly number[]): Promise<void>;
   /** Drafts at most `most` tokens after `ids`. */
   draft(ids: readonly number[], most: number): Promise<GpuDraft>;
-  /** Learns what became of the draft, after which `ids` are what there is. */
-  learn(round: Round, ids: readonly number[]): void;
+  /** Learns what became of the draft of `drafted` tokens, after which `ids` are what there is. */
+  learn(drafted: number, round: Round, ids: readonly number[]): void;
 }
 
 /** Drafts of the host. */
@@ -40,15 +41,16 @@ export function hostDrafts(source: DraftSource, rounds: SpeculationRounds): GpuD
       if (tokens.length) rounds.draft(ids.at(-1)!, tokens);
       return { tokens: tokens.length, steps: [] };
     },
-    learn: ({ tried, accepted }) => source.learn(tried, accepted),
+    learn: (drafted, { accepted }) => source.learn(drafted, accepted),
   };
 }
 
 const FIRST_GUESS = 4;
 
 /**
- * Drafts of a smaller model, greedily, each a token's replayed step; they and the pass that checks them are one submission.
- * Where a threshold may end a draft, a round drafts as many tokens as the last rounds were sure of.
+ * Drafts of a smaller model, a replayed step each; they and the pass that checks them are one submission. So it
+ * is too late for a threshold to end a draft: a round drafts as many tokens as the last rounds were sure of, and what is
+ * drafted is tried.
  */
 export class GpuDraftModel implements GpuDraftSource, Disposable {
   readonly #runner: GpuStepModel;
@@ -59,29 +61,40 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
   readonly #single: ReplayedStep;
   readonly #settings: Tensor;
   readonly #owned: DisposableStack;
+  readonly #most: number;
   #guess = FIRST_GUESS;
 
-  /** Drafts into the window of `rounds` with `model` and its empty `cache`, whose prompts `runner` runs. */
+  /**
+   * Drafts into the window of `rounds` with `model` and its empty `cache`, whose prompts `runner` runs; greedily, or drawn
+   * with settings and a seed that are not those of the model's own draws.
+   */
   constructor(
     { model, cache, runner }: { model: Model; cache: Cache; runner: GpuStepModel },
     { buffers }: SpeculationRounds,
     o: DraftOptions,
     length: DraftLength,
+    drawn?: DrawnDraft,
   ) {
     this.#runner = runner;
     this.#cache = cache;
     this.#o = o;
     this.#length = length;
+    this.#most = drawn?.q.shape[0] ?? Infinity;
     const { device } = model;
     using made = new DisposableStack();
     const words = draftSettings(model.sizes.vocabSize, o.confidenceThreshold, o.eosTokenIds);
     const settings = this.#settings = made.use(keep(device, tensor(device, words, [words.length], "uint32")));
     const single = new DecodeStep(model, cache, [1]), { tokens, positions } = single;
-    const use = (logits: Tensor) => draftToken(logits, { tokens, positions, settings }, buffers);
-    this.#single = made.use(new ReplayedStep(model, single, use));
+    const after = (places: Tensor) => (logits: Tensor) => {
+      const input = { tokens, positions, settings };
+      if (!drawn) return draftToken(logits, input, buffers);
+      const chosen = sampleLogits(logits, drawn.params, places); // each place draws other numbers
+      draftToken(warpLogits(logits, drawn.params), input, buffers, { chosen, kept: drawn.q });
+    };
+    this.#single = made.use(new ReplayedStep(model, single, after(positions)));
     const view = (t: Tensor) => keep(device, t.rows(0, 2)); // the step disposes of its own
     const pair = { tokens: view(buffers.pair), positions: view(buffers.pairPositions) };
-    this.#pair = made.use(new ReplayedStep(model, new DecodeStep(model, cache, [2], pair), use));
+    this.#pair = made.use(new ReplayedStep(model, new DecodeStep(model, cache, [2], pair), after(pair.positions)));
     this.#owned = made.move(); // nothing failed: they are this one's
   }
 
@@ -92,8 +105,8 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
 
   /** Decodes token by token. */
   draft(ids: readonly number[], most: number): Promise<GpuDraft> {
-    const longest = Math.min(most, Math.floor(this.#length.tokens));
-    const tokens = this.#o.confidenceThreshold > 0 ? Math.min(longest, Math.ceil(this.#guess)) : longest;
+    const longest = Math.min(most, Math.floor(this.#length.tokens), this.#most);
+    const tokens = this.#o.confidenceThreshold > 0 ? Math.min(longest, Math.round(this.#guess)) : longest;
     if (tokens <= 0) return Promise.resolve({ tokens: 0, steps: [] });
     this.#cache.reserve(1, [tokens + 1]);
     const steps = Array.from({ length: tokens }, (_, i) => {
@@ -104,11 +117,11 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
   }
 
   /** Keeps of the cache what is true; drafts more after success, less after failure. */
-  learn({ tried, accepted, over }: Round, ids: readonly number[]): void {
+  learn(drafted: number, { accepted, sure }: Round, ids: readonly number[]): void {
     this.#cache.crop(this.#cache.lengths.map((n) => Math.min(n, ids.length - 2)));
-    if (tried === 0) return;
-    this.#guess = over ? (this.#guess + tried) / 2 : 2 * tried;
-    learnLength(this.#length, this.#o.schedule, tried, accepted);
+    if (drafted === 0) return;
+    this.#guess = sure === undefined ? drafted + 1 : (this.#guess + sure) / 2;
+    learnLength(this.#length, this.#o.schedule, drafted, accepted);
   }
 
   /** Returns the memory; the cache stays. */

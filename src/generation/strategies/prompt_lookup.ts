@@ -37,7 +37,8 @@ export function lookup(ids: readonly number[], { numTokens, maxNgram, eosTokenId
 }
 
 /**
- * Drafts by {@linkcode lookup}.
+ * Drafts by {@linkcode lookup}: one token, and after each draft that was right as a whole a longer one, since text that was
+ * copied so far goes on being copied, and most other finds are wrong.
  *
  * @throws {ValueError} if a number is not positive
  */
@@ -45,8 +46,22 @@ export function promptLookup(o: LookupOptions): DraftSource {
   if (!(o.numTokens > 0) || !(o.maxNgram > 0)) {
     throw new ValueError("Invalid maxMatchingNgramSize or promptLookupNumTokens");
   }
+  let length = 1;
   return {
-    propose: (ids, most) => Promise.resolve({ tokens: lookup(ids, o).slice(0, most) }),
-    learn() {},
+    propose: (ids, most) => {
+      return Promise.resolve({ tokens: lookup(ids, { ...o, numTokens: Math.min(most, length, o.numTokens) }) });
+    },
+    learn(drafted, accepted) {
+      if (drafted > 0) length = accepted === drafted ? longer(length) : widthBelow(accepted);
+    },
   };
+}
+
+/** With the token before them, drafts are as wide as the kernels for few rows: 2, 4, 8 … */
+function longer(length: number): number {
+  return 2 * length + 1;
+}
+
+function widthBelow(length: number): number {
+  return Math.max(1, 2 ** Math.floor(Math.log2(length + 1)) - 1);
 }

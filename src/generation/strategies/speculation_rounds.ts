@@ -17,12 +17,10 @@ import { ReplayedStep } from "./replayed_step.ts";
 export interface Round {
   /** Tokens in order: what was kept of the draft, and one of the model's own. */
   tokens: number[];
-  /** Drafted tokens that were tried. */
-  tried: number;
   /** Drafted tokens that were kept. */
   accepted: number;
-  /** Whether the draft ended by itself: a token was unsure, or ends sequences. */
-  over: boolean;
+  /** Drafted tokens until one was unsure or ends sequences, itself included; undefined where none was. */
+  sure?: number;
 }
 
 /** Chooses what follows each token of a window: logits [k + 1, V] to [k + 1] uint32. */
@@ -101,7 +99,7 @@ export class SpeculationRounds implements Disposable {
    */
   async read(): Promise<Round> {
     const state = await this.buffers.state.read({ early: true }) as Uint32Array;
-    const [, , , , emitted = 0, tried = 0, accepted = 0, over = 0] = state, ring = state.length - STATE_HEADER;
+    const [, , , , emitted = 0, sure, accepted = 0, over = 0] = state, ring = state.length - STATE_HEADER;
     const tokens = Array.from({ length: emitted - this.#emitted }, (_, i) => {
       return state[STATE_HEADER + (this.#emitted + i) % ring]!;
     });
@@ -111,7 +109,7 @@ export class SpeculationRounds implements Disposable {
         hint: 'Load the model with dtype: "float32", or check the weights.',
       });
     }
-    return { tokens, tried, accepted, over: over !== 0 };
+    return { tokens, accepted, sure: over ? sure : undefined };
   }
 
   /** Returns the memory; the cache stays. */

@@ -49,7 +49,7 @@ export async function* speculativeDecoding(
     throwIfAborted(o.signal, "generating");
     ids.push(...tokens);
     if (tokens.length < width) cache.crop([ids.length - 1]);
-    source.learn(round, ids);
+    source.learn(draft.tokens, round, ids);
     for (const [i, token] of tokens.entries()) yield { tokens: [token], more: i + 1 < tokens.length };
   }
 }

@@ -4,8 +4,9 @@
  * @module
  */
 import type { Model } from "../../models/mod.ts";
-import { argmax, sampleLogits, samplingParams } from "../../ops/mod.ts";
-import { keep } from "../../tensor/mod.ts";
+import { argmax, sampleLogits, samplingParams, type SamplingSettings, warpLogits } from "../../ops/mod.ts";
+import { acceptDrawn, type DrawnDraft } from "../../ops/speculation.ts";
+import { empty, keep, type Tensor } from "../../tensor/mod.ts";
 import { DEFAULTS, type GenerationConfigFields } from "../config_fields.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { entropyWarpersOf, processorsOf } from "../processors/mod.ts";
@@ -31,7 +32,7 @@ export function assistedSteps(
   const { o, model } = start, assistant = o.assistantModel!;
   const alike = assistant.sizes.vocabSize === model.sizes.vocabSize && assistant.device === model.device;
   const cache = start.owned.use(assistant.newCache());
-  const onGpu = alike && !o.doSample && staysOnGpu(start, context) && cache.croppable !== false;
+  const onGpu = alike && staysOnGpu(start, context) && cache.croppable !== false;
   const { tokens, ...settings } = assistantSettings(o, assistant);
   const length = settings.schedule === "heuristic" && draftLengths.get(assistant) || { tokens };
   if (settings.schedule === "heuristic") draftLengths.set(assistant, length);
@@ -39,17 +40,18 @@ export function assistedSteps(
   const runner = start.owned.use(new GpuStepModel(assistant, cache, { prefillChunkSize, signal }));
   const options = { ...settings, doSample, eosTokenIds, signal, plain: context.plain };
   if (!onGpu) return assistedDecoding(context, hostDraft(start, runner, options, length, process));
-  const rounds = roundsOf(start, argmax);
-  const source = start.owned.use(new GpuDraftModel({ model: assistant, cache, runner }, rounds, options, length));
+  const drafts = o.doSample ? drawnDrafts(start) : undefined;
+  const rounds = roundsOf(start, drafts ? acceptingDraws(drafts) : argmax), by = { model: assistant, cache, runner };
+  const source = start.owned.use(new GpuDraftModel(by, rounds, options, length, drafts?.draft));
   return speculativeDecoding(context, { model, cache: start.cache, rounds, source });
 }
 
 /** Prompt lookup decoding. */
 export function lookupSteps(start: Start, context: SearchContext): AsyncGenerator<SearchStep> {
-  const { o: { promptLookupNumTokens: numTokens, maxMatchingNgramSize, eosTokenIds, ...o }, model } = start;
+  const { o: { promptLookupNumTokens: numTokens, maxMatchingNgramSize, eosTokenIds }, model } = start;
   const source = promptLookup({ numTokens: numTokens!, maxNgram: maxMatchingNgramSize ?? 2, eosTokenIds });
   if (!staysOnGpu(start, context)) return assistedDecoding(context, source);
-  const rounds = roundsOf(start, o.doSample ? drawn(start) : argmax);
+  const rounds = roundsOf(start, start.o.doSample ? drawn(start) : argmax);
   return speculativeDecoding(context, { model, cache: start.cache, rounds, source: hostDrafts(source, rounds) });
 }
 
@@ -73,9 +75,33 @@ function roundsOf({ model, cache, o, owned }: Start, choose: ChooseNext): Specul
   return owned.use(new SpeculationRounds(model, cache, o.newTokens + 1, choose));
 }
 
+/** How drafts are drawn, and how the model's own scores are warped. */
+interface DrawnBoth {
+  draft: DrawnDraft;
+  params: Tensor;
+}
+
+const MOST_DRAWN = 32; // drafts of a round whose scores are kept
+
+function drawnDrafts({ model, o, owned }: Start): DrawnBoth {
+  const { device, sizes: { vocabSize } } = model, settings = samplingOf(o);
+  const kept = (t: Tensor) => owned.use(keep(device, t));
+  const params = kept(samplingParams(device, settings));
+  const own = kept(samplingParams(device, { ...settings, seed: ~o.seed >>> 0 }));
+  return { draft: { q: kept(empty(device, [MOST_DRAWN, vocabSize])), params: own }, params };
+}
+
+function acceptingDraws({ draft: { q }, params }: DrawnBoth): ChooseNext {
+  return (logits, buffers) => acceptDrawn(warpLogits(logits, params), { q, params }, buffers);
+}
+
+function samplingOf({ temperature, topK, topP, minP, seed }: ResolvedOptions): SamplingSettings {
+  return { temperature, topK, topP, minP: minP ?? 0, seed };
+}
+
 /** Draws as plain sampling does, with the same numbers for the same token. */
 function drawn({ model, o, owned }: Start): ChooseNext {
-  const { temperature, topK, topP, seed } = o, each = { temperature, topK, topP, minP: o.minP ?? 0, seed };
+  const each = samplingOf(o);
   const { device } = model, most = o.newTokens + 1;
   const params = owned.use(keep(device, samplingParams(device, Array<typeof each>(most).fill(each))));
   return (logits, { steps }) => {
