@@ -10,7 +10,7 @@ import { runPeers } from "./peers/run.ts";
 import { setupPeers } from "./peers/setup.ts";
 import { behind, type PeerReport, peerRows, rows } from "./peers/table.ts";
 import { denoRun, Interrupted, stopOnInterrupt } from "./process.ts";
-import { readReport, type Report, RESULTS, writeResult } from "./report.ts";
+import { readReport, type Report, RESULTS, writeReport, writeResult } from "./report.ts";
 import { originOf, runSuite } from "./suite.ts";
 
 const HELP = `Usage: deno task bench [command] [names…] [flags]
@@ -30,11 +30,12 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   render             write BENCHMARKS.md and the charts again from the last results
 
   --quick            few repetitions, one round of the peers, short lengths
-  --limit SECONDS    for peers (900; quick 300) and all (1200; quick 480): what has not begun by then is left out
+  --limit SECONDS    for report, peers (900; quick 300) and all (1200; quick 480): what has not begun by then is left out
   --rounds N         turns of each, of peers and --compare (3)
   --resume           peers: keep what the last run found before it broke off, and try again what failed
   --saved [FILE]     gate and --compare: judge the last report, or that one, and measure nothing
-  --save FILE        keep the report there too
+  --print            only print: no file of the repository changes
+  --save FILE        keep the report, or what peers found, there too
   --out FILE         keep what is printed there
   --only TEXT        leave out other shapes
 
@@ -50,7 +51,7 @@ deno bench -A bench/ops [--json]. It ends with 0 where all is well, 1 where a fi
 not run.`;
 
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
-const PLAIN = ["--quick", "--smoke", "--resume", "--long", "--plain", "--help"];
+const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--long", "--plain", "--help"];
 const COMMANDS = ["report", "attention", "gate", "peers-setup", "peers", "all", "render"];
 const LIMITS = { all: [1200, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
 const RESERVE = 20; // seconds, for writing
@@ -68,6 +69,7 @@ const GATED = [
   "load",
 ];
 const quick = ["--quick", "--smoke"].some((flag) => Deno.args.includes(flag));
+const printOnly = Deno.args.includes("--print");
 const printed: string[] = [];
 
 /** Prints a line with the time since the start, and keeps it for `--out`. */
@@ -87,12 +89,17 @@ async function report(names: readonly string[], until?: number): Promise<Report>
   for (const m of found.models) {
     show(`${m.model} ${m.dtype}: prompt ${round(m.prefill)} tok/s, decode ${round(m.decode)} tok/s`);
   }
-  const save = flagValue("--save");
-  if (save) await Deno.writeTextFile(save, JSON.stringify(found, null, 1));
-  if (names.length) return found;
-  await writeResult("report.json", found);
-  await render();
+  await finish(found, names, () => writeReport(found));
   return found;
+}
+
+/** Keeps what was found where `--save` says, and among the results unless it is of a part, or only to be printed. */
+async function finish(found: Report | PeerReport, names: readonly string[], write: () => Promise<void>): Promise<void> {
+  const save = flagValue("--save");
+  if (save) await Deno.writeTextFile(save, `${JSON.stringify(found, null, 1)}\n`);
+  if (names.length || printOnly) return;
+  await write();
+  await render();
 }
 
 async function peers(names: readonly string[], seconds: number): Promise<PeerReport> {
@@ -103,9 +110,7 @@ async function peers(names: readonly string[], seconds: number): Promise<PeerRep
   if (!names.length) show(textTable(peerGoalRows(peerReached(found.lines))));
   for (const line of behind(table, { lines: found.lines, cores, ceilings: (await readReport())?.ceilings })) show(line);
   for (const line of found.missing) show(`not measured: ${line}`);
-  if (names.length) return found;
-  await writeResult("peers.json", found);
-  await render();
+  await finish(found, names, () => writeResult("peers.json", found));
   return found;
 }
 
@@ -178,7 +183,7 @@ async function main(): Promise<boolean> {
   else if (command === "all") {
     await report([], 1000 * limit("all") * REPORT_PART);
     await peers([], limit("all") - RESERVE - performance.now() / 1000);
-  } else await report(names);
+  } else await report(names, 1000 * (numberOf("--limit") ?? Infinity));
   return true;
 }
 

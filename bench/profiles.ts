@@ -1,10 +1,8 @@
 /**
- * One decode step before and after: the kernels of an earlier commit and of this one, in turn in one run. Both traces are
- * kept among the results.
+ * One decode step before and after: the kernels of an earlier commit and of this one, in turn in one run.
  */
 import { textTable } from "../src/cli/table.ts";
 import { denoRun, jsonLines } from "./process.ts";
-import { RESULTS } from "./report.ts";
 import type { StepProfile } from "./step_profile.ts";
 import { BENCH } from "./suite.ts";
 import { commitOf, withCommit } from "./worktree.ts";
@@ -17,9 +15,13 @@ export interface StepPair {
   model: string;
   /** The earlier commit. */
   commit: string;
-  /** Without their traces, which are files: `decode_step_MODEL_before.json` and `…_after.json`. */
   before: StepProfile["kernels"];
   after: StepProfile["kernels"];
+}
+
+/** A step in both, with the traces by the names of their files. */
+export interface TracedPair extends StepPair {
+  traces: Record<string, string>;
 }
 
 const ROUNDS = 3, SCRIPT = "step_profile.ts";
@@ -32,8 +34,8 @@ export interface PairOptions {
   rounds?: number;
 }
 
-/** Profiles a step of the model in `path` in both commits, the fastest of some turns, and writes their traces. */
-export async function profilePair(path: string, options: PairOptions = {}): Promise<StepPair> {
+/** Profiles a step of the model in `path` in both commits, the fastest of some turns. */
+export async function profilePair(path: string, options: PairOptions = {}): Promise<TracedPair> {
   const { commit = BEFORE, rounds = ROUNDS } = options;
   if (!await commitOf(commit)) throw new Error(`Git has no commit ${commit} here to profile before this one`);
   const best: Record<string, StepProfile> = {};
@@ -49,10 +51,9 @@ export async function profilePair(path: string, options: PairOptions = {}): Prom
   });
   const { before, after } = best;
   if (!before || !after) throw new Error("A step was not profiled");
-  for (const [when, { model, trace }] of Object.entries(best)) {
-    await Deno.writeTextFile(new URL(traceFile(model, when), RESULTS), `${trace}\n`);
-  }
-  return { model: after.model, commit, before: before.kernels, after: after.kernels };
+  const traces = Object.entries(best).map(([when, { model, trace }]) => [traceFile(model, when), trace]);
+  const { model, kernels } = after;
+  return { model, commit, before: before.kernels, after: kernels, traces: Object.fromEntries(traces) };
 }
 
 /** The name of the trace of `model`. */

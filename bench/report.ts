@@ -5,7 +5,7 @@ import type { EncoderResult } from "./encoder_bench.ts";
 import type { LoadResult } from "./load_bench.ts";
 import type { Measurement } from "./measure.ts";
 import type { ModelResult } from "./model_bench.ts";
-import type { StepPair } from "./profiles.ts";
+import type { TracedPair } from "./profiles.ts";
 
 /** Where figures come from. */
 export interface Origin {
@@ -53,7 +53,7 @@ export interface Report {
   load?: LoadResult;
   ahead?: DecodeResult;
   /** A decode step before and after. */
-  step?: StepPair;
+  step?: TracedPair;
   /** What the longer reports printed. */
   texts: { title: string; text: string }[];
   /** What could not be measured, and why. */
@@ -71,6 +71,14 @@ export async function readReport(path: string | URL = new URL("report.json", RES
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
+}
+
+/** Keeps `report` among the results, and the traces in it as files of their own. */
+export async function writeReport({ step, ...rest }: Report): Promise<void> {
+  for (const [name, trace] of Object.entries(step?.traces ?? {})) {
+    await Deno.writeTextFile(new URL(name, RESULTS), `${trace}\n`);
+  }
+  await writeResult("report.json", { ...rest, ...step && { step: { ...step, traces: {} } } });
 }
 
 /** Keeps `value` among the results. */

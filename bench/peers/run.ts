@@ -38,12 +38,14 @@ export interface Found {
 }
 
 const LEAST = 5000; // ms: no turn is done in less
+const MOST_PATIENCE = 5;
 const PACKAGES = ["@huggingface/transformers", "@jax-js/jax", "node-llama-cpp", "onnxruntime-node", "onnxruntime-web"];
 
 /** Runs everyone in turn. */
 export async function runPeers(origin: Origin, options: PeerOptions): Promise<PeerReport> {
   const { names = [], quick = false, rounds = quick ? 1 : 3 } = options;
-  const all = plan({ model: `${await benchModels()}/bench-30m`, quick, rounds });
+  await benchModels().catch((error: Error) => options.say(`  ${error.message}`)); // the ops need no model
+  const all = plan({ model: `${PEERS}/models/bench-30m`, quick, rounds });
   const turns = all.filter(({ name }) => names.length === 0 || names.some((part) => name.includes(part)));
   if (turns.length === 0) throw new Error(`No turn is called so; there are ${all.map(({ name }) => name).join(", ")}`);
   const file = names.length ? undefined : `${PEERS}/unfinished.jsonl`;
@@ -86,13 +88,18 @@ export async function takeTurns(turns: readonly Turn[], options: TurnOptions): P
         continue;
       }
       say(name);
-      const found = await take(turn, { limit: Math.min(turn.limit, left()) });
+      const found = await take(turn, { limit: Math.min(turn.limit * patience(), left()) });
       if (found.failed) say(`  ${turn.name}: ${found.failed}`);
       await kept.keep({ round, ...found });
     }
     took = performance.now() - begin;
   }
   return kept.all;
+}
+
+/** How many times as long as on an idle machine something may take here and now. */
+function patience(): number {
+  return Math.min(MOST_PATIENCE, Math.max(1, Deno.loadavg()[0]! / navigator.hardwareConcurrency));
 }
 
 async function take({ name, run }: Turn, options: RunOptions): Promise<Omit<Found, "round">> {

@@ -137,7 +137,7 @@ Deno.test("takeTurns() goes on past one that crashes, hangs or prints nothing, a
   const good = turn("good", [text(3), text(2), text(4)]), once = turn("once", [text(9)], { rounds: 1 });
   const hang = turn("hang", [], {
     run: ({ limit }) =>
-      output("sh", ["-c", 'trap \'\' TERM INT; echo \'{"peer":"hung","ms_min":1}\'; sleep 20'], { limit }),
+      output("sh", ["-c", 'trap \'\' TERM INT; echo \'{"peer":"hung","ms_min":1}\'; exec sleep 20'], { limit }),
     limit: 300,
   });
   const kept = await Kept.open(undefined, "run", false);
