@@ -14,7 +14,8 @@ export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   const features = Deno.env.get("TENSAUR_TEST_RUNG") === "plain"
     ? { subgroups: false, shaderF16: false, timestampQuery: false } as const
     : {};
-  const device = await openDevice({ provider, features, tuningFile: null, ...options });
+  const gpuTimeout = provider === "dawn" ? 300_000 : undefined; // its first read waits until shaders are compiled
+  const device = await openDevice({ provider, features, tuningFile: null, gpuTimeout, ...options });
   poison(device);
   globalThis.addEventListener("unload", () => device.close()); // a process that exits with a live CPU driver may crash
   return device;
