@@ -32,8 +32,8 @@ export function argmax(x: Tensor): Tensor {
     );
   }
   const y = empty(x.device, x.shape.slice(0, -1), "uint32");
-  const { consts, flags } = rowVariant(x.device, n);
-  launch(x.device, { consts, flags, bindings: { x, y }, grid: [x.size / n] });
+  const { consts, flags: { BY_4 } } = rowVariant(x.device, n);
+  launch(x.device, { consts, flags: { BY_4 }, bindings: { x, y }, grid: [x.size / n] });
   return y;
 }
 

@@ -2,7 +2,7 @@ import { DtypeError, ShapeError } from "../errors.ts";
 import type { Bindable, Device } from "../gpu/mod.ts";
 import { bytesPerElement, formatShape, type Shape, type Tensor } from "../tensor/mod.ts";
 
-const BLOCK = 256;
+const BLOCK = 256, CPU_LANES = 8;
 
 /**
  * `n` elements from where `t` begins, bound so that the shader reads `n` as an `arrayLength`: a width or an offset then
@@ -28,12 +28,26 @@ export function elementwise(device: Device, n: number): { consts: { STEPS: numbe
   return { consts: { STEPS }, grid: [Math.ceil(n / 64 / STEPS)] };
 }
 
+/** The variant of a kernel for rows. */
+export interface RowVariant {
+  consts: { WG: number };
+  flags: { BY_4: boolean; SUBGROUPS: boolean };
+}
+
 /**
  * The variant for kernels that give a workgroup to each row of `n` elements: vec4 steps where `n` divides by 4, and many
- * threads on a GPU, to hide its latency, but as few as a vector has lanes on a CPU, which pays for each at a barrier.
+ * threads on a GPU, to hide its latency, but as few as a vector has lanes on a CPU, which pays for each at a barrier, and
+ * needs none where these lanes are a subgroup.
  */
-export function rowVariant(device: Device, n: number): { consts: { WG: number }; flags: { BY_4: boolean } } {
-  return { consts: { WG: device.isCpu ? 8 : n >= 1024 ? 256 : 64 }, flags: { BY_4: n % 4 === 0 } };
+export function rowVariant(device: Device, n: number): RowVariant {
+  const WG = device.isCpu ? CPU_LANES : n >= 1024 ? 256 : 64;
+  return { consts: { WG }, flags: { BY_4: n % 4 === 0, SUBGROUPS: device.isCpu && subgroupLanes(device) >= WG } };
+}
+
+/** Lanes of the smallest subgroup that `device` makes; 0 without subgroups. */
+export function subgroupLanes(device: Device): number {
+  const { subgroupMinSize = 0 } = device.info as GPUAdapterInfo & { subgroupMinSize?: number };
+  return device.features.subgroups ? subgroupMinSize : 0;
 }
 
 /** Elements of a row of `t` beyond its first dimension, in words of 32 bits. */

@@ -7,6 +7,7 @@ import tileWgsl from "../shaders/matmul_tile.wgsl" with { type: "text" };
 import { elements, empty, type Tensor, tensor } from "../tensor/mod.ts";
 import { add } from "./binary.ts";
 import { gatedActivation } from "./gated_activation.ts";
+import { subgroupLanes } from "./launching.ts";
 import { dtypeFlags, packedColumns } from "./pack_weight.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { transpose } from "./transpose.ts";
@@ -109,8 +110,7 @@ export function matmulKernel(
 
 /** What of `device` decides. */
 export function matmulTraits(device: Device): MatmulTraits {
-  const { subgroupMinSize = 0 } = device.info as GPUAdapterInfo & { subgroupMinSize?: number };
-  return { isCpu: device.isCpu, lanes: device.features.subgroups ? subgroupMinSize : 0 };
+  return { isCpu: device.isCpu, lanes: subgroupLanes(device) };
 }
 
 /** Rows up to which a kernel norms them itself. */

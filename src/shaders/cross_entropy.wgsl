@@ -3,8 +3,9 @@
 // x        [rows, n] f32      targets [rows] u32      y [rows] f32
 // grid     [rows]: one workgroup a row, each thread strides n by WG, in vec4 where n divides by 4 (BY_4)
 // traffic  read x twice (once from cache): bandwidth-bound
+// @header
 const WG: u32 = 64; // @const 64 8 256
-// @optional BY_4
+// @optional BY_4 SUBGROUPS
 // @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"

@@ -3,9 +3,10 @@
 // x, y     [rows, dim] f32      width: dim elements, bound for their number
 // grid     [rows]: one workgroup a row, each thread strides dim by WG, in vec4 where dim divides by 4 (BY_4)
 // traffic  read x twice (the second from cache), write y once: bandwidth-bound
+// @header
 override EPS: f32 = 1e-12;
 const WG: u32 = 64; // @const 64 8 256
-// @optional BY_4
+// @optional BY_4 SUBGROUPS
 // @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"

@@ -4,9 +4,10 @@
 // grid     [rows]: one workgroup a row, each thread strides dim by WG, in vec4 where dim divides by 4 (BY_4)
 // traffic  read x twice (the second from cache), write y once: bandwidth-bound
 // paper    https://arxiv.org/abs/1910.07467
+// @header
 override EPS: f32 = 1e-6;
 const WG: u32 = 64; // @const 64 8 256
-// @optional BY_4 RESIDUAL
+// @optional BY_4 RESIDUAL SUBGROUPS
 // @include "elem.wgsl"
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
@@ -25,16 +26,14 @@ fn main(
   @builtin(local_invocation_index) thread: u32,
 ) {
   let n = arrayLength(&weight);
-  let row = flatGroup(group, groups);
-  if (row >= arrayLength(&y) / n) {
-    return;
-  }
-  let base = row * n;
-  var sum = elem();
+  // past the last row that one is made again: a return would cost a CPU a mask on all that follows
+  let base = min(flatGroup(group, groups), arrayLength(&y) / n - 1u) * n;
+  var sum = 0.0;
   for (var i = thread; i < n; i += WG) {
-    sum += x[base + i] * x[base + i];
+    let v = x[base + i];
+    sum += total(v * v);
   }
-  let scale = inverseSqrt(workgroupSum(total(sum), thread) / f32(n * LANES) + EPS);
+  let scale = inverseSqrt(workgroupSum(sum, thread) / f32(n * LANES) + EPS);
   for (var i = thread; i < n; i += WG) {
     let normed = x[base + i] * scale * weight[i];
     // @if RESIDUAL

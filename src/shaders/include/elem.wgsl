@@ -11,6 +11,10 @@ fn total(v: elem) -> f32 {
 fn greatest(v: elem) -> f32 {
   return max(max(v.x, v.y), max(v.z, v.w));
 }
+
+fn greatestWord(v: word) -> u32 {
+  return max(max(v.x, v.y), max(v.z, v.w));
+}
 // @else
 alias elem = f32;
 const LANES: u32 = 1u;
@@ -21,6 +25,10 @@ fn total(v: elem) -> f32 {
 }
 
 fn greatest(v: elem) -> f32 {
+  return v;
+}
+
+fn greatestWord(v: word) -> u32 {
   return v;
 }
 // @end

@@ -1,5 +1,15 @@
 // reduce: sum and maximum over a workgroup of WG threads; every thread gets the result.
 // The shader declares WG, a power of two, and calls with its local_invocation_index from uniform control flow.
+// With SUBGROUPS a workgroup is the 8 lanes of one subgroup, or of a part of one: a CPU is slow at barriers.
+// @if SUBGROUPS
+fn workgroupSum(x: f32, i: u32) -> f32 {
+  return subgroupAdd(x);
+}
+
+fn workgroupMax(x: f32, i: u32) -> f32 {
+  return subgroupMax(x);
+}
+// @else
 var<workgroup> partial: array<f32, WG>;
 
 fn workgroupSum(x: f32, i: u32) -> f32 {
@@ -27,3 +37,4 @@ fn workgroupMax(x: f32, i: u32) -> f32 {
   }
   return partial[0];
 }
+// @end
