@@ -65,7 +65,7 @@ export class QuantizedLinear implements Linear {
     if (this.#int8) return this.#int8Product(x, fusion);
     if (norm && rows > FEW) {
       using h = rmsNorm(x, norm.weight, norm.eps);
-      return this.#product(h, { ...fusion, norm: undefined });
+      return this.forward(h, { ...fusion, norm: undefined });
     }
     const gates = this.#matrices.length === 1 && this.outFeatures % 8 === 0; // both halves are of one matrix
     if (gate && !gates) return unfused(x, { gate, residual }, (x) => this.#product(x, { norm }));

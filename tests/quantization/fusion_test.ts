@@ -74,6 +74,7 @@ const cases: [what: string, on: Device, Kind, M: number, K: number, outputs: num
   ["", device, "nf4", 4, 128, [16, 24], all],
   ["", device, "nf4", 1, 37, [12, 12], gated],
   ["", device, "nf4", 9, 64, [8, 8], gated],
+  ["", device, "nf4", 6, 24, [37, 37], gated],
   ["", device, "gptq", 1, 64, [24], { ...all, activation: "gelu_tanh" }],
   ["", device, "gptq", 2, 64, [16, 24], { norm: true, gate: "gelu_tanh", residual: true }],
   ["", device, "gguf", 2, 32, [12, 12, 12], { norm: true, parts: 3 }],

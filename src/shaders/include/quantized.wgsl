@@ -75,7 +75,7 @@ fn quadOf(row: u32, quad: u32) -> vec4<f32> {
 // @if NORM
 fn normOf(quad: u32) -> vec4<f32> {
   // @if X_BY_4
-  return norm[quad];
+  return norm[min(quad, dims[0] / 4u - 1u)]; // what lies beyond may be NaN, which times 0 is not 0
   // @else
   var v = vec4<f32>();
   for (var c = 0u; c < 4u; c++) {
