@@ -23,7 +23,8 @@ export interface TuneOptions {
   signal?: AbortSignal;
 }
 
-const LIMIT = 200, BATCH = 8; // launches between two looks at the clock: one waits for the GPU
+const LIMIT = 200, ROUNDS = 16;
+const BATCH = 8; // launches between two looks at the clock: one waits for the GPU
 
 /** The choices of one device: those of earlier runs, and those made in this one. */
 export class Tuning {
@@ -109,13 +110,13 @@ export class Tuning {
     for (const { run } of candidates) run(); // compiles
     await this.#device.synchronize();
     const least = candidates.map(() => Infinity), end = performance.now() + limit;
-    do {
+    for (let round = 0; round < ROUNDS && (round === 0 || performance.now() < end); round++) {
       for (const [i, { run }] of candidates.entries()) {
         throwIfAborted(signal, "tuning");
         least[i] = Math.min(least[i]!, await this.#time(run));
         if (performance.now() > end && least.includes(Infinity)) return undefined;
       }
-    } while (performance.now() < end);
+    }
     return candidates[least.indexOf(Math.min(...least))]!;
   }
 

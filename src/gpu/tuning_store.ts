@@ -12,6 +12,7 @@ import { VERSION } from "../version.ts";
 export type Choices = Map<string, string>;
 
 const MAX_BYTES = 2 ** 20;
+const NVIDIA_VERSION = "/sys/module/nvidia/version"; // wgpu tells no driver's version; Dawn's description does
 
 /** `tuning.json` in the user's cache folder for this library; undefined where no environment variable names one. */
 export function defaultTuningFile(): string | undefined {
@@ -20,11 +21,15 @@ export function defaultTuningFile(): string | undefined {
   return folder && join(folder, "tensaur", "tuning.json");
 }
 
-/** What the choices of a device depend on: the adapter, its driver, the WebGPU implementation and this library. */
-export function deviceKey(provider: string, info: GPUAdapterInfo): string {
-  const { vendor, architecture, device, description } = info;
-  return [provider, vendor, architecture, device, description, `deno ${Deno.version.deno}`, `tensaur ${VERSION}`]
-    .filter(Boolean).join(" | ");
+/**
+ * What the choices of a device depend on: the adapter, its driver, the WebGPU implementation and this library. `driverFile`
+ * holds the driver's version, where there is such a file.
+ */
+export function deviceKey(provider: string, info: GPUAdapterInfo, driverFile = NVIDIA_VERSION): string {
+  const { vendor, architecture, device, description } = info, version = driverVersion(driverFile);
+  const driver = version && /nvidia/i.test(`${vendor} ${description}`) ? `driver ${version}` : "";
+  const parts = [provider, vendor, architecture, device, description, driver];
+  return [...parts, `deno ${Deno.version.deno}`, `tensaur ${VERSION}`].filter(Boolean).join(" | ");
 }
 
 /** The choices that `file` holds for a device; none where it cannot be read or understood. */
@@ -45,6 +50,15 @@ export function writeChoices(file: string | undefined, device: string, choices: 
     return true;
   } catch {
     return false;
+  }
+}
+
+function driverVersion(file: string): string | undefined {
+  if (!granted("read", file)) return undefined;
+  try {
+    return Deno.readTextFileSync(file).trim();
+  } catch {
+    return undefined;
   }
 }
 
