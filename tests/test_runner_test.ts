@@ -1,6 +1,6 @@
 // tools/test.ts: what it counts, which steps it plans, and that nothing makes it wait for ever.
 import { assert, assertEquals } from "@std/assert";
-import { countTests, planSteps, restOf, runStep } from "../tools/test.ts";
+import { countTests, planSteps, restOf, runStep, slowestFiles } from "../tools/test.ts";
 
 const green =
   "running 4 tests from ./tests/a_test.ts\na ... ok (1ms)\nb ... ignored (0ms)\nskipped: no data ... ok (0ms)\n" +
@@ -82,6 +82,16 @@ for (const [name, output, left] of broken) {
   });
 }
 
+Deno.test("slowestFiles() adds up what the tests of a file took", () => {
+  const output =
+    "running 3 tests from ./a_test.ts\na ... ok (1m2s)\nb ...\n  step ... ok (9s)\nb ... FAILED (500ms)\n" +
+    "c ... ignored (0ms)\n\nok | 2 passed | 0 failed (9m)\nrunning 1 test from ./b/c_test.ts\nfirst ... second ... ok (70s)\n" +
+    "running 1 test from ./d_test.ts\nd ... ok (250ms)\ne ... ok (7µs)\n";
+  assertEquals(slowestFiles(output), [["b/c_test.ts", 70], ["a_test.ts", 62.5], ["d_test.ts", 0.250007]]);
+  assertEquals(slowestFiles(output, 1), [["b/c_test.ts", 70]]);
+  assertEquals(slowestFiles("crashed"), []);
+});
+
 const script = (code: string) => ({ name: "script", args: ["eval", code] });
 Deno.test("runStep() passes output on and counts a process by its exit code", async () => {
   let printed = "";
@@ -94,10 +104,10 @@ Deno.test("runStep() passes output on and counts a process by its exit code", as
 Deno.test("runStep() ends a process that falls silent, and names its last line", async () => {
   let printed = "";
   const hang = script("console.log('slow test ...'); setInterval(() => {}, 1000)");
-  const counts = await runStep(hang, (text) => printed += text, 1500);
+  const counts = await runStep(hang, (text) => printed += text, 4000);
   assertEquals(counts, { passed: 0, failed: 1, skipped: 0 });
   assert(
-    printed.includes("script: stopped, as it printed nothing for 1.5 s; its last line was: slow test ..."),
+    printed.includes("script: stopped, as it printed nothing for 4 s; its last line was: slow test ..."),
     printed,
   );
 });

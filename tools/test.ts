@@ -2,7 +2,8 @@
  * The gate and the test suite: `./tensaur test [filter...] [--full]`, `deno task ok`.
  *
  * Runs the static checks, the folders of tests/ and the examples in the docs, 12 files at most in a process; where one
- * crashes or hangs, the files that it had not begun run in another. The last line is `N passed, N failed`.
+ * crashes or hangs, the files that it had not begun run in another. The slowest files are named at the end; the last line
+ * is `N passed, N failed`.
  *
  * @module
  */
@@ -31,6 +32,7 @@ const root = new URL("../", import.meta.url);
 const documented = ["mod.ts", "src", "README.md"];
 const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new dependency may enter deno.lock
 const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
+const SLOWEST = 10; // files that are named at the end of a whole run
 const FILES = 12; // of tests in a process: drivers and native modules fail more as it gets older
 const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
 const summary = /^(ok|FAILED) \| \d+ passed/m; // of `deno test`, at its end
@@ -49,6 +51,21 @@ export function countTests(output: string, ok: boolean): Counts {
   const failed = summary ? Number(summary[2]) : count(/^\S.* \.\.\. FAILED \(/gm);
   const ignored = count(/^\S.* \.\.\. ignored \(/gm);
   return { passed: passed - named, failed: ok ? failed : Math.max(failed, 1), skipped: ignored + named };
+}
+
+/** Seconds that the tests of each file took, by what `deno test` printed, the slowest file first. */
+export function slowestFiles(output: string, most = SLOWEST): [file: string, seconds: number][] {
+  const taken = new Map<string, number>(), units = { m: 60, s: 1, ms: 1e-3, "µs": 1e-6 };
+  let file = "";
+  for (
+    const [, begun, took] of output.matchAll(/^running \d+ tests? from \.\/(\S+)|^\S.* \.\.\. \w+ \(([\wµ]+)\)$/gm)
+  ) {
+    if (begun) file = begun;
+    for (const [, number, unit] of took?.matchAll(/(\d+)(ms|µs|m|s)/g) ?? []) {
+      taken.set(file, (taken.get(file) ?? 0) + Number(number) * units[unit as keyof typeof units]);
+    }
+  }
+  return [...taken].sort((a, b) => b[1] - a[1]).slice(0, most);
 }
 
 function checkStep(command: string): Step {
@@ -137,7 +154,8 @@ export function restOf(step: Step, output: string): Step | undefined {
 }
 
 /** Runs one step and, where a process of it breaks off, the rest in another. */
-async function runAll(step: Step): Promise<Counts> {
+async function runAll(step: Step): Promise<{ counts: Counts; output: string }> {
+  let all = "";
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
   for (let rest: Step | undefined = step; rest;) {
     let output = "";
@@ -147,8 +165,9 @@ async function runAll(step: Step): Promise<Counts> {
     });
     for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
     rest = restOf(rest, output);
+    all += output;
   }
-  return total;
+  return { counts: total, output: all };
 }
 
 function testFiles(folder: string): string[] {
@@ -182,16 +201,23 @@ async function main(): Promise<number> {
   }
   if (full) Deno.env.set("TENSAUR_TEST_FULL", "1");
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-  const red: string[] = [];
+  const red: string[] = [], outputs: string[] = [];
   // One after the other: lavapipe uses every core already, so two at once took longer.
   for (const step of planSteps(testFiles("tests"), filters)) {
     const start = performance.now();
     write(`\n== ${step.name}\n`);
-    const counts = await runAll(step);
+    const { counts, output } = await runAll(step);
+    if (step.name.startsWith("tests")) outputs.push(output);
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     write(`== ${step.name}: ${counts.passed} passed, ${counts.failed} failed, ${seconds} s\n`);
     if (counts.failed > 0) red.push(step.name);
     for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
+  }
+  if (outputs.length > 1) {
+    const files = slowestFiles(outputs.join("\n")).map(([file, seconds]) =>
+      `  ${seconds.toFixed(1).padStart(6)} s  ${file}`
+    );
+    write(`\nslowest files:\n${files.join("\n")}\n`);
   }
   const none = total.passed + total.failed === 0;
   if (none) write(`\nNo test matches: ${filters.join(" ")}\n`);
