@@ -138,6 +138,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
         owned: loader.take(),
         ownsDevice: options.device === undefined,
         path: plan.path,
+        ggufFile: files.ggufFile,
       }),
     );
     await allDone([loader.load(), warmUp(model, options.warmUp ?? [], signal)]);

@@ -98,6 +98,11 @@ export class Model implements Disposable {
     return this.#parts.path;
   }
 
+  /** The GGUF file in it that the model was loaded from; undefined where it was none. */
+  get ggufFile(): string | undefined {
+    return this.#parts.ggufFile;
+  }
+
   /** How it attends: "eager", "sdpa" or "flash_attention_2". */
   get attnImplementation(): AttnImplementation {
     return this.#attention;

@@ -31,6 +31,8 @@ export interface ModelFilesOptions extends QuantizationOptions, GgufOption {
 export interface ModelFiles extends Disposable {
   /** The folder. */
   readonly dir: string;
+  /** The GGUF file in it, where the model is one. */
+  readonly ggufFile?: string;
   /** The parsed config.json, or what it would be. */
   readonly json: ConfigJson;
   /** The parsed generation_config.json. */
@@ -55,6 +57,7 @@ export async function findModelFiles(pathOrHubId: string, options: ModelFilesOpt
   const open = gguf.move();
   return {
     dir: found.dir,
+    ggufFile: found.gguf.file.name,
     json,
     generationConfig: {},
     quantization: asked ?? quantization,

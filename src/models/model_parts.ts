@@ -44,4 +44,6 @@ export interface ModelParts {
   ownsDevice: boolean;
   /** The model's folder. */
   path: string;
+  /** The GGUF file in it, where the model is one. */
+  ggufFile?: string;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { basename } from "node:path";
 import { NotSupportedError, throwIfAborted } from "../errors.ts";
 import type { Progress } from "../progress.ts";
 import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
@@ -13,6 +14,7 @@ import { type TensorToSave, writeSafetensors } from "../weights/save.ts";
 import type { TensorInfo } from "../weights/safetensors.ts";
 import { resolveName, type WeightDtype } from "../weights/source.ts";
 import { writeWhole } from "../weights/write_whole.ts";
+import { checkMaySave } from "./better_transformer.ts";
 import { familyOf } from "./registry.ts";
 import { planModel } from "./load_model.ts";
 import type { Model } from "./model.ts";
@@ -51,6 +53,7 @@ export interface SavedCheckpoint {
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
 const COPIED = /^(tokenizer|tokenizer_config|special_tokens_map|generation_config)\.json$|^chat_template\.jinja$/;
+const COPIED_BYTES = 2 ** 22; // at a time
 const ENCODED = { float32: "F32", float16: "F16", bfloat16: "BF16" } as const;
 
 /**
@@ -60,7 +63,10 @@ const ENCODED = { float32: "F32", float16: "F16", bfloat16: "BF16" } as const;
  * The weights are made again from the files that the model was loaded from, by the plain form of what its kernels did:
  * they have the same bits. Those files must still be there.
  *
- * @throws {NotSupportedError} if the model was loaded from a GGUF file
+ * A model of a GGUF file is saved as that file, under its name, which holds config and tokenizer too.
+ *
+ * @throws {NotSupportedError} if the model was loaded from a GGUF file into bitsandbytes' codes
+ * @throws {ValueError} while the model is a BetterTransformer
  * @throws {AbortError} if `signal` fires
  *
  * @example
@@ -71,14 +77,31 @@ const ENCODED = { float32: "F32", float16: "F16", bfloat16: "BF16" } as const;
  * ```
  */
 export async function saveModel(model: Model, dir: string, options: SaveOptions = {}): Promise<void> {
-  if (model.quantization?.method === "gguf") {
-    throw new NotSupportedError("Cannot save the model as it must be of safetensors: it was loaded from a GGUF file", {
-      hint: "Copy the GGUF file.",
-    });
-  }
+  checkMaySave(model);
   const { quantizationConfig } = model;
+  if (model.ggufFile !== undefined) return await copyGguf(model, model.ggufFile, dir, options);
   const dtype = model.quantization && !quantizationConfig ? "auto" : model.dtype;
   await saveCheckpoint(model.path, dir, { ...options, dtype, quantizationConfig });
+}
+
+async function copyGguf({ path, quantizationConfig }: Model, name: string, dir: string, options: SaveOptions) {
+  if (quantizationConfig) {
+    throw new NotSupportedError(
+      "Cannot save the model as its numbers must be those of its files: it was quantized from the GGUF file " + name,
+      { hint: "Quantize the model that the file was made from." },
+    );
+  }
+  using file = await openInside(path, name);
+  const { onProgress, signal } = options, total = file.size;
+  async function* parts() {
+    for (let at = 0; at < total; at += COPIED_BYTES) {
+      const bytes = await file.read(at, Math.min(COPIED_BYTES, total - at));
+      onProgress?.({ phase: "save", label: name, loaded: at + bytes.length, total });
+      yield bytes;
+    }
+  }
+  await Deno.mkdir(dir, { recursive: true });
+  await writeWhole(`${dir}/${basename(name)}`, parts(), signal);
 }
 
 /** Saves the model of `pathOrHubId` to the folder `dir`, quantized as asked. */

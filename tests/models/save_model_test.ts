@@ -44,6 +44,24 @@ for (const [what, options] of settings) {
   });
 }
 
+Deno.test("saveModel() of a GGUF model saves its file, whatever it was unpacked to; bitsandbytes' codes of it are refused", async () => {
+  const file = `${dir}/original.gguf`, out = `${dir}/saved gguf`;
+  await quantizeModel(TINY, { to: "q8_0", out: file });
+  for (const dtype of [undefined, "float32"] as const) {
+    using model = await loadModel(file, { device, dtype });
+    await saveModel(model, out);
+    assertEquals(await Deno.readFile(`${out}/original.gguf`), await Deno.readFile(file));
+    assertEquals([...Deno.readDirSync(out)].length, 1);
+    await Deno.remove(out, { recursive: true });
+  }
+  using coded = await loadModel(file, { device, quantizationConfig: new BitsAndBytesConfig({ loadIn8bit: true }) });
+  await assertRejects(
+    () => saveModel(coded, out),
+    NotSupportedError,
+    "it was quantized from the GGUF file original.gguf",
+  );
+});
+
 Deno.test("saveModel() leaves nothing half-written when it is stopped", async () => {
   using model = await loadModel(TINY, { device });
   await assertRejects(() => saveModel(model, `${dir}/stopped`, { signal: AbortSignal.abort() }), AbortError);
