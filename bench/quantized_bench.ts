@@ -138,7 +138,7 @@ export function quantizedText(found: readonly QuantizedResult[]): string {
 }
 
 if (import.meta.main) {
-  const path = positional(["--only", "--rounds", "--tokens"])[0] ?? `${await benchModels()}/bench-120m`;
+  const path = positional(["--only", "--rounds", "--tokens"])[0] ?? `${await benchModels("bench-120m")}/bench-120m`;
   const names = ["float16", ...(flagValue("--only") ?? "q4_0,nf4,int8").split(",")];
   const rounds = Number(flagValue("--rounds") ?? 3), tokens = Number(flagValue("--tokens") ?? 16);
   const found = await quantizedBench(path, names, rounds, tokens);

@@ -37,6 +37,7 @@ const TEXT_LIMIT = 180_000, RANDOM_LIMIT = 240_000; // ms
 const TEXTS: readonly [title: string, file: string, flags: readonly string[], quickFlags: readonly string[]][] = [
   ["Attention", "attention_report", [], ["--quick"]],
   ["Caches", "caches_bench", ["--lengths", "512,4096"], ["--lengths", "512", "--rounds", "1"]],
+  ["Quantized models", "quantized_bench", [], ["--only", "q4_0", "--rounds", "1", "--tokens", "8"]],
   ["Speculation", "speculation_bench", [], ["--rounds", "1", "--tokens", "32"]],
 ];
 

@@ -11,14 +11,14 @@ export const PEERS = Deno.env.get("TENSAUR_PEERS") ??
 
 const MAKING = 180_000; // ms
 
-/** The folder with bench-30m, which is made if it is not there yet. */
-export async function benchModels(): Promise<string> {
+/** The folder with the model `name`, which is made if it is not there yet. */
+export async function benchModels(name = "bench-30m"): Promise<string> {
   const models = `${PEERS}/models`;
-  if (await exists(`${models}/bench-30m/config.json`)) return models;
+  if (await exists(`${models}/${name}/config.json`)) return models;
   const script = `${PEERS_SOURCE}/make_bench_models.py`;
-  if (!await exists(script)) throw new Error("bench-30m must be made by make_bench_models.py, which is not there");
+  if (!await exists(script)) throw new Error(`${name} must be made by make_bench_models.py, which is not there`);
   await Deno.mkdir(models, { recursive: true });
-  await output("python3", [script, models, "bench-30m"], { limit: MAKING });
+  await output("python3", [script, models, name], { limit: MAKING });
   return models;
 }
 
