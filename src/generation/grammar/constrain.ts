@@ -5,28 +5,16 @@
  */
 import { LimitError, NotSupportedError, ValueError } from "../../errors.ts";
 import type { ResolvedOptions, TextCodec } from "../options.ts";
-import type { CompileRequest } from "./grammar_worker.ts";
+import type { GrammarText, GrammarVocabulary } from "./grammar_worker.ts";
+import { enforceable } from "./json_schema.ts";
 import { TokenMask } from "./token_mask.ts";
 import { isVocabulary, tokensOf, type Vocabulary } from "../vocabulary.ts";
 import { isImpossible } from "./utf8_guard.ts";
 
-type Kind = CompileRequest["kind"];
+type Kind = GrammarText["kind"];
 
 const KINDS = ["jsonSchema", "regex", "grammar"] as const;
 const MAX_BYTES = 64 * 1024, MAX_DEPTH = 32;
-// What the matcher would pass over in silence, so that its output could break the schema.
-const NOT_ENFORCED = [
-  "not",
-  "if",
-  "then",
-  "else",
-  "uniqueItems",
-  "contains",
-  "multipleOf",
-  "dependentSchemas",
-  "dependentRequired",
-];
-const MAPS = ["properties", "patternProperties", "$defs", "definitions"];
 
 /**
  * Compiles the grammar that `o` asks for; undefined where it asks for none.
@@ -63,8 +51,9 @@ function textOf(kind: Kind, given: string | object): string {
   if (depth > MAX_DEPTH) {
     throw new LimitError(`Cannot generate as ${kind} must be nested at most ${MAX_DEPTH} deep: it is ${depth} deep`);
   }
-  if (kind === "jsonSchema") checkSchema(parsed(text), "jsonSchema");
-  return text;
+  if (kind !== "jsonSchema") return text;
+  if (!/@int:/.test(text)) return JSON.stringify(enforceable(parsed(text)));
+  throw new NotSupportedError('Cannot generate as jsonSchema must do without "@int:": it stands for numbers here');
 }
 
 /** How deep brackets of any kind lie within each other. */
@@ -85,28 +74,6 @@ function parsed(text: string): unknown {
   }
 }
 
-function checkSchema(schema: unknown, path: string): void {
-  if (typeof schema === "boolean") return;
-  if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
-    throw new ValueError(`Cannot generate as ${path} must be an object or a boolean: it is ${JSON.stringify(schema)}`);
-  }
-  const odd = NOT_ENFORCED.find((name) => Object.hasOwn(schema, name));
-  if (odd) {
-    throw new NotSupportedError(`Cannot generate as ${path} must do without "${odd}": it cannot be enforced`, {
-      hint: "Leave it out, and check what is generated.",
-    });
-  }
-  for (const [name, value] of Object.entries(schema)) {
-    if (MAPS.includes(name) && typeof value === "object") {
-      for (const [key, each] of Object.entries(value ?? {})) checkSchema(each, `${path}.${name}.${key}`);
-    } else if (["items", "additionalProperties", "propertyNames", "unevaluatedProperties"].includes(name)) {
-      checkSchema(value, `${path}.${name}`);
-    } else if (["prefixItems", "anyOf", "oneOf", "allOf"].includes(name) && Array.isArray(value)) {
-      value.forEach((each, i) => checkSchema(each, `${path}.${name}[${i}]`));
-    }
-  }
-}
-
 function vocabularyOf(tokenizer: TextCodec | undefined, kind: Kind): Vocabulary {
   if (isVocabulary(tokenizer)) return tokenizer;
   throw new ValueError(
@@ -117,20 +84,26 @@ function vocabularyOf(tokenizer: TextCodec | undefined, kind: Kind): Vocabulary 
   );
 }
 
+type Tokens = Pick<GrammarVocabulary, "vocab" | "vocabType">;
+const known = new WeakMap<readonly string[], Map<boolean, Tokens>>();
+
 /** Tokens by id as a grammar of `kind` may use them, and how they are written; those it may not use are empty. */
-export function grammarVocabulary(
-  vocabulary: Vocabulary,
-  vocabSize: number,
-  kind: Kind,
-): Pick<CompileRequest, "vocab" | "vocabType"> {
-  const tokens = tokensOf(vocabulary, vocabSize);
+export function grammarVocabulary(vocabulary: Vocabulary, vocabSize: number, kind: Kind): Tokens {
+  const tokens = tokensOf(vocabulary, vocabSize), json = kind === "jsonSchema";
+  const before = known.get(tokens) ?? new Map<boolean, Tokens>();
+  const found = before.get(json) ?? usable(tokens, json);
+  known.set(tokens, before.set(json, found));
+  return found;
+}
+
+function usable(tokens: readonly string[], json: boolean): Tokens {
   const vocabType = tokens.some((token) => token.startsWith("Ġ"))
     ? "byte_level"
     : tokens.includes("<0x0A>")
     ? "byte_fallback"
     : "raw";
   const possible = tokens.map((token) => isImpossible(token, vocabType) ? "" : token);
-  if (kind !== "jsonSchema") return { vocab: possible, vocabType };
+  if (!json) return { vocab: possible, vocabType };
   // JSON on one line has no control characters; the matcher would take them in strings of bounded length
   const control = vocabType === "byte_level" ? /[\u0100-\u011f]/ : /\p{Cc}|^<0x[01].>$/u;
   return { vocab: possible.map((token) => control.test(token) ? "" : token), vocabType };

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { CompileRequest } from "./grammar_worker.ts";
+import type { GrammarVocabulary } from "./grammar_worker.ts";
 
 // After these lead bytes not every continuation byte may follow: [lead, least, most].
 const NARROW: readonly (readonly [lead: number, least: number, most: number])[] = [
@@ -20,7 +20,7 @@ export class Utf8Guard {
   readonly #last: Uint8Array;
 
   /** Of a vocabulary as the matcher gets it. */
-  constructor({ vocab, vocabType }: Pick<CompileRequest, "vocab" | "vocabType">) {
+  constructor({ vocab, vocabType }: Pick<GrammarVocabulary, "vocab" | "vocabType">) {
     const bytes = vocab.map((token) => bytesOf(token, vocabType));
     this.#first = Uint8Array.from(bytes, (each) => each[0] ?? 0);
     this.#last = Uint8Array.from(bytes, (each) => each.at(-1) ?? 0);
@@ -37,7 +37,7 @@ export class Utf8Guard {
 }
 
 /** Whether a token has bytes that no text has. */
-export function isImpossible(token: string, vocabType: CompileRequest["vocabType"]): boolean {
+export function isImpossible(token: string, vocabType: GrammarVocabulary["vocabType"]): boolean {
   const bytes = bytesOf(token, vocabType);
   return bytes.some((byte, i) => {
     const narrow = NARROW.find(([lead]) => lead === bytes[i - 1]);
@@ -45,7 +45,7 @@ export function isImpossible(token: string, vocabType: CompileRequest["vocabType
   });
 }
 
-function bytesOf(token: string, vocabType: CompileRequest["vocabType"]): number[] {
+function bytesOf(token: string, vocabType: GrammarVocabulary["vocabType"]): number[] {
   if (vocabType === "byte_fallback" && /^<0x[0-9A-F]{2}>$/.test(token)) return [parseInt(token.slice(3, 5), 16)];
   if (vocabType !== "byte_level") return [...new TextEncoder().encode(token)];
   return Array.from(token, (c) => BYTES.get(c.codePointAt(0)!) ?? 0);

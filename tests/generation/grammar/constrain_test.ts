@@ -1,16 +1,16 @@
 /** Output that follows a JSON schema, a regular expression or a grammar, whatever the weights want. */
-import { Ajv } from "ajv";
+import { Ajv2020 as Ajv } from "ajv/dist/2020.js";
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
-import { AbortError, LimitError, NotSupportedError, ValueError } from "../../src/errors.ts";
-import { generate, type GenerationOptions } from "../../src/generation/mod.ts";
-import { grammarVocabulary } from "../../src/generation/grammar/constrain.ts";
-import { TokenMask } from "../../src/generation/grammar/token_mask.ts";
-import { loadModel } from "../../src/models/mod.ts";
-import { loadTokenizer } from "../../src/tokenizer/mod.ts";
-import { random, testDevice } from "../helpers.ts";
-import { embedded } from "./models.ts";
+import { AbortError, LimitError, NotSupportedError, ValueError } from "../../../src/errors.ts";
+import { generate, type GenerationOptions } from "../../../src/generation/mod.ts";
+import { grammarVocabulary } from "../../../src/generation/grammar/constrain.ts";
+import { GrammarThread } from "../../../src/generation/grammar/grammar_thread.ts";
+import { TokenMask } from "../../../src/generation/grammar/token_mask.ts";
+import { loadModel } from "../../../src/models/mod.ts";
+import { loadTokenizer } from "../../../src/tokenizer/mod.ts";
+import { testDevice } from "../../helpers.ts";
+import { embedded } from "../models.ts";
 
-const full = Deno.env.get("TENSAUR_TEST_FULL") === "1";
 const device = await testDevice();
 const model = await loadModel(embedded("tensaur-tiny"), { device, dtype: "float32" });
 const tokenizer = await loadTokenizer(embedded("tensaur-tiny"));
@@ -23,63 +23,15 @@ const run = async (options: GenerationOptions) => {
   return tokenizer.decode([...sequences[0]!].slice(2), { skipSpecialTokens: true });
 };
 
-type Schema = Record<string, unknown>;
-
-/** A schema whose documents are finite: lengths are bounded. */
-function randomSchema(next: () => number, depth = 0): Schema {
-  const whole = (n: number) => Math.floor(next() * n);
-  switch (whole(depth > 2 ? 5 : 8)) {
-    case 0:
-      return { type: "string", maxLength: 1 + whole(8) };
-    case 1:
-      return { enum: ["red", 7, null, 'a "b" \\', true].slice(0, 1 + whole(5)) };
-    case 2:
-      return { type: "boolean" };
-    case 3:
-      return { type: "integer", minimum: -whole(20), maximum: whole(1000) };
-    case 4:
-      return { const: ["x", 3, false][whole(3)] };
-    case 5:
-      return { type: "array", items: randomSchema(next, depth + 1), minItems: whole(2), maxItems: 2 + whole(2) };
-    case 6:
-      return { anyOf: [randomSchema(next, depth + 1), { type: "null" }] };
-    default: {
-      const names = ["a", "name", "größe", "x y"].slice(0, 1 + whole(4));
-      const properties = Object.fromEntries(names.map((name) => [name, randomSchema(next, depth + 1)]));
-      return { type: "object", properties, required: names.filter(() => next() < 0.6), additionalProperties: false };
-    }
-  }
-}
-
-/** What random logits write within a grammar. */
-function written(mask: TokenMask, next: () => number, most = 4000): string {
-  const ids: number[] = [];
-  while (ids.length < most) {
-    const scores = Float32Array.from({ length: V }, next);
-    mask.apply(0, ids, scores);
-    const id = scores.indexOf(scores.reduce((a, b) => Math.max(a, b)));
-    if (STOPS.includes(id)) return tokenizer.decode(ids);
-    ids.push(id);
-  }
-  throw new Error(`it does not end: ${tokenizer.decode(ids).slice(0, 200)}`);
-}
-
-Deno.test("jsonSchema: what random weights write parses and validates", async () => {
-  const next = random(11), ajv = new Ajv({ strict: false });
-  for (let i = 0; i < (full ? 200 : 6); i++) {
-    const schema = randomSchema(next), text = JSON.stringify(schema);
-    using mask = await TokenMask.compile({
-      kind: "jsonSchema",
-      text,
-      vocab: VOCAB,
-      vocabType,
-      stopTokenIds: STOPS,
-    });
-    for (let round = 0; round < 3; round++) {
-      const json = written(mask, next);
-      assert(ajv.validate(schema, JSON.parse(json)), `${text}: ${json}: ${ajv.errorsText()}`);
-    }
-  }
+Deno.test("a grammar is compiled once, and its thread serves the next call", async () => {
+  const options = { jsonSchema: { type: "object", properties: { yes: { type: "boolean" } } }, maxNewTokens: 12 };
+  const text = await run(options), before = { ...GrammarThread.counters };
+  assertEquals(await run(options), text);
+  assertEquals(GrammarThread.counters, before);
+  await run({ ...options, jsonSchema: { type: "null" } });
+  assertEquals(GrammarThread.counters, { started: before.started, compiled: before.compiled + 1 });
+  const both = await Promise.all([run(options), run(options)]);
+  assertEquals(both, [text, text]);
 });
 
 Deno.test("TokenMask follows histories that go back and change, each row for itself", async () => {
