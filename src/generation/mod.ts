@@ -33,5 +33,6 @@ export { type WatermarkDetection, WatermarkDetector, type WatermarkDetectorOptio
 export { compile, type CompileOptions } from "./compile.ts";
 export { whisperTimestamps, type WhisperTimestampSettings } from "./processors/whisper_timestamps.ts";
 export { loadCache, type LoadCacheOptions, saveCache } from "./cache_file.ts";
+export { generateSpeech, type SpeechOptions, type SpeechOutput, type SpeechSegment } from "./generate_speech.ts";
 export { speechPrompt, type SpeechTask } from "./speech_prompt.ts";
 export { resilientGenerate } from "./resilient_generate.ts";

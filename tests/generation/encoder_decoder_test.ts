@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CrossCache, EncoderDecoderCache, StaticCache } from "../../src/cache/mod.ts";
 import { NotSupportedError, ValueError } from "../../src/errors.ts";
-import { generate, speechPrompt, stream } from "../../src/generation/mod.ts";
+import { generate, generateSpeech, type SpeechTask, stream } from "../../src/generation/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { assertClose, testDevice } from "../helpers.ts";
@@ -122,15 +122,22 @@ if (hasReference("data/models/t5")) {
 interface WhisperCase {
   name: string;
   kind: string;
-  inputs: { input_features: GoldenTensor; decoder_input_ids?: number[][] };
-  generation?: { language?: string; task?: string; max_new_tokens: number; num_beams?: number };
-  outputs: { sequences: number[][] };
+  inputs: { input_features?: GoldenTensor; decoder_input_ids?: number[][] };
+  generation?: {
+    language?: string;
+    task?: string;
+    max_new_tokens: number;
+    num_beams?: number;
+    return_timestamps?: boolean;
+  };
+  outputs: { sequences: number[][]; log_mel?: GoldenTensor };
 }
 const whisper = (await loadGoldens<WhisperCase>("data/models/whisper/goldens"))?.cases ?? [];
-for (const c of whisper.filter(({ name }) => ["greedy_text_tokens", "transcribe", "translate_beam3"].includes(name))) {
-  Deno.test(`generate() gives the tokens of whisper: ${c.name}`, async () => {
+for (const c of whisper.filter(({ kind }) => kind === "whisper_generate" || kind === "greedy_masked")) {
+  Deno.test(`generate() and generateSpeech() give the tokens of whisper: ${c.name}`, async () => {
     using model = await loadModel(referencePath("data/models/whisper"), { device, dtype: "float32" });
-    const { input_features: t, decoder_input_ids: ids } = c.inputs, { language, task, ...options } = c.generation ?? {};
+    const { input_features: t = c.outputs.log_mel!, decoder_input_ids: ids } = c.inputs;
+    const { language, task, return_timestamps: returnTimestamps, ...options } = c.generation ?? {};
     using inputFeatures = tensor(device, t.data as Float32Array, t.shape);
     if (ids) { // any token but those from 410 on
       const suppressTokens = Array.from({ length: model.sizes.vocabSize - 410 }, (_, i) => 410 + i);
@@ -140,14 +147,15 @@ for (const c of whisper.filter(({ name }) => ["greedy_text_tokens", "transcribe"
       assertEquals(sequences, c.outputs.sequences);
       return;
     }
-    const decoderInputIds = speechPrompt(model, t.shape[0]!, { language, task: task as "transcribe" });
-    const { sequences, promptLengths } = await generate(model, { inputFeatures, decoderInputIds }, {
+    const { sequences, segments } = await generateSpeech(model, inputFeatures, {
       ...optionsOf(options),
+      ...{ language, task: task as SpeechTask["task"], returnTimestamps },
       doSample: false,
       profile: "hf5",
     });
-    const fresh = sequences.map((row, b) => row.slice(promptLengths[b]));
-    if (c.name === "transcribe") assertEquals(fresh, c.outputs.sequences);
-    else assertEquals(fresh.map((row) => row.slice(0, 10)), c.outputs.sequences.map((row) => row.slice(0, 10)));
+    const width = Math.max(...sequences.map((row) => row.length)), pad = model.generationConfig.pad_token_id as number;
+    const padded = sequences.map((row) => [...row, ...Array<number>(width - row.length).fill(pad)]);
+    assertEquals(padded, c.outputs.sequences);
+    for (const row of segments) assert(row.every(({ start, end }) => start >= 0 && end <= 2));
   });
 }
