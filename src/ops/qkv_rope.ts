@@ -35,7 +35,7 @@ export interface QueryKeyValue<T = Tensor> {
 
 /** Where {@linkcode qkvRopeStore} puts keys and values. */
 export interface KvTarget {
-  /** [B, kvHeads, capacity, headDim] float32 or float16; paged [pages, kvHeads, 64, headDim]. */
+  /** [B, kvHeads, capacity, headDim] float32 or float16; paged [1, kvHeads, 64 · pages, headDim]. */
   readonly k: Tensor;
   /** The same. */
   readonly v: Tensor;
@@ -108,7 +108,7 @@ export function qkvRopeStore(
   const tokens = expectQkv("qkvRopeStore", qkv, table, positions, options);
   const [starts = 0] = expectShape("qkvRopeStore", "cuSeqlens", cuSeqlens, ["B + 1"]), sequences = starts - 1;
   expectShape("qkvRopeStore", "past", into.past, [into.paged ? "(2 + P) · B" : sequences]);
-  const kept = into.paged ? ["pages", kvHeads, 64, headDim] : [sequences, kvHeads, "capacity", headDim];
+  const kept = into.paged ? [1, kvHeads, "64 · pages", headDim] : [sequences, kvHeads, "capacity", headDim];
   const shape = expectShape("qkvRopeStore", "k", into.k, kept);
   expectShape("qkvRopeStore", "v", into.v, shape);
   expectDtype("qkvRopeStore", "k", into.k, "float32", "float16");

@@ -40,6 +40,13 @@ fn main(
   var added: array<u32, ROWS>;
   var sum: array<array<vec4<f32>, HELD>, ROWS>;
   var asked: array<array<vec4<f32>, ASKED>, ROWS>; // of each query, a lane every LANES-th four of elements
+  let keyStride = geometry[K_STRIDES + 2u];
+  let valueStride = geometry[V_STRIDES + 2u];
+  // @if MAPPED
+  let pageOfKeys = geometry[K_STRIDES];
+  let pageOfValues = geometry[V_STRIDES];
+  let pages = pagesOf(t.s);
+  // @end
   let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var row = 0u; row < ROWS + zero; row++) {
     let query = queryAt(t, row);
@@ -66,12 +73,23 @@ fn main(
   for (var r = 0u; r < ROWS; r++) {
     total[r] = select(0.0, 1.0, lane == 0u && largest[r] > NEG);
   }
-  for (var j = t.keys.x; j < end; j += LANES * KEYS) {
+  var last = t.keys.x;
+  for (var j = last; j < end; j = last) {
+    // @if MAPPED
+    let page = runFrom(pages, j); // a step lies within a page
+    last = min(end, j + min(LANES * KEYS, page.z));
+    let k1 = t.k0 + page.x * pageOfKeys + page.y * keyStride;
+    let v1 = t.v0 + page.x * pageOfValues + page.y * valueStride;
+    // @else
+    last = min(end, j + LANES * KEYS);
+    let k1 = t.k0 + j * keyStride;
+    let v1 = t.v0 + j * valueStride;
+    // @end
     var score = array<array<f32, KEYS>, ROWS>(); // then the weights; naga zeroes a var without a value only once
     var at: array<u32, KEYS>;
     // @unroll
     for (var i = 0u; i < KEYS; i++) {
-      at[i] = keyAt(t.s, t.k0, min(j + i * LANES + lane, end - 1u));
+      at[i] = k1 + (min(j + i * LANES + lane, last - 1u) - j) * keyStride;
     }
     for (var m = 0u; m < ASKED + zero; m++) {
       var query: array<vec4<f32>, ROWS>;
@@ -104,7 +122,7 @@ fn main(
       var most = largest[r];
       // @unroll
       for (var i = 0u; i < KEYS; i++) {
-        score[r][i] = scoreOf(score[r][i], place, j + i * LANES + lane, end, slope[r], added[r]);
+        score[r][i] = scoreOf(score[r][i], place, j + i * LANES + lane, last, slope[r], added[r]);
         most = max(most, score[r][i]);
       }
       most = subgroupMax(most);
@@ -131,13 +149,13 @@ fn main(
         }
       }
       let first = j + i * LANES;
-      for (var turn = 0u; turn < LANES && first + turn < end; turn += PARTS) {
+      for (var turn = 0u; turn < LANES && first + turn < last; turn += PARTS) {
         let key = turn + lane / SPAN;
-        let v1 = valueAt(t.s, t.v0, min(first + key, end - 1u));
+        let v2 = v1 + (min(first + key, last - 1u) - j) * valueStride;
         var value: array<vec4<f32>, HELD>;
         // @unroll
         for (var n = 0u; n < HELD; n++) {
-          value[n] = valueQuad(v1, min(lane % SPAN + n * SPAN, QUADS - 1u));
+          value[n] = valueQuad(v2, min(lane % SPAN + n * SPAN, QUADS - 1u));
         }
         // @unroll
         for (var r = 0u; r < ROWS; r++) {

@@ -5,7 +5,7 @@
 // y        q [T, HEADS, HEAD_DIM]; PACKED also k and v [T, KV_HEADS, HEAD_DIM] f32, each from a multiple of 64 elements on
 // table    [positions, 2, HALF] f32: cosines, then sines      positions [T] u32      q_norm, k_norm [HEAD_DIM] f32
 // keys, values [B, KV_HEADS, capacity, HEAD_DIM] f32, or f16 two in a u32 (HEAD_DIM divides by 4, HALF by 2)
-//          MAPPED: [pages, KV_HEADS, 64, HEAD_DIM]
+//          MAPPED: [1, KV_HEADS, 64 * pages, HEAD_DIM]
 // past     [B] u32: tokens of each sequence that are in the cache      cuSeqlens [B + 1] u32
 //          MAPPED: then [B] zeros and [B, P] pages
 // grid     [T * (HEADS + 2 KV_HEADS)] with NORM, one workgroup a head, or WG heads and each a thread's with SERIAL, since
@@ -96,7 +96,8 @@ fn slotOf(token: u32, head: u32) -> u32 {
   let slot = past[low] + token - cuSeqlens[low];
   // @if MAPPED
   let page = past[2u * sequences + low * (arrayLength(&past) / sequences - 2u) + slot / 64u];
-  return ((page * KV_HEADS + head) * 64u + slot % 64u) * HEAD_DIM;
+  let slots = PAIRS * arrayLength(&keys) / (KV_HEADS * HEAD_DIM);
+  return (head * slots + page * 64u + slot % 64u) * HEAD_DIM;
   // @else
   let capacity = PAIRS * arrayLength(&keys) / (sequences * KV_HEADS * HEAD_DIM);
   return ((low * KV_HEADS + head) * capacity + slot) * HEAD_DIM;

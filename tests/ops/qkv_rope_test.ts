@@ -108,7 +108,7 @@ for (const dtype of ["float32", "float16"] as const) {
     const qkv = randn(tokens * 6 * headDim), shape = { heads: 2, kvHeads, headDim, half: 0 };
     const want = qkvRopeReference(qkv, undefined, [], shape);
     const into = tidy(device, () => {
-      const k = zeros(device, [pages, kvHeads, 64, headDim], dtype), v = zeros(device, k.shape, dtype);
+      const k = zeros(device, [1, kvHeads, 64 * pages, headDim], dtype), v = zeros(device, k.shape, dtype);
       const past = tensor(device, [62, 1, 0, 0, ...table], [8], "uint32"); // the first sequence goes on to its next page
       const starts = tensor(device, [0, 3, 5], [3], "uint32"), packed = tensor(device, qkv, [tokens, 6 * headDim]);
       qkvRopeStore(packed, undefined, undefined, shape, { k, v, past, paged: true }, starts);
@@ -119,7 +119,7 @@ for (const dtype of ["float32", "float16"] as const) {
       for (const [token, page, slot] of [[0, 3, 62], [1, 3, 63], [2, 0, 0], [3, 1, 1], [4, 1, 2]] as const) {
         for (let head = 0; head < kvHeads; head++) {
           const from = (token * kvHeads + head) * headDim;
-          all.set(want[part].subarray(from, from + headDim), ((page * kvHeads + head) * 64 + slot) * headDim);
+          all.set(want[part].subarray(from, from + headDim), ((head * pages + page) * 64 + slot) * headDim);
         }
       }
       const tolerance = dtype === "float32" ? {} : { rtol: 1e-3, atol: 1e-6 };

@@ -54,15 +54,32 @@ fn sequenceAt(b: u32) -> Sequence {
 }
 
 // @if MAPPED
-// The page of a key, and its place there.
-fn pageOf(s: Sequence, key: u32) -> vec2<u32> {
+// The pages of a sequence.
+struct Pages {
+  turned: u32, // how far its ring is
+  staying: u32,
+  end: u32, // of the ring
+  table: u32, // where its pages begin in counts
+}
+
+fn pagesOf(s: Sequence) -> Pages {
   let B = arrayLength(&cuSeqlens) - 1u;
-  let staying = geometry[STAYING];
-  let turned = key + counts[B + s.index];
-  let round = select(turned, turned - geometry[RING], turned >= staying + geometry[RING]);
-  let slot = select(round, key, key < staying);
   let P = arrayLength(&counts) / B - 2u;
-  return vec2<u32>(counts[2u * B + s.index * P + slot / 64u], slot % 64u);
+  let staying = geometry[STAYING];
+  return Pages(counts[B + s.index], staying, staying + geometry[RING], 2u * B + s.index * P);
+}
+
+// The page of a key, its place there, and how many keys from it on lie one behind the other.
+fn runFrom(p: Pages, key: u32) -> vec3<u32> {
+  let turned = key + p.turned;
+  let round = select(turned, turned + p.staying - p.end, turned >= p.end);
+  let slot = select(round, key, key < p.staying);
+  let run = select(p.end, p.staying, key < p.staying) - slot;
+  return vec3<u32>(counts[p.table + slot / 64u], slot % 64u, min(run, 64u - slot % 64u));
+}
+
+fn pageOf(s: Sequence, key: u32) -> vec2<u32> {
+  return runFrom(pagesOf(s), key).xy;
 }
 // @end
 
