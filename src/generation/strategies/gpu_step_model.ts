@@ -11,7 +11,7 @@ import { gatherRows, sliceRows } from "../../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../../tensor/mod.ts";
 import { inTurns } from "./in_turns.ts";
 import { likeliest, type PassTensors, readPass, tensorsOf } from "./pass_tensors.ts";
-import { SingleStep } from "./single_step.ts";
+import { MOST_AT_ONCE, SingleStep } from "./single_step.ts";
 import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
 
 /** How a {@linkcode GpuStepModel} runs. */
@@ -67,15 +67,16 @@ export class GpuStepModel implements StepModel, Disposable {
     return await this.#finished(pieces, start, request, !whole && !request.layers);
   }
 
-  /** Runs the pieces and reads what comes of those that hold something; `plain`: a step of one token each may be replayed. */
+  /** Runs the pieces and reads what comes of those that hold something; `plain`: a step of few tokens may be replayed. */
   async #finished(
     pieces: readonly (readonly number[])[],
     start: readonly number[],
     request: StepRequest,
     plain = false,
   ): Promise<StepOutput> {
-    const single = plain && pieces.every((piece) => piece.length === 1);
-    const made = single ? this.#next(pieces.flat(), start, request) : this.#pass(pieces, start, request);
+    const { last = 1 } = request, window = pieces.length === 1 && last === pieces[0]!.length && last <= MOST_AT_ONCE;
+    const single = plain && (window || pieces.every((piece) => piece.length === 1));
+    const made = single ? this.#next(pieces, start, request) : this.#pass(pieces, start, request);
     try {
       const past = start.filter((_, b) => pieces[b]!.length), { hiddenSize } = this.#model.sizes;
       const lengths = pieces.map((piece) => piece.length).filter(Boolean);
@@ -133,13 +134,13 @@ export class GpuStepModel implements StepModel, Disposable {
     this.#single[Symbol.dispose]();
   }
 
-  /** Runs one token of each row. */
-  #next(tokens: readonly number[], positions: readonly number[], request: StepRequest): PassTensors {
-    const { top } = request, all = (logits: Tensor) => ({ logits: sliceRows(logits, 0, tokens.length) });
+  /** Runs one token of each row, or a few of one. */
+  #next(pieces: readonly (readonly number[])[], from: readonly number[], { top, tokens }: StepRequest): PassTensors {
+    const all = (logits: Tensor) => ({ logits: sliceRows(logits, 0, logits.shape[0]!) });
     return this.#single.run(
-      tokens,
-      positions,
-      (logits) => this.#kept(top ? likeliest(logits, top, request.tokens) : all(logits)),
+      pieces,
+      from,
+      (logits) => this.#kept(top ? likeliest(logits, top, tokens) : all(logits)),
     );
   }
 

@@ -72,6 +72,57 @@ Deno.test("assisted sampling and sampling prompt lookup draw the same for the sa
   }
 });
 
+/** Tokens, and how many rounds they took. */
+async function rounds(prompt: number[], options: GenerationOptions) {
+  let puts = 0;
+  const { ids } = await counted(prompt, { ...options, streamer: { put: () => void puts++, end() {} } });
+  return { ids: ids.slice(prompt.length), rounds: puts - 1 };
+}
+
+Deno.test("prompt lookup draws what plain sampling draws with the same seed", async () => {
+  const prompt = tokenizer.encode(QUOTES), drawn = { ...greedy, doSample: true, temperature: 0.7, topK: 20, seed: 4 };
+  const plain = await rounds(prompt, drawn), looked = await rounds(prompt, { ...drawn, promptLookupNumTokens: 5 });
+  assertEquals(looked.ids, plain.ids);
+  assert(looked.rounds < plain.rounds, `${looked.rounds} rounds for ${plain.rounds} tokens`);
+});
+
+for (
+  const [name, draws] of [["greedily", {}], ["drawn", {
+    doSample: true,
+    temperature: 0.9,
+    topP: 0.95,
+    seed: 3,
+  }]] as const
+) {
+  Deno.test(`an assistant that is the model itself is always right, ${name}`, async () => {
+    const prompt = tokenizer.encode("The cat"), n = 13;
+    const plain: GenerationOptions = { ...greedy, ...draws, maxNewTokens: n };
+    for (const [numAssistantTokens, outputScores] of [[3, false], [3, true], [5, false]] as const) {
+      const more = { assistantModel: tiny, numAssistantTokens, assistantConfidenceThreshold: 0, outputScores };
+      const found = await rounds(prompt, { ...plain, ...more });
+      assertEquals(found.ids.length, n);
+      if (name === "greedily") assertEquals(found.ids, (await rounds(prompt, plain)).ids);
+      const first = outputScores ? 0 : 1; // the token of the prompt's own pass
+      assertEquals(found.rounds, first + Math.ceil((n - first) / (numAssistantTokens + 1)), `${numAssistantTokens}`);
+    }
+  });
+}
+
+Deno.test("a round reads once, and makes no bind group and no pipeline once its width was there", async () => {
+  const prompt = tokenizer.encode("The cat"), { counters } = device.stream;
+  const now = () => ({ ...device.kernels.counters, submits: counters.submits, reads: counters.reads });
+  const seen: ReturnType<typeof now>[] = [];
+  const options = { ...greedy, maxNewTokens: 22, assistantModel: tiny, numAssistantTokens: 3 };
+  const streamer = { put: () => void seen.push(now()), end() {} };
+  await counted(prompt, { ...options, assistantConfidenceThreshold: 0, streamer });
+  for (let i = 3; i < seen.length - 1; i++) { // the prompt, its pass, the first round; the last one is narrower
+    const [a, b] = [seen[i - 1]!, seen[i]!];
+    assertEquals([b.pipelines - a.pipelines, b.bindGroups - a.bindGroups, b.reads - a.reads], [0, 0, 1]);
+    assert(b.submits - a.submits <= 2, `${b.submits - a.submits} submissions`); // the round's, and the read's
+  }
+  assert(seen.length > 5);
+});
+
 Deno.test("stream() gives the tokens of assisted decoding one by one", async () => {
   const prompt = tokenizer.encode("The cat"), tokens: number[] = [];
   const { ids } = await counted(prompt, greedy);
