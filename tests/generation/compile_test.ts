@@ -42,6 +42,41 @@ Deno.test("compile() leaves nothing to compile, and its decode steps make and wr
   assertEquals(device.kernels.counters.pipelines, pipelines);
 });
 
+/** How often `object` was asked for something, method by method, while `work` ran. */
+async function callsOf(object: object, methods: readonly string[], work: () => Promise<void>) {
+  const calls = Object.fromEntries(methods.map((name) => [name, 0]));
+  for (const name of methods) {
+    const own: (...args: unknown[]) => unknown = Reflect.get(object, name);
+    const value = (...args: unknown[]) => (calls[name]!++, own.apply(object, args));
+    Object.defineProperty(object, name, { value, configurable: true });
+  }
+  try {
+    await work();
+  } finally {
+    for (const name of methods) Reflect.deleteProperty(object, name); // the prototype's shows again
+  }
+  return calls;
+}
+
+Deno.test("WebGPU itself is asked by replayed steps for encoders and submissions only", async () => {
+  using model = await load();
+  await compile(model, { maxLength: 64 });
+  const made = ["createBuffer", "createBindGroup", "createComputePipeline", "createComputePipelineAsync"];
+  const asked = [...made, "createShaderModule", "createPipelineLayout", "createCommandEncoder"];
+  const run = async (maxNewTokens: number) => {
+    const work = async () => void await generate(model, { inputIds: [prompt] }, { ...greedy, maxNewTokens });
+    let device_ = {};
+    const queue = await callsOf(device.gpu.queue, ["writeBuffer", "submit"], async () => {
+      device_ = await callsOf(device.gpu, asked, work);
+    });
+    return { ...device_, ...queue } as Record<string, number>;
+  };
+  await run(4), await run(20); // the staging buffers of reads, once
+  const few = await run(4), many = await run(20), more = (name: string) => many[name]! - few[name]!;
+  for (const name of [...asked.slice(0, -1), "writeBuffer"]) assertEquals(more(name), 0, name);
+  assert(more("createCommandEncoder") > 0 && more("submit") > 0);
+});
+
 Deno.test("generate() on a compiled model replays the recordings that compile() made", async () => {
   using model = await load();
   await compile(model, { maxBatch: 2, maxLength: 64 });
