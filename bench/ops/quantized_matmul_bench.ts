@@ -1,6 +1,7 @@
 import { int8Dims, int8Matmul, int8Threshold } from "../../src/ops/int8_matmul.ts";
 import { packedColumns } from "../../src/ops/pack_weight.ts";
 import {
+  blockDims,
   type CodeBits,
   codebookDims,
   type CodedMatrix,
@@ -54,4 +55,44 @@ for (const [M, K, N] of [[1, 4096, 4096], [4, 1024, 4096], [256, 512, 512]] as c
       },
     });
   }
+}
+
+/** How scales lie: groups of so many inputs, each with a zero; or GGUF's blocks, with groups and steps of their scales. */
+const layouts: [name: string, bits: CodeBits, span: 32 | 16, size: number, steps: "none" | "halves" | "bytes"][] = [
+  ["groups of 16", 4, 16, 16, "none"],
+  ["groups of 32", 4, 32, 32, "none"],
+  ["groups of 64", 4, 32, 64, "none"],
+  ["groups of 128", 4, 32, 128, "none"],
+  ["one group", 4, 32, 2048, "none"],
+  ["Q4_0", 4, 32, 32, "none"],
+  ["Q4_K", 4, 32, 256, "bytes"],
+  ["Q2_K", 2, 16, 256, "halves"],
+  ["Q6_K", 6, 16, 256, "bytes"],
+];
+
+for (const [name, bits, span, size, steps] of layouts) {
+  const K = 2048, N = 2048, stride = packedColumns(N), count = K / size, isBlocks = name.startsWith("Q");
+  const d = count * stride / 2, least = name.endsWith("_K") && bits < 6 ? d : 0, sc = d + least;
+  const each = K / span * stride / 4, m = steps === "halves" ? sc : sc + each;
+  const words = isBlocks ? (steps === "none" ? d : m + each) : d + count * stride / 8;
+  const dims = isBlocks
+    ? blockDims(device, {
+      ...{ K, N, span, size, zero: 8, dmin: least },
+      ...steps === "none" ? { sc: 0, m: 0 } : { sc, m },
+    })
+    : integerDims(device, { K, N, group: size, span, zeroBits: 4, zeros: d });
+  const w = zeros(device, [codeWords(K, N, bits)], "uint32"), groups = zeros(device, [words], "uint32");
+  const matrix: CodedMatrix = { kind: "integer", bits, span, flags: { BLOCKS: isBlocks }, K, N, w, groups, dims };
+  const x = zeros(device, [1, K]);
+  await measure(device, {
+    name: "quantized_matmul scales",
+    shape: `${name}, [1, ${K}] x [${K}, ${N}]`,
+    bytes: 4 * K + w.byteLength + groups.byteLength + 4 * N,
+    flops: 2 * K * N,
+    run: () => {
+      const y = empty(device, [1, N]);
+      quantizedMatmul(x, matrix, y);
+      return y;
+    },
+  });
 }

@@ -7,7 +7,7 @@ import { familyOf } from "../../src/models/registry.ts";
 import { writeGgufModel } from "../../src/models/write_gguf.ts";
 import { quantizeModel } from "../../src/pipelines/mod.ts";
 import { BitsAndBytesConfig } from "../../src/quantization/mod.ts";
-import { createTokenizer, loadTokenizer } from "../../src/tokenizer/mod.ts";
+import { createTokenizer, loadTokenizer, type Tokenizer } from "../../src/tokenizer/mod.ts";
 import { ggufTokenizer } from "../../src/tokenizer/gguf_tokenizer.ts";
 import { findGguf } from "../../src/weights/gguf_files.ts";
 import { writeGguf } from "../../src/weights/gguf_write.ts";
@@ -35,6 +35,15 @@ async function logitsOf(path: string, options: Parameters<typeof loadModel>[1] =
   return await result.logits!.read() as Float32Array;
 }
 
+/** The token that each position goes on with; undefined where another comes within `margin`. */
+function likeliest(logits: Float32Array, margin = 0): (number | undefined)[] {
+  const V = logits.length / IDS[0]!.length;
+  return IDS[0]!.map((_, i) => {
+    const row = logits.subarray(i * V, (i + 1) * V), best = row.reduce((best, v, n) => v > row[best]! ? n : best, 0);
+    return row.some((v, n) => n !== best && v > row[best]! - margin) ? undefined : best;
+  });
+}
+
 // paired rows and few key heads, biases that are paired too, windows, biases, norms of heads, [in, out], frequencies
 for (
   const name of ["llama", "llama-tied-mqa", "mistral", "qwen2", "qwen3", "gpt2", "llama3-rope", "llama-linear-rope"]
@@ -49,10 +58,18 @@ for (
     await asNumbers(path, out);
     const got = await logitsOf(out);
     assert(relativeError(got, want) < 1e-5, `numbers: ${relativeError(got, want)}`);
+    assertEquals(likeliest(got), likeliest(want), "greedy tokens of the numbers");
     const { tensors } = await quantizeModel(path, { to: "q8_0", out });
     assert(tensors.every(({ relativeError }) => relativeError < 0.01));
     const blocks = await logitsOf(out), error = relativeError(blocks, want);
     assert(error > 0 && error < 0.1, `q8_0: ${error}`);
+    const most = want.reduce((most, v, i) => Math.max(most, Math.abs(v - blocks[i]!)), 0),
+      clear = likeliest(want, 2 * most);
+    assertEquals(
+      likeliest(blocks).map((id, i) => clear[i] === undefined ? undefined : id),
+      clear,
+      "greedy tokens of q8_0",
+    );
     const unpacked = await logitsOf(out, { dtype: "float32" });
     assert(relativeError(blocks, unpacked) < 0.01, `unpacked: ${relativeError(blocks, unpacked)}`);
   });
@@ -94,10 +111,10 @@ const TEXTS = [
   "<|im_start|>x<|im_end|>",
 ];
 
-for (const name of ["tensaur-tiny", "llama", "mistral", "qwen2", "gpt2"]) {
+for (const name of ["tensaur-tiny", "llama", "mistral", "qwen2", "qwen3", "gpt2"]) {
   const path = name === "tensaur-tiny" ? TINY : modelPath(name);
   if (name !== "tensaur-tiny" && !hasReference(`data/models/${name}`)) continue;
-  Deno.test(`ggufTokenizer() encodes by tokens and merges alone as the original does: ${name}`, async () => {
+  Deno.test(`ggufTokenizer() encodes by tokens and merges alone as the original does, and chats alike: ${name}`, async () => {
     const out = `${dir}/tokenizer-${name}.gguf`;
     await quantizeModel(path, { to: "q8_0", out });
     const { gguf } = (await findGguf(out, {}))!;
@@ -111,6 +128,9 @@ for (const name of ["tensaur-tiny", "llama", "mistral", "qwen2", "gpt2"]) {
       assertEquals(made.encode(text, options), original.encode(text, options), text);
       assertEquals(made.decode(made.encode(text, options)), original.decode(original.encode(text, options)));
     }
+    const chat = [{ role: "user", content: "Hello" }], asked = { addGenerationPrompt: true } as const;
+    const said = (tokenizer: Tokenizer) => tokenizer.applyChatTemplate(chat, asked).catch((error: Error) => error.name);
+    assertEquals(await said(await loadTokenizer(out)), await said(original));
   });
 }
 
