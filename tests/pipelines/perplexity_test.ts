@@ -102,6 +102,23 @@ Deno.test("perplexity() of a uniform model is the vocabulary's size, at every st
   }
 });
 
+Deno.test("perplexity() computes the logits of scored tokens only, each once", async () => {
+  const ids = Array.from({ length: 90 }, (_, i) => i * 13), { applyHead } = bundled;
+  for (const [maxLength, stride] of [[32, 8], [32, 32], [64, 1], [90, 45]] as const) {
+    let rows = 0;
+    bundled.applyHead = (hidden, batch) => {
+      rows += hidden.shape[0]!;
+      return applyHead.call(bundled, hidden, batch);
+    };
+    try {
+      const { scoredTokens } = await perplexity(bundled, noTokenizer, ids, { maxLength, stride });
+      assertEquals(rows, scoredTokens, `${maxLength} ${stride}`);
+    } finally {
+      bundled.applyHead = applyHead;
+    }
+  }
+});
+
 Deno.test("perplexity() of one window is e to the mean, in pieces through a cache", async () => {
   const ids = Array.from({ length: 700 }, (_, i) => (i * 37) % 2000);
   const { windows, ...got } = await perplexity(bundled, noTokenizer, ids, { maxLength: 1024 });

@@ -51,6 +51,9 @@ export function isBeamSearch(strategy: Strategy): boolean {
  */
 export function chooseStrategy(o: StrategyOptions): Strategy {
   const base = baseOf(o), plain = base === "greedy" || base === "sample";
+  if (o.assistantModel && o.promptLookupNumTokens !== null) {
+    warnOnce("UserWarning", "Both `assistantModel` and `promptLookupNumTokens` are set: the assistant is not used.");
+  }
   if (o.assistantModel || o.promptLookupNumTokens !== null) {
     if (plain) return o.promptLookupNumTokens !== null ? "promptLookup" : "assisted";
     refuse(o, base, "assistantModel", "assisted");
