@@ -1,5 +1,6 @@
 /** `deno task bench`: the report, the gate, the comparison with another commit, and the peers. */
 import { textTable } from "../src/cli/table.ts";
+import { cacheTable } from "./caches_bench.ts";
 import { writeCharts } from "./charts.ts";
 import { compare, LEAST_RATIO, verdict } from "./compare.ts";
 import { badFlag, flagValue, positional } from "./flags.ts";
@@ -18,6 +19,7 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   (none), report     run every bench, print, and write BENCHMARKS.md, bench/results/report.json and docs/bench_*.svg
   NAMES, report NAMES
                      run the benches that have one in their name, and only print
+  caches             every cache beside the others, at 512 to 16,384 tokens, into the last report and BENCHMARKS.md
   attention          the report of attention alone; --long, --plain, --quick, --only TEXT
   gate               measure what has a goal; fails under ${100 * LEAST_SHARE} % of one
   --compare WHAT     fails where an op, or a token of tensaur-tiny, is under ${LEAST_RATIO} of its speed in WHAT, a commit or a
@@ -52,7 +54,7 @@ not run.`;
 
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
 const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--long", "--plain", "--help"];
-const COMMANDS = ["report", "attention", "gate", "peers-setup", "peers", "all", "render"];
+const COMMANDS = ["report", "caches", "attention", "gate", "peers-setup", "peers", "all", "render"];
 const LIMITS = { all: [1200, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
 const RESERVE = 20; // seconds, for writing
 const REPORT_PART = 0.5; // of the limit, when the peers follow
@@ -112,6 +114,16 @@ async function peers(names: readonly string[], seconds: number): Promise<PeerRep
   for (const line of found.missing) show(`not measured: ${line}`);
   await finish(found, names, () => writeResult("peers.json", found));
   return found;
+}
+
+/** Every cache, into the last report. */
+async function caches(): Promise<void> {
+  const { caches, missing } = await runSuite({ names: ["caches"], quick, say }), last = await readReport();
+  if (!caches) throw new Error(missing.join());
+  show(textTable(cacheTable(caches.results)));
+  if (printOnly || !last) return;
+  await writeReport({ ...last, caches });
+  await render();
 }
 
 /** BENCHMARKS.md and the charts from the last results. */
@@ -179,6 +191,7 @@ async function main(): Promise<boolean> {
     await denoRun(new URL("./attention_report.ts", import.meta.url), flags, { limit: ATTENTION_LIMIT, line: show });
   } else if (command === "peers-setup") await setupPeers(say);
   else if (command === "peers") await peers(names, limit("peers"));
+  else if (command === "caches") await caches();
   else if (command === "render") await render();
   else if (command === "all") {
     await report([], 1000 * limit("all") * REPORT_PART);

@@ -1,10 +1,11 @@
 /**
  * Every cache beside the others: bytes a token, and CPU time of a decoded token, after prefixes of some lengths.
  *
- *     deno run -A bench/caches_bench.ts [MODEL] [--lengths 512,4096] [--long] [--tokens 16] [--rounds 3] [--only paged] [--json]
+ *     deno run -A bench/caches_bench.ts [MODEL] [--lengths 512,4096,16384] [--tokens 4] [--rounds 6] [--only paged] [--json]
  *
- * `--long` adds 16,384 tokens. Positions beyond the model's length are rotated as any others. The steps of all caches of
- * a length are interleaved, so that what else the machine does falls on all of them; the best round of each counts.
+ * The steps of all caches of a length are interleaved, so that what else the machine does falls on all of them; the best
+ * round of each counts. Keys are random: a step costs the same whatever they are. Positions beyond the model's own are
+ * rotated as any others.
  */
 import {
   DynamicCache,
@@ -18,11 +19,15 @@ import {
   packBatch,
   PagedCache,
   QuantizedCache,
+  restoreCache,
   SinkCache,
   SlidingWindowCache,
   StaticCache,
+  type Tensor,
+  tensor,
   tidy,
 } from "../mod.ts";
+import { textTable } from "../src/cli/table.ts";
 import { spent } from "./ceilings.ts";
 import { flagValue, positional } from "./flags.ts";
 
@@ -37,8 +42,8 @@ export interface CacheResult {
   cpuMilliseconds: number;
   /** Milliseconds by the clock. */
   milliseconds: number;
-  /** Host milliseconds of a fork, and the bytes that it takes at once; a later write may copy. */
-  fork: { milliseconds: number; bytes: number };
+  /** Host milliseconds of a fork, the bytes that it takes at once, and those of its first token. */
+  fork: { milliseconds: number; bytes: number; written: number };
 }
 
 const WINDOW = 256, dtype = "float16";
@@ -56,6 +61,7 @@ const KINDS: Record<string, (length: number) => KvCache> = {
   offloaded: () => new OffloadedCache({ dtype }),
   "offloaded static": (maxCacheLen) => new OffloadedStaticCache({ maxCacheLen, dtype }),
 };
+const BASES = ["first", "static"]; // what the others are compared with
 
 /** Runs `ids` and leaves the logits. */
 function feed(model: Model, cache: KvCache, ids: number[]): void {
@@ -66,77 +72,104 @@ function feed(model: Model, cache: KvCache, ids: number[]): void {
   cache.advanced([ids.length]);
 }
 
-/** A cache of `length` tokens: from the keys of `prefix`, or by a pass where it must make its own. */
-function filled(model: Model, cache: KvCache, prefix: KvCache, ids: number[]): KvCache {
-  if (cache instanceof SinkCache) {
-    for (let i = 0; i < ids.length; i += WINDOW / 2) feed(model, cache, ids.slice(i, i + WINDOW / 2));
-  } else if (!cache.isExact) feed(model, cache, ids);
-  else {
-    const layers = prefix.toLegacyCache(), { attention } = model.sizes;
-    cache.adopt(layers, [ids.length], (layer) => attention[layer]);
-    for (const t of layers.flat()) t.dispose();
+/** A cache of `length` tokens: with the keys of `layer` in every layer, where it does not have to make its own. */
+function filled(model: Model, cache: KvCache, layer: readonly [Tensor, Tensor], length: number): KvCache {
+  const { attention } = model.sizes;
+  if (!(cache instanceof SinkCache)) {
+    cache.adopt(attention.map(() => layer), [length], (i) => attention[i]);
+    return cache;
   }
-  return cache;
+  const ids = Array.from({ length: WINDOW }, (_, i) => i); // then as if it had come to `length`: all slots are in use
+  feed(model, cache, ids);
+  feed(model, cache, ids.slice(0, WINDOW / 2));
+  const restored = restoreCache({ ...cache.state, lengths: [length], reach: [length] }, model.device);
+  cache.dispose();
+  return restored as KvCache;
+}
+
+/** Keys or values [1, Hkv, length, Dh] of one layer. */
+function randomKeys(model: Model, length: number): Tensor {
+  const { num_key_value_heads: heads, num_attention_heads, head_dim, hidden_size } = model.config as unknown as Record<
+    string,
+    number
+  >;
+  const kvHeads = heads ?? num_attention_heads!, headDim = head_dim ?? hidden_size! / num_attention_heads!;
+  const values = Float16Array.from({ length: kvHeads * length * headDim }, () => Math.random() - 0.5);
+  return tensor(model.device, values, [1, kvHeads, length, headDim], dtype);
 }
 
 /** Measures the caches whose names have `only` in them after `length` tokens. */
 export async function cachesBench(
   model: Model,
   length: number,
-  { tokens = 16, rounds = 3, only = "" } = {},
+  { tokens = 4, rounds = 6, only = "" } = {},
 ): Promise<CacheResult[]> {
   const { device } = model, step = (cache: KvCache) => feed(model, cache, [7]);
-  const ids = Array.from({ length }, (_, i) => 3 + i * 7 % (model.sizes.vocabSize - 3));
   using owned = new DisposableStack();
-  const prefix = owned.use(new DynamicCache({ dtype }));
-  for (let i = 0; i < length; i += 512) feed(model, prefix, ids.slice(i, i + 512));
+  const layer = [owned.use(randomKeys(model, length)), owned.use(randomKeys(model, length))] as const;
   const room = length + 1 + rounds * tokens, caches: [KvCache, CacheResult][] = [];
   for (const [cache, make] of Object.entries(KINDS)) {
-    if (!cache.includes(only) && cache !== "static" && cache !== "first") continue; // what the others are compared with
-    const kv = filled(model, owned.use(make(room)), prefix, ids);
+    if (!cache.includes(only) && !BASES.includes(cache)) continue;
+    const kv = owned.use(filled(model, make(room), layer, length)), bytesPerToken = kv.byteLength / length;
     step(kv); // compiles
     await device.synchronize();
-    const start = performance.now(), before = device.pool.stats.bytesInUse;
-    const fork = kv.fork(), milliseconds = performance.now() - start;
-    const bytes = device.pool.stats.bytesInUse - before;
-    fork.dispose();
-    const found = { cpuMilliseconds: Infinity, milliseconds: Infinity, fork: { milliseconds, bytes } };
-    caches.push([kv, { cache, length, bytesPerToken: kv.byteLength / length, ...found }]);
+    const fork = await forked(model, kv), found = { cpuMilliseconds: Infinity, milliseconds: Infinity, fork };
+    caches.push([kv, { cache, length, bytesPerToken, ...found }]);
   }
   for (let round = 0; round < rounds; round++) {
     for (const [kv, found] of caches) {
       const { cpu, wall } = await spent(device, () => step(kv), tokens);
       found.cpuMilliseconds = Math.min(found.cpuMilliseconds, cpu / tokens);
       found.milliseconds = Math.min(found.milliseconds, wall / tokens);
-      await device.stream.settled(); // what goes to host memory in the background
+      await device.stream.settled(); // what goes to host memory
     }
   }
   return caches.slice(1).map(([, found]) => found);
 }
 
-/** A result as a line of text, its rate beside that of the static cache. */
-export function lineOf(
-  { cache, length, bytesPerToken, cpuMilliseconds, milliseconds, fork }: CacheResult,
-  beside: number,
-) {
-  return `${cache.padEnd(18)}${`${length}`.padStart(7)}${bytesPerToken.toFixed(0).padStart(9)} B/token` +
-    `${cpuMilliseconds.toFixed(2).padStart(9)} CPU ms${milliseconds.toFixed(2).padStart(9)} ms` +
-    `${(beside / cpuMilliseconds).toFixed(2).padStart(7)} ×${fork.milliseconds.toFixed(2).padStart(9)} ms to fork` +
-    `${`${fork.bytes}`.padStart(10)} B`;
+/** What a fork costs, and its first token. */
+async function forked(model: Model, kv: KvCache): Promise<CacheResult["fork"]> {
+  const { stats } = model.device.pool, bytes = () => model.device.pool.stats.bytesInUse - stats.bytesInUse;
+  const start = performance.now();
+  using fork = kv.fork();
+  const milliseconds = performance.now() - start, atOnce = bytes();
+  feed(model, fork, [7]);
+  await model.device.synchronize();
+  return { milliseconds, bytes: atOnce, written: bytes() };
+}
+
+/** A table of results, rates beside those of the static cache of the same length. */
+export function cacheTable(results: readonly CacheResult[]): string[][] {
+  const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  const rows = results.map(({ cache, length, bytesPerToken, cpuMilliseconds, milliseconds, fork }) => {
+    const beside = results.find((other) => other.cache === "static" && other.length === length)!;
+    return [
+      cache,
+      `${length}`,
+      bytesPerToken.toFixed(0),
+      cpuMilliseconds.toFixed(1),
+      (1000 / cpuMilliseconds).toFixed(1),
+      (1000 / milliseconds).toFixed(1),
+      (beside.cpuMilliseconds / cpuMilliseconds).toFixed(2),
+      `${fork.milliseconds.toFixed(2)} ms, ${mib(fork.bytes)}`,
+      mib(fork.written),
+    ];
+  });
+  const rates = ["CPU ms", "tok/s a core", "tok/s by the clock", "of static"];
+  return [["cache", "tokens", "B a token", ...rates, "a fork", "written to"], ...rows];
 }
 
 if (import.meta.main) {
   const tiny = decodeURIComponent(new URL("../models/tensaur-tiny", import.meta.url).pathname);
   const [path = tiny] = positional(["--tokens", "--rounds", "--only", "--lengths"]);
   const number = (name: string, or: number) => Number(flagValue(name) ?? or);
-  const options = { tokens: number("--tokens", 16), rounds: number("--rounds", 3), only: flagValue("--only") };
-  const lengths = (flagValue("--lengths") ?? "512,4096").split(",").map(Number);
+  const options = { tokens: number("--tokens", 4), rounds: number("--rounds", 6), only: flagValue("--only") };
   await using device = await openDevice();
   using model = await loadModel(path, { device, dtype });
-  for (const length of Deno.args.includes("--long") ? [...lengths, 16_384] : lengths) {
-    const found = await cachesBench(model, length, options);
-    for (const one of found) {
-      console.log(Deno.args.includes("--json") ? JSON.stringify(one) : lineOf(one, found[0]!.cpuMilliseconds));
-    }
+  const results: CacheResult[] = [];
+  for (const length of (flagValue("--lengths") ?? "512,4096,16384").split(",").map(Number)) {
+    results.push(...await cachesBench(model, length, options));
   }
+  if (Deno.args.includes("--json")) { for (const result of results) console.log(JSON.stringify(result)); }
+  else console.log(textTable(cacheTable(results)));
 }

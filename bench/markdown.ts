@@ -1,6 +1,7 @@
 /** BENCHMARKS.md, made of what the benches found; nothing in it is written by hand but the sentences. */
 import { markdownTable } from "../src/cli/table.ts";
 import { formatBytes } from "../src/gpu/mod.ts";
+import { cacheTable } from "./caches_bench.ts";
 import { type Chart, picture } from "./charts.ts";
 import { goalRows, kernelShare, LEAST_SHARE, reached, round } from "./goals.ts";
 import { loadText } from "./load_bench.ts";
@@ -27,6 +28,7 @@ export function markdown(report: Report, peers: PeerReport | undefined, charts: 
     "## Ops",
     ...charts.filter(({ name }) => name === "bench_ops").map((chart) => picture(chart)),
     opText(report),
+    ...cacheText(report),
     ...report.texts.flatMap(({ title, text }) => [`## ${title}`, fenced(text)]),
     ...profileText(report, before),
     ...missingText([...report.missing, ...peers?.missing ?? []]),
@@ -160,6 +162,20 @@ function stepText(step: StepPair): string {
     `Traces of a step for chrome://tracing and Perfetto: ${link("before")}, ${link("after")}.\n\n${
       fenced(pairText(step))
     }`;
+}
+
+function cacheText({ caches }: Report): string[] {
+  if (!caches) return [];
+  const { origin: { device, commit, date, load }, results } = caches;
+  return [
+    "## Caches",
+    `bench-30m, float16, the steps of all caches in turn; ${device}, commit ${commit}, ${date}, ${
+      load.toFixed(1)
+    } busy ` +
+    "threads before. Bytes are those on the GPU. Of static: the rate by CPU time beside that of the static cache. " +
+    "Written to: bytes that a fork takes when it gets its first token.",
+    markdownTable(cacheTable(results)),
+  ];
 }
 
 function details(summary: string, text: string): string {

@@ -1,4 +1,5 @@
 /** What a run of the benches found, as `bench/results/report.json` keeps it; and how to read and write that file. */
+import type { CacheResult } from "./caches_bench.ts";
 import type { Ceilings } from "./ceilings.ts";
 import type { DecodeResult } from "./decode_bench.ts";
 import type { EncoderResult } from "./encoder_bench.ts";
@@ -54,6 +55,8 @@ export interface Report {
   ahead?: DecodeResult;
   /** A decode step before and after. */
   step?: TracedPair;
+  /** Every cache beside the others, and where these figures are from. */
+  caches?: { origin: Origin; results: CacheResult[] };
   /** What the longer reports printed. */
   texts: { title: string; text: string }[];
   /** What could not be measured, and why. */

@@ -3,6 +3,7 @@ import { cpus, loadavg } from "node:os";
 import { openDevice } from "../src/gpu/mod.ts";
 import { VERSION } from "../src/cli/version.ts";
 import { minilm } from "../tests/pipelines/minilm.ts";
+import type { CacheResult } from "./caches_bench.ts";
 import type { LoadResult } from "./load_bench.ts";
 import type { DecodeResult } from "./decode_bench.ts";
 import type { EncoderResult } from "./encoder_bench.ts";
@@ -22,7 +23,7 @@ export interface SuiteOptions {
   quick: boolean;
   /** Parts of shapes that op benches are limited to. */
   only?: string;
-  /** When, on the process's clock in milliseconds, no further step begins. Default: never. */
+  /** When, on the process's clock in milliseconds, no further step begins, and what runs has a minute. Default: never. */
   until?: number;
   /** Called before each step. */
   say: (line: string) => void;
@@ -31,14 +32,16 @@ export interface SuiteOptions {
 const PLAIN = { TENSAUR_BENCH_PLAIN: "1" };
 const PLAIN_FILES = ["attention_bench", "matmul_bench"]; // whose kernels differ by subgroups
 
-const TEXT_LIMIT = 180_000, RANDOM_LIMIT = 240_000; // ms
+const TEXT_LIMIT = 180_000, RANDOM_LIMIT = 240_000, CACHES_LIMIT = 600_000; // ms
+const STEP_LIMIT = 120_000, GRACE = 60_000; // ms
+
+const SPECULATION = ["--tokens", "48", "--rounds", "2", "--keep"];
 
 /** Reports that print tables of their own: what of, the script, its flags, and those for few repetitions. */
 const TEXTS: readonly [title: string, file: string, flags: readonly string[], quickFlags: readonly string[]][] = [
   ["Attention", "attention_report", [], ["--quick"]],
-  ["Caches", "caches_bench", ["--lengths", "512,4096"], ["--lengths", "512", "--rounds", "1"]],
   ["Quantized models", "quantized_bench", [], ["--only", "q4_0", "--rounds", "1", "--tokens", "8"]],
-  ["Speculation", "speculation_bench", [], ["--rounds", "1", "--tokens", "32"]],
+  ["Speculation", "speculation_bench", SPECULATION, ["--rounds", "1", "--tokens", "32", "--small"]],
 ];
 
 /** The folder of the benches. */
@@ -90,16 +93,19 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
 type Step = [name: string, run: () => Promise<void>];
 type Script = (file: string, args: readonly string[], options?: RunOptions) => Promise<string>;
 
-function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
+function steps(report: Report, { quick, only, until = Infinity, say }: SuiteOptions): Step[] {
   const rounds = quick ? 1 : 3, flags = ["--json", ...quick ? ["--quick"] : [], ...only ? ["--only", only] : []];
   const op = (file: string, plain: boolean): Step => [`${file}${plain ? " plain" : ""}`, async () => {
-    const text = await denoRun(new URL(`ops/${file}.ts`, BENCH), flags, { env: plain ? PLAIN : {} });
+    const text = await script(`ops/${file}`, flags, { env: plain ? PLAIN : {} });
     for (const found of jsonLines<Measurement>(text)) {
       report.ops.push({ ...found, file, ...plain && { plain } });
       say(`  ${line(found)}`);
     }
   }];
-  const script: Script = (file, args, options) => denoRun(new URL(`${file}.ts`, BENCH), args, options);
+  const script: Script = (file, args, options = {}) => {
+    const limit = Math.min(options.limit ?? STEP_LIMIT, until + GRACE - performance.now());
+    return denoRun(new URL(`${file}.ts`, BENCH), args, { ...options, limit });
+  };
   const model = (name: string, dtype: string): Step => [`model ${name} ${dtype}`, async () => {
     const path = await pathOf(name),
       text = await script("model_bench", [path, "--dtype", dtype, "--rounds", `${rounds}`]);
@@ -131,6 +137,11 @@ function steps(report: Report, { quick, only, say }: SuiteOptions): Step[] {
     }],
     ["profile of a step", async () => {
       report.step = await profilePair(TINY, { rounds });
+    }],
+    ["caches", async () => {
+      const flags = ["--json", ...quick ? ["--lengths", "512", "--rounds", "1"] : []];
+      const text = await script("caches_bench", [await pathOf("bench-30m"), ...flags], { limit: CACHES_LIMIT });
+      report.caches = { origin: report.origin, results: jsonLines<CacheResult>(text) };
     }],
     ...TEXTS.map(([title, file, flags, quickFlags]): Step => [`${title.toLowerCase()} report`, async () => {
       const text = await script(file, quick ? quickFlags : flags, { limit: TEXT_LIMIT });
