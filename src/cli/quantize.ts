@@ -97,7 +97,7 @@ function lines({ path, bytesBefore, bytesAfter, tensors }: QuantizedModel, chang
   ]);
   const percent = (a: number, b: number) => `${a >= b ? "+" : ""}${(100 * (a / b - 1)).toFixed(2)} %`;
   return [
-    textTable([["matrix", "shape", "as", "RMS error", "of its size"], ...rows], [3, 4]),
+    textTable([["matrix", "shape", "as", "RMS error", "of its size"], ...rows], [0, 1, 2]),
     "",
     `${path}: ${formatBytes(bytesBefore)} → ${formatBytes(bytesAfter)} (${
       (100 * bytesAfter / bytesBefore).toFixed(1)

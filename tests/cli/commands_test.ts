@@ -74,6 +74,36 @@ Deno.test("explain prints a table, without a device too", async () => {
   assert(!stdout.includes("device "));
 });
 
+Deno.test("explain --quantize tells scheme, bytes and error of each layer", async () => {
+  const { code, stdout } = await tensaur(["explain", tiny, "--quantize", "int8", "--json", "-c", "100"]);
+  const { weights, errors } = JSON.parse(stdout);
+  assertEquals([code, errors.length], [0, 20]);
+  const { kept, byteLength, relativeError: [least, most] } = weights.find((w: { name: string }) =>
+    w.name.endsWith("*.mlp.down_proj")
+  );
+  assertEquals(kept, "int8");
+  assertAlmostEquals(byteLength / (5 * 256 * 512), 1, 0.02);
+  assert(0.002 < least && least <= most && most < 0.02, `${least} to ${most}`);
+});
+
+Deno.test("quantize tells sizes, the error of each matrix, and what it does to the perplexity of a text", async () => {
+  const dir = await Deno.makeTempDir(), out = `${dir}/tiny.gguf`;
+  try {
+    const text = ["--data", "models/recipe/held_out.txt", "-n", "120"];
+    const { code, stdout } = await tensaur(["quantize", tiny, "--to", "q8_0", "--out", out, ...text], {
+      flags: [`--allow-write=${dir}`],
+    });
+    assertEquals(code, 0, stdout);
+    assertMatch(stdout, /^model\.layers\.4\.mlp\.down_proj +256 × 512 +q8_0 +\d\.\d\de-\d +0\.\d\d %$/m);
+    const [, before = "", after = ""] = /MiB → ([\d.]+) MiB \(([\d.]+) %\)/.exec(stdout) ?? [];
+    assert(Number(before) > 2 && Number(after) < 60, stdout);
+    const [, change = ""] = /^perplexity [\d.]+ → [\d.]+ \(([+-][\d.]+) %\)$/m.exec(stdout) ?? [];
+    assert(change !== "" && Math.abs(Number(change)) < 1, stdout);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("devices --json gives the device's report", async () => {
   const { code, stdout } = await tensaur(["devices", "--json"]);
   const [first] = JSON.parse(stdout);

@@ -6,6 +6,7 @@ import type { CodedMatrix } from "../../src/ops/quantized_matmul.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { asGpu, randn, random, testDevice } from "../helpers.ts";
 import { assertWithin } from "../models/fixture.ts";
+import { productOf } from "../quantization/reader.ts";
 
 const device = await testDevice(), plain = await testDevice({ features: { subgroups: false } });
 
@@ -73,3 +74,12 @@ for (const [name, bad] of [["NaN", NaN], ["infinity", Infinity]] as const) {
     }
   });
 }
+
+Deno.test("int8Matmul() is the float64 product of the dequantized weights where x has codes without an error", async () => {
+  const [M, K, N] = [3, 96, 8], { codes, absmax } = parts(M, K, N), next = random(5);
+  const x = Float32Array.from({ length: M * K }, (_, i) => (i % K === 0 ? 127 : Math.floor(next() * 255) - 127) / 32);
+  const weights = Float32Array.from(codes, (code, i) => Math.fround(code * absmax[Math.floor(i / K)]!) / 127);
+  const matrix = matrixOf(device, codes, absmax, K, N), params = int8Threshold(device, K, 0);
+  using y = int8Matmul(tensor(device, x, [M, K]), matrix, params, 0);
+  assertWithin("y", await y.read() as Float32Array, productOf(x, weights, K), 1e-5);
+});
