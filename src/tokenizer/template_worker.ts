@@ -32,6 +32,16 @@ type Value = ReturnType<Jinja.Interpreter["evaluate"]>;
 /** A node of a parsed template, of which only the type is known. */
 type Node = { type: string } & Record<string, never>;
 
+/** The interpreter at work. */
+interface Evaluator {
+  /** The value of an expression or statement, as Python has it. */
+  evaluate(statement: Statement | undefined, scope: Scope): Value;
+  /** The same, as the package has it. */
+  evaluateAsIs(node: object, scope: Scope): Value;
+  /** A value of plain data. */
+  convert(value: unknown): Value;
+}
+
 // As the worker imports it: deno.json does not reach into a data: URL.
 const JINJA = "npm:@huggingface/jinja@0.5.11";
 
@@ -45,6 +55,9 @@ export function workerSource(): string {
     strftime,
     range,
     printedExpressions,
+    binaryAsPython,
+    stripAsPython,
+    asPython,
     makeInterpreter,
     renderTemplate,
   ];
@@ -94,76 +107,82 @@ function makeInterpreter(
 ): Jinja.Interpreter {
   const deadline = performance.now() + milliseconds;
   const convert = (value: unknown): Value => new jinja.Environment().set("value", value);
-  const given = (value: Value) => ({ type: "Given", value });
   let steps = 0;
 
   class PythonInterpreter extends jinja.Interpreter {
+    readonly #package: Evaluator = {
+      evaluate: (statement, scope) => this.evaluate(statement, scope),
+      evaluateAsIs: (node, scope) => super.evaluate(node as unknown as Statement, scope),
+      convert,
+    };
+
     override evaluate(statement: Statement | undefined, scope: Scope): Value {
       // A loop, a call or a filter can take long by itself.
       const heavy = statement !== undefined && /^(For|Call|Filter)/.test(statement.type);
       if ((heavy || ++steps % 64 === 0) && performance.now() > deadline) {
         throw new Error(`it runs longer than ${milliseconds} ms`);
       }
-      const value = this.#asPython(statement as unknown as Node, scope) ?? super.evaluate(statement, scope);
+      const value = asPython(this.#package, statement as unknown as Node, scope) ?? super.evaluate(statement, scope);
       if (value.type === "StringValue") {
         if ((value.value as string).length <= maxOutput) return value;
         throw new Error(`it makes a text of more than ${maxOutput} characters`);
       }
       return printed.has(statement) ? convert(pythonStr(value)) : value;
     }
-
-    /** What the package does otherwise than Python; undefined where both agree. */
-    #asPython(node: Node | undefined, scope: Scope): Value | undefined {
-      switch (node?.type) {
-        case "Given":
-          return node["value"];
-        case "BinaryExpression":
-          return this.#binary(node, scope);
-        case "CallExpression":
-          return this.#strip(node, scope);
-        case "FilterExpression": {
-          const filter: string = node["filter"]!["value"];
-          if (filter !== "string" && filter !== "trim") return;
-          const text = pythonStr(this.evaluate(node["operand"], scope));
-          return convert(filter === "trim" ? text.trim() : text);
-        }
-        case "For": {
-          if (node["iterable"]!["type"] === "SelectExpression") return;
-          let items = this.evaluate(node["iterable"], scope);
-          if (items.type === "StringValue") items = convert([...items.value as string]);
-          if (items.type === "UndefinedValue") items = convert([]);
-          return super.evaluate({ ...node, iterable: given(items) } as unknown as Statement, scope);
-        }
-      }
-    }
-
-    #binary(node: Node, scope: Scope): Value | undefined {
-      const operator: string = node["operator"]!["value"];
-      if (!["~", "+", "==", "!="].includes(operator)) return;
-      const [left, right] = [this.evaluate(node["left"], scope), this.evaluate(node["right"], scope)];
-      if (operator === "~") return convert(pythonStr(left) + pythonStr(right));
-      if (operator !== "+") return convert(pythonEquals(left, right) === (operator === "=="));
-      if ((left.type === "StringValue") !== (right.type === "StringValue")) {
-        throw new Error(`"+" must add two strings: it adds ${left.type} and ${right.type}`);
-      }
-      return super.evaluate({ ...node, left: given(left), right: given(right) } as unknown as Statement, scope);
-    }
-
-    /** The methods strip, lstrip and rstrip with the characters to strip. */
-    #strip(node: Node, scope: Scope): Value | undefined {
-      const method: string = node["callee"]!["property"]?.["value"] ?? "";
-      const [argument, more] = node["args"] as unknown as Statement[];
-      if (!/^[lr]?strip$/.test(method) || argument === undefined || more !== undefined) return;
-      const text = this.evaluate(node["callee"]!["object"], scope), chars = this.evaluate(argument, scope);
-      if (text.type !== "StringValue" || chars.type !== "StringValue") return;
-      const all = [...text.value as string], set = new Set(chars.value as string);
-      let start = 0, end = all.length;
-      while (method !== "rstrip" && start < end && set.has(all[start]!)) start++;
-      while (method !== "lstrip" && end > start && set.has(all[end - 1]!)) end--;
-      return convert(all.slice(start, end).join(""));
-    }
   }
   return new PythonInterpreter(environment);
+}
+
+/** What the package does otherwise than Python; undefined where both agree. */
+function asPython(e: Evaluator, node: Node | undefined, scope: Scope): Value | undefined {
+  switch (node?.type) {
+    case "Given":
+      return node["value"];
+    case "BinaryExpression":
+      return binaryAsPython(e, node, scope);
+    case "CallExpression":
+      return stripAsPython(e, node, scope);
+    case "FilterExpression": {
+      const filter: string = node["filter"]!["value"];
+      if (filter !== "string" && filter !== "trim") return;
+      const text = pythonStr(e.evaluate(node["operand"], scope));
+      return e.convert(filter === "trim" ? text.trim() : text);
+    }
+    case "For": {
+      if (node["iterable"]!["type"] === "SelectExpression") return;
+      let items = e.evaluate(node["iterable"], scope);
+      if (items.type === "StringValue") items = e.convert([...items.value as string]);
+      if (items.type === "UndefinedValue") items = e.convert([]);
+      return e.evaluateAsIs({ ...node, iterable: { type: "Given", value: items } }, scope);
+    }
+  }
+}
+
+function binaryAsPython(e: Evaluator, node: Node, scope: Scope): Value | undefined {
+  const operator: string = node["operator"]!["value"];
+  if (!["~", "+", "==", "!="].includes(operator)) return;
+  const [left, right] = [e.evaluate(node["left"], scope), e.evaluate(node["right"], scope)];
+  if (operator === "~") return e.convert(pythonStr(left) + pythonStr(right));
+  if (operator !== "+") return e.convert(pythonEquals(left, right) === (operator === "=="));
+  if ((left.type === "StringValue") !== (right.type === "StringValue")) {
+    throw new Error(`"+" must add two strings: it adds ${left.type} and ${right.type}`);
+  }
+  const given = (value: Value) => ({ type: "Given", value });
+  return e.evaluateAsIs({ ...node, left: given(left), right: given(right) }, scope);
+}
+
+/** The methods strip, lstrip and rstrip with the characters to strip. */
+function stripAsPython(e: Evaluator, node: Node, scope: Scope): Value | undefined {
+  const method: string = node["callee"]!["property"]?.["value"] ?? "";
+  const [argument, more] = node["args"] as unknown as Statement[];
+  if (!/^[lr]?strip$/.test(method) || argument === undefined || more !== undefined) return;
+  const text = e.evaluate(node["callee"]!["object"], scope), chars = e.evaluate(argument, scope);
+  if (text.type !== "StringValue" || chars.type !== "StringValue") return;
+  const all = [...text.value as string], set = new Set(chars.value as string);
+  let start = 0, end = all.length;
+  while (method !== "rstrip" && start < end && set.has(all[start]!)) start++;
+  while (method !== "lstrip" && end > start && set.has(all[end - 1]!)) end--;
+  return e.convert(all.slice(start, end).join(""));
 }
 
 /** The expressions that a template prints: those that stand in a body, not within another expression. */
