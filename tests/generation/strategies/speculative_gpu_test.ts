@@ -1,5 +1,6 @@
 /** Assisted decoding and prompt lookup on loaded models: the tokens of greedy search in every case. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { AbortError } from "../../../src/errors.ts";
 import { generate, type GenerationOptions, learntDraftLength, stream } from "../../../src/generation/mod.ts";
 import { loadModel } from "../../../src/models/mod.ts";
 import { loadTokenizer } from "../../../src/tokenizer/mod.ts";
@@ -122,6 +123,31 @@ Deno.test("a round reads once, and makes no bind group and no pipeline once its 
   }
   assert(seen.length > 5);
 });
+
+const SPECULATIVE: Record<string, GenerationOptions> = {
+  assistant: { assistantModel: draft, numAssistantTokens: 3 },
+  "drawing assistant": { assistantModel: draft, numAssistantTokens: 3, doSample: true, seed: 1 },
+  "prompt lookup": { promptLookupNumTokens: 4 },
+};
+for (const [name, options] of Object.entries(SPECULATIVE)) {
+  Deno.test(`an abort between rounds gives AbortError, the memory, and a cache to go on with: ${name}`, async () => {
+    const prompt = tokenizer.encode(QUOTES), few = { ...greedy, maxNewTokens: 4 };
+    await counted(prompt, { ...greedy, maxNewTokens: 40, ...options }); // what stays with the models is made
+    const want = (await counted(prompt, few)).ids, before = device.pool.stats.bytesInUse;
+    for (const moment of FULL ? [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] : [1, 2, 3, 5]) {
+      using cache = tiny.newCache();
+      const controller = new AbortController();
+      let puts = 0;
+      const streamer = { put: () => void (++puts === moment && controller.abort(new Error("enough"))), end() {} };
+      const more = { ...greedy, maxNewTokens: 40, ...options, cache, streamer, signal: controller.signal };
+      await assertRejects(() => generate(tiny, { inputIds: [prompt] }, more), AbortError);
+      assert(cache.lengths.length === 0 || cache.lengths[0]! >= prompt.length, `${cache.lengths}`);
+      if (cache.lengths.length) cache.crop([prompt.length]);
+      assertEquals((await counted(prompt, { ...few, cache })).ids, want, `moment ${moment}`);
+    }
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+}
 
 Deno.test("stream() gives the tokens of assisted decoding one by one", async () => {
   const prompt = tokenizer.encode("The cat"), tokens: number[] = [];
