@@ -4,7 +4,9 @@ import { cast } from "../ops/cast.ts";
 import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions } from "./cache.ts";
+import type { KvCache } from "./kv_cache.ts";
 import { attendOver, type CacheDtype, type PackedKv } from "./layer_store.ts";
+import { paddedKv } from "./legacy.ts";
 import { selectPacked, startsOf } from "./packed_rows.ts";
 
 /** Keys and values of an encoder's states, packed: filled once a layer, then only read. */
@@ -20,6 +22,34 @@ export class CrossCache implements Disposable {
     /** Dtype of keys and values. */
     readonly dtype: CacheDtype = "float32",
   ) {}
+
+  /** What `cache` holds, of any kind: it is read once, in its dtype, and disposed of. */
+  static of(cache: KvCache): CrossCache {
+    using source = cache;
+    const cross = new CrossCache(source.dtype), { lengths } = source;
+    for (const layer of Array(source.layers).keys()) {
+      const { k, v } = source.packedAt(layer);
+      tidy(k.device, () => cross.fill(layer, k, v, lengths));
+      k.dispose();
+      v.dispose();
+    }
+    return cross;
+  }
+
+  /** Layers that are filled. */
+  get layers(): number {
+    return this.#layers.length;
+  }
+
+  /** Keys and values of `layer`, each [B, Hkv, S, Dh] with S the longest sequence; shorter ones end in zeros. */
+  at(layer: number): [key: Tensor, value: Tensor] {
+    const { k, v } = this.#layers[layer]!,
+      { device } = k,
+      [, kvHeads = 0, headDim = 0] = k.shape,
+      size = this.#lengths.length;
+    const spec = { device, size, kvHeads, headDim, capacity: Math.max(0, ...this.#lengths), dtype: this.dtype };
+    return paddedKv({ spec, contents: () => ({ k: k.reshape(k.shape), v: v.reshape(v.shape) }) }, this.#lengths);
+  }
 
   /** Encoder tokens of each sequence. */
   get lengths(): readonly number[] {

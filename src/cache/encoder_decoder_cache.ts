@@ -1,7 +1,10 @@
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions, Cache, HeadShape, KvPlace } from "./cache.ts";
-import type { CrossCache } from "./cross_cache.ts";
+import { ValueError } from "../errors.ts";
+import { CrossCache } from "./cross_cache.ts";
+import { DynamicCache } from "./dynamic_cache.ts";
+import { KvCache } from "./kv_cache.ts";
 
 /**
  * The cache of an encoder-decoder: the decoder's own keys in a cache of any kind, and those of the encoder's states, which
@@ -17,13 +20,55 @@ import type { CrossCache } from "./cross_cache.ts";
  * ```
  */
 export class EncoderDecoderCache implements Cache {
-  /** A cache of two parts, which it owns. */
+  /** Keys of the encoder's states. */
+  readonly crossAttentionCache: CrossCache;
+
+  /**
+   * A cache of two parts, which it owns.
+   *
+   * @param cross a cache of any kind: what it holds is taken over, as nothing is ever added to it or taken from it
+   */
   constructor(
     /** Keys of the decoder's tokens. */
     readonly selfAttentionCache: Cache,
-    /** Keys of the encoder's states. */
-    readonly crossAttentionCache: CrossCache,
-  ) {}
+    cross: CrossCache | KvCache,
+  ) {
+    this.crossAttentionCache = cross instanceof CrossCache ? cross : CrossCache.of(cross);
+  }
+
+  /**
+   * A cache of what {@linkcode EncoderDecoderCache.toLegacyCache} gave: keys and values of the decoder, and of the encoder
+   * where they are there. The tensors are copied.
+   *
+   * @param past of each layer two or four tensors [B, H, S, Dh]
+   * @param lengths decoder tokens of each sequence. Default: S for all
+   * @param crossLengths encoder tokens of each sequence. Default: S for all
+   */
+  static fromLegacyCache(
+    past?: readonly (readonly Tensor[])[] | null,
+    lengths?: readonly number[],
+    crossLengths?: readonly number[],
+  ): EncoderDecoderCache {
+    const pairs = (from: number) =>
+      (past ?? []).flatMap(({ [from]: k, [from + 1]: v }) => k && v ? [[k, v] as const] : []);
+    const cross = CrossCache.of(DynamicCache.fromLegacyCache(pairs(2), crossLengths));
+    return new EncoderDecoderCache(DynamicCache.fromLegacyCache(pairs(0), lengths), cross);
+  }
+
+  /**
+   * Of each layer the decoder's keys and values, and the encoder's: [B, H, S, Dh] each.
+   *
+   * @throws {ValueError} if the decoder's part holds no keys
+   */
+  toLegacyCache(): Tensor[][] {
+    const { selfAttentionCache: own, crossAttentionCache: cross } = this;
+    if (!(own instanceof KvCache)) {
+      throw new ValueError(
+        `Cannot give the layers as the decoder's part must hold keys: it is a ${own.constructor.name}`,
+      );
+    }
+    return own.toLegacyCache().map((pair, layer) => [...pair, ...cross.isUpdated(layer) ? cross.at(layer) : []]);
+  }
 
   /** Decoder tokens of each sequence. */
   get lengths(): readonly number[] {

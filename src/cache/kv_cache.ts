@@ -9,7 +9,7 @@ import { type Tensor, tensor } from "../tensor/mod.ts";
 import type { AttentionOptions, Cache } from "./cache.ts";
 import type { CacheState } from "./cache_state.ts";
 import { LayeredCache } from "./layered_cache.ts";
-import type { CacheDtype, LayerStore } from "./layer_store.ts";
+import type { CacheDtype, LayerStore, PackedKv } from "./layer_store.ts";
 import { appendPacked, appendPadded, type LegacyCache, paddedKv } from "./legacy.ts";
 
 export type { CacheDtype };
@@ -113,6 +113,11 @@ export abstract class KvCache extends LayeredCache implements Cache {
     throw new ValueError(
       `Cannot read layer ${layer} as the layer must exist: the cache only has ${this.layers} layers`,
     );
+  }
+
+  /** Keys and values of `layer` end to end, [T, Hkv, Dh] in the cache's dtype. */
+  packedAt(layer: number): PackedKv {
+    return this.view(this.stores[layer]!).contents(this.lengths);
   }
 
   /** The layers in order, as {@linkcode at} gives them. */

@@ -35,14 +35,15 @@ if (hasReference("data/models/mistral")) {
 /** Logits of a prompt and of `STEPS` tokens after it. */
 async function run(model: Model, cache: KvCache, prompts: number[][]): Promise<Float32Array[]> {
   using owned = cache;
-  const next = random(7), all: Float32Array[] = [];
+  const next = random(7), all: Float32Array[] = [], order = [0, 2, 1, 3, 3, 0]; // as beams do: rows come twice or never
   for (let step = 0; step <= STEPS; step++) {
     const inputIds = step === 0 ? prompts : prompts.map(() => [1 + Math.floor(300 * next())]);
     using output = await model.forward({ inputIds }, { cache: owned });
     all.push(await output.logits!.read({ early: true }) as Float32Array);
+    if (step % 16 === 15) owned.reorder(prompts.map((_, b) => order[(step + b * b) % order.length]! % prompts.length));
   }
   await device.stream.settled();
-  assertEquals(owned.lengths, prompts.map((row) => row.length + STEPS));
+  assertEquals(owned.lengths.length, prompts.length);
   return all;
 }
 

@@ -4,8 +4,12 @@ import {
   CrossCache,
   DynamicCache,
   EncoderDecoderCache,
+  type KvCache,
   MambaCache,
+  OffloadedCache,
   packBatch,
+  PagedCache,
+  QuantizedCache,
   StaticCache,
 } from "../../src/cache/mod.ts";
 import { NotSupportedError, ShapeError, ValueError } from "../../src/errors.ts";
@@ -73,6 +77,53 @@ for (
     assertEquals(device.pool.stats.bytesInUse, before);
   });
 }
+
+Deno.test("EncoderDecoderCache: a cross part of any kind, and legacy layers of four tensors both ways", async () => {
+  const before = device.pool.stats.bytesInUse;
+  {
+    const [k, v] = [randn(16 * 8, 1), randn(16 * 8, 2)], lengths = [5, 2, 9], q = randn(24, 3);
+    using kT = tensor(device, k, [16, 1, 8]), vT = tensor(device, v, [16, 1, 8]), qT = tensor(device, q, [3, 1, 8]);
+    using filled = new EncoderDecoderCache(new DynamicCache(), new CrossCache());
+    filled.crossAttentionCache.fill(0, kT, vT, lengths);
+    const model = new ArrayCache({ layers: 1, heads: 1, kvHeads: 1, dim: 8, scale: 0.5 }, Math.fround, 3);
+    await Promise.all(step(device, filled, model, [4, 1, 2], 5).got);
+    using batch = packBatch(device, [0, 0, 0], [4, 1, 2], [1, 1, 1]);
+    const past = filled.toLegacyCache();
+    assertEquals(past.map((layer) => layer.map(({ shape }) => shape)), [[
+      ...Array(2).fill([3, 1, 4, 8]),
+      ...Array(2).fill([3, 1, 9, 8]),
+    ]]);
+    const pair = [past[0]![2]!, past[0]![3]!] as const;
+    const kinds: Record<string, KvCache> = {
+      dynamic: new DynamicCache(),
+      static: new StaticCache({ maxCacheLen: 9 }),
+      paged: new PagedCache(),
+      offloaded: new OffloadedCache(),
+      quantized: new QuantizedCache({ nbits: 8, qGroupSize: 4, dtype: "float32" }),
+    };
+    for (const [name, kind] of Object.entries(kinds)) {
+      kind.adopt([pair], lengths);
+      using cache = new EncoderDecoderCache(new DynamicCache(), kind);
+      using o = cache.crossAttentionCache.attend(0, qT, batch, { scale: 0.5 });
+      const close = name === "quantized" ? { atol: 0.05, rtol: 0 } : { atol: 1e-5, rtol: 1e-4 };
+      assertClose(name, await o.read(), cross(q, k, v, lengths), close);
+      assertEquals([kind.byteLength, cache.crossAttentionCache.lengths], [0, lengths]);
+    }
+    using again = EncoderDecoderCache.fromLegacyCache(past, [4, 1, 2], lengths);
+    assertEquals([again.lengths, again.crossAttentionCache.isUpdated(0)], [[4, 1, 2], true]);
+    for (const [i, t] of again.toLegacyCache().flat().entries()) {
+      assertEquals(await t.read(), await past[0]![i]!.read());
+      t.dispose();
+    }
+    using own = EncoderDecoderCache.fromLegacyCache(past.map((layer) => layer.slice(0, 2)), [4, 1, 2]);
+    assertEquals(own.crossAttentionCache.isUpdated(0), false);
+    using none = EncoderDecoderCache.fromLegacyCache();
+    assertEquals([none.lengths, none.toLegacyCache()], [[], []]);
+    for (const t of past.flat()) t.dispose();
+  }
+  await device.stream.settled();
+  assertEquals(device.pool.stats.bytesInUse, before);
+});
 
 Deno.test("MambaCache: the window rolls when it is full, states are replaced, rows move, reset zeroes in place", async () => {
   const before = device.pool.stats.bytesInUse;
