@@ -25,10 +25,20 @@ export interface Streamer {
 }
 
 /** A logits processor on the host: changes or replaces the scores [V] of one row, given its ids so far. */
-export type LogitsProcessor = (inputIds: readonly number[], scores: Float32Array) => Float32Array | void;
+export interface LogitsProcessor {
+  /** Changes `scores`, or gives others. */
+  (inputIds: readonly number[], scores: Float32Array): Float32Array | void;
+  /** The option that it stands for, which must not be set too. */
+  readonly option?: keyof GenerationConfigFields;
+}
 
 /** Stops rows on the host: true ends the row whose ids these are. */
-export type StoppingCriterion = (inputIds: readonly number[]) => boolean;
+export interface StoppingCriterion {
+  /** Whether the row ends. */
+  (inputIds: readonly number[]): boolean;
+  /** The option that it stands for, which must not be set too. */
+  readonly option?: keyof GenerationConfigFields;
+}
 
 /** The tokens that may follow, on the host: given the prompt's place in the batch and the ids so far. */
 export type PrefixAllowedTokens = (batchId: number, inputIds: readonly number[]) => readonly number[];

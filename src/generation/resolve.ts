@@ -8,6 +8,7 @@ import { ValueError } from "../errors.ts";
 import type { ConfigJson, Model } from "../models/mod.ts";
 import { warnOnce } from "../warn.ts";
 import { DEFAULTS, FIELD_NAMES, type GenerationConfigFields } from "./config_fields.ts";
+import { withoutReplaced } from "./custom_options.ts";
 import { lengthsOf } from "./lengths.ts";
 import { snakeCase } from "./names.ts";
 import { CALL_OPTIONS, type GenerationOptions, type ResolvedOptions } from "./options.ts";
@@ -34,15 +35,16 @@ export function resolveOptions(model: Model, given: GenerationOptions, longest: 
     : fieldsOf(model.generationConfig);
   const merged = { ...base, ...rest };
   const o: ResolvedOptions = {
-    ...withoutNulls(merged),
+    ...withoutReplaced(withoutNulls(merged)),
     seed: given.seed ?? nextSeed(),
     prefillChunkSize: given.prefillChunkSize ?? 512,
     watermarkingConfig: merged.watermarkingConfig ? watermarkingConfigOf(merged.watermarkingConfig) : null,
-    stops: typeof merged.stopStrings === "string" ? [merged.stopStrings] : merged.stopStrings ?? [],
+    stops: [],
     eosTokenIds: [],
     padToken: 0,
     newTokens: 0,
   };
+  o.stops = [o.stopStrings ?? []].flat();
   checkConfig(o);
   Object.assign(o, specialTokens(o, model, merged));
   Object.assign(o, lengthsOf(o, rest, longest));
