@@ -1,0 +1,144 @@
+/** What strategies refuse: exact texts, before anything runs. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { StaticCache } from "../../../src/cache/mod.ts";
+import { ValueError } from "../../../src/errors.ts";
+import { generate, type GenerationOptions, stream } from "../../../src/generation/mod.ts";
+import { loadModel } from "../../../src/models/mod.ts";
+import { testDevice } from "../../helpers.ts";
+import { embedded } from "../models.ts";
+
+const device = await testDevice();
+const model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
+const prompt = [2043, 510, 300, 257], few = { maxNewTokens: 5, eosTokenId: null, doSample: false } as const;
+
+const DOCS = "(see https://huggingface.co/docs/transformers/en/generation_strategies#universal-assisted-decoding)";
+const other = Object.create(model, {
+  sizes: { value: { ...model.sizes, vocabSize: 7 } },
+  task: { value: "causal-lm" },
+});
+const codec = { decode: () => "", encode: () => [], tokenStream: () => ({ put: () => "", end: () => "" }) };
+const GROUP = "`diversityPenalty` is not 0.0 or `numBeamGroups` is not 1, triggering group beam search. In this " +
+  "generation mode, ";
+const REFUSED: [name: string, options: GenerationOptions, message: string, rows?: number][] = [
+  [
+    "an assistant with beams",
+    { assistantModel: model, numBeams: 2 },
+    "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported with Greedy Search and Sample.",
+  ],
+  [
+    "prompt lookup with contrastive search",
+    { promptLookupNumTokens: 2, penaltyAlpha: 0.5 },
+    "You've set `assistantModel`, which triggers assisted generate. Currently, assisted generate is only supported with Greedy Search and Sample.",
+  ],
+  [
+    "DoLa with beams",
+    { dolaLayers: "low", numBeams: 2 },
+    "You've set `dolaLayers`, which triggers DoLa generate. Currently, DoLa generate is only supported with Greedy Search and Sample.",
+  ],
+  [
+    "sampling in groups",
+    { numBeams: 4, numBeamGroups: 2, diversityPenalty: 1, doSample: true },
+    GROUP + "`doSample` must be set to `False`",
+  ],
+  [
+    "groups that do not divide the beams",
+    { numBeams: 4, numBeamGroups: 3, diversityPenalty: 1 },
+    GROUP + "`numBeams` should be divisible by `numBeamGroups`",
+  ],
+  [
+    "groups without a penalty",
+    { numBeams: 4, numBeamGroups: 2 },
+    GROUP + "`diversityPenalty` should be greater than `0.0`, otherwise your groups will be identical.",
+  ],
+  [
+    "more groups than beams",
+    { numBeams: 2, numBeamGroups: 4, diversityPenalty: 1 },
+    "`numBeamGroups` has to be smaller or equal to `numBeams`",
+  ],
+  [
+    "constraints without beams",
+    { forceWordsIds: [[3]] },
+    "`numBeams` has to be an integer strictly greater than 1, but is 1. For `numBeams` == 1, one should make use of `greedySearch` instead.",
+  ],
+  [
+    "words to force that are none",
+    { forceWordsIds: [[-3]], numBeams: 2 },
+    "`forceWordsIds` has to either be a `List[List[List[int]]]` or `List[List[int]]` of positive integers, but is [[-3]].",
+  ],
+  [
+    "contrastive search without a cache",
+    { penaltyAlpha: 0.5, useCache: false },
+    "Contrastive search requires `useCache=True`",
+  ],
+  ["an assistant for two rows", { assistantModel: model }, "assisted generate is only supported for batchSize = 1", 2],
+  [
+    "prompt lookup for two rows",
+    { promptLookupNumTokens: 2 },
+    "assisted generate is only supported for batchSize = 1",
+    2,
+  ],
+  [
+    "an assistant without a cache",
+    { assistantModel: model, useCache: false },
+    "assisted generate requires `useCache=True`",
+  ],
+  [
+    "an assistant with a static cache",
+    { assistantModel: model, cache: new StaticCache({ maxCacheLen: 64 }) },
+    "assisted generate is not supported with Static cache classes`",
+  ],
+  [
+    "several sequences of an assistant",
+    { assistantModel: model, doSample: true, numReturnSequences: 2 },
+    "numReturnSequences has to be 1 when doing assisted generate, but is 2.",
+  ],
+  [
+    "a tokenizer of an assistant that has the same",
+    { assistantModel: model, assistantTokenizer: codec },
+    "`assistantTokenizer` is not required when the main and assistant models use the same tokenizer. Please omit " +
+    `\`assistantTokenizer\` from \`generate()\` ${DOCS}.`,
+  ],
+  [
+    "an assistant of another vocabulary without tokenizers",
+    { assistantModel: other },
+    "The main and assistant models have different tokenizers. Please provide `tokenizer` and `assistantTokenizer` to " +
+    `\`generate()\` ${DOCS}.`,
+  ],
+  [
+    "prompt lookup of negative length",
+    { promptLookupNumTokens: -1 },
+    "Invalid maxMatchingNgramSize or promptLookupNumTokens",
+  ],
+  [
+    "prompt lookup of no n-gram",
+    { promptLookupNumTokens: 2, maxMatchingNgramSize: 0 },
+    "Invalid maxMatchingNgramSize or promptLookupNumTokens",
+  ],
+  [
+    "layers that are none",
+    { dolaLayers: "middle" as "low" },
+    "dolaLayers must be either 'low', 'high' or a list of integers.",
+  ],
+  [
+    "a streamer with beams",
+    { numBeams: 2, streamer: { put() {}, end() {} } },
+    "`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.",
+  ],
+];
+
+for (const [name, options, message, rows = 1] of REFUSED) {
+  Deno.test(`generate() refuses ${name}`, async () => {
+    const before = device.pool.stats.bytesInUse, { dispatches } = device.stream.counters;
+    const run = () => generate(model, { inputIds: Array(rows).fill(prompt) }, { ...few, ...options });
+    const error = await assertRejects(run, ValueError);
+    assertEquals([error.name, error.message], ["ValueError", message]);
+    assertEquals([device.pool.stats.bytesInUse, device.stream.counters.dispatches], [before, dispatches]);
+  });
+}
+
+Deno.test("stream() refuses beam search", async () => {
+  const run = async () => {
+    for await (const _ of stream(model, { inputIds: [prompt] }, { ...few, numBeams: 2 })) assert(false);
+  };
+  await assertRejects(run, ValueError, "`streamer` cannot be used with beam search (yet!).");
+});
