@@ -8,10 +8,12 @@ import { throwIfAborted, ValueError } from "../errors.ts";
 import type { KernelVariant } from "../gpu/mod.ts";
 import type { Model } from "../models/mod.ts";
 import { passKernels } from "../models/warm_up.ts";
-import { tensor, tidy } from "../tensor/mod.ts";
+import { argmax, gatherRows, topK } from "../ops/mod.ts";
+import { empty, tensor, tidy } from "../tensor/mod.ts";
 import { Decoder } from "./decoder.ts";
 import type { GenerationOptions } from "./options.ts";
 import { resolveOptions } from "./resolve.ts";
+import { SpeculationRounds } from "./strategies/speculation_rounds.ts";
 
 /** What {@linkcode compile} takes. */
 export interface CompileOptions {
@@ -37,6 +39,9 @@ const TWO_STEPS = { maxNewTokens: 2, eosTokenId: null } as const;
 
 /** Lengths of prompts at which kernels may change: one row, a few, a tile's edges, many. */
 const PROMPTS = [1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 128, 256, 512];
+
+/** Widths of windows of speculative decoding at which kernels may change. */
+const WINDOWS = [1, 2, 4, 8, 16];
 
 const compiled = new WeakMap<Model, CompiledCaches>();
 
@@ -77,7 +82,12 @@ export async function compile(model: Model, options: CompileOptions = {}): Promi
   const prompts = PROMPTS.filter((n) => n <= Math.min(maxLength, maxPositionEmbeddings));
   const batches = [...prompts.map((n) => [n]), ...sizes.map((size) => Array<number>(size).fill(1))];
   const { kernels, tuning } = model.device;
-  const variants = () => [...passKernels(model, batches), ...choiceKernels(model, sizes, options.generation)];
+  const { generation } = options, speculates = generation?.assistantModel || generation?.promptLookupNumTokens;
+  const variants = () => [
+    ...passKernels(model, batches),
+    ...choiceKernels(model, sizes, generation),
+    ...speculates ? windowKernels(model) : [],
+  ];
   let needed = variants();
   if (await tuning.settle({ signal }) > 0) needed = variants();
   await kernels.compile(needed, signal);
@@ -104,6 +114,20 @@ function choiceKernels(model: Model, sizes: readonly number[], generation?: Gene
         using decoder = new Decoder(model, rowsOf(size), cache, resolveOptions(model, { ...options, ...TWO_STEPS }, 1));
         tidy(device, () => decoder.choose(decoder.process(tensor(device, new Float32Array(size * V), [size, V]))));
       }
+    }
+  });
+}
+
+/** The kernels that choose the first token of speculative decoding, and that check drafts. */
+function windowKernels(model: Model): KernelVariant[] {
+  const { device, sizes: { vocabSize: V } } = model;
+  return device.kernels.collect(() => {
+    tidy(device, () => void topK(gatherRows(empty(device, [1, V]), tensor(device, [0], [1], "uint32")), 1));
+    for (const width of WINDOWS) {
+      using cache = model.newCache();
+      cache.reserve(1, [width]);
+      using rounds = new SpeculationRounds(model, cache, width, argmax);
+      rounds.check(width - 1).run(width);
     }
   });
 }

@@ -58,6 +58,11 @@ export class SpeculationRounds implements Disposable {
     this.#owned = made.move(); // nothing failed: they are the rounds'
   }
 
+  /** Most tokens that can be drafted at once. */
+  get most(): number {
+    return this.buffers.window.size - 1;
+  }
+
   /** Begins after `ids`, of which the last `emitted` are new. */
   begin(ids: readonly number[], emitted: number): void {
     const { window, positions, steps, pair, pairPositions, state } = this.buffers, place = ids.length - 1;

@@ -39,7 +39,8 @@ export async function* speculativeDecoding(
   await source.begin?.(ids);
   while (ids.length < until) {
     throwIfAborted(o.signal, "generating");
-    const draft = await source.draft(ids, until - ids.length - 1), width = draft.tokens + 1;
+    const most = Math.min(until - ids.length - 1, rounds.most);
+    const draft = await source.draft(ids, most), width = draft.tokens + 1;
     cache.reserve(1, [width]);
     const check = { step: rounds.check(draft.tokens), length: ids.length + draft.tokens };
     submitSteps(model, [...draft.steps, check], until);

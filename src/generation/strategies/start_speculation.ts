@@ -72,7 +72,7 @@ function staysOnGpu({ model, rows, o, cache }: Start, { plain }: SearchContext):
 }
 
 function roundsOf({ model, cache, o, owned }: Start, choose: ChooseNext): SpeculationRounds {
-  return owned.use(new SpeculationRounds(model, cache, o.newTokens + 1, choose));
+  return owned.use(new SpeculationRounds(model, cache, widthOf(o), choose));
 }
 
 /** How drafts are drawn, and how the model's own scores are warped. */
@@ -82,6 +82,7 @@ interface DrawnBoth {
 }
 
 const MOST_DRAWN = 32; // drafts of a round whose scores are kept
+const MOST_WINDOW = 256; // tokens of a window; one read brings a round's
 
 function drawnDrafts({ model, o, owned }: Start): DrawnBoth {
   const { device, sizes: { vocabSize } } = model, settings = samplingOf(o);
@@ -95,6 +96,10 @@ function acceptingDraws({ draft: { q }, params }: DrawnBoth): ChooseNext {
   return (logits, buffers) => acceptDrawn(warpLogits(logits, params), { q, params }, buffers);
 }
 
+function widthOf({ newTokens }: ResolvedOptions): number {
+  return Math.min(newTokens, MOST_WINDOW);
+}
+
 function samplingOf({ temperature, topK, topP, minP, seed }: ResolvedOptions): SamplingSettings {
   return { temperature, topK, topP, minP: minP ?? 0, seed };
 }
@@ -102,7 +107,7 @@ function samplingOf({ temperature, topK, topP, minP, seed }: ResolvedOptions): S
 /** Draws as plain sampling does, with the same numbers for the same token. */
 function drawn({ model, o, owned }: Start): ChooseNext {
   const each = samplingOf(o);
-  const { device } = model, most = o.newTokens + 1;
+  const { device } = model, most = widthOf(o);
   const params = owned.use(keep(device, samplingParams(device, Array<typeof each>(most).fill(each))));
   return (logits, { steps }) => {
     const rows = logits.shape[0]!;
