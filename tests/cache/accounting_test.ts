@@ -1,0 +1,123 @@
+/** Memory of every kind of cache: what it reports, what it returns, and what is left of it when there is none. */
+import { assert, assertEquals } from "@std/assert";
+import {
+  DynamicCache,
+  HybridCache,
+  type KvCache,
+  OffloadedCache,
+  OffloadedStaticCache,
+  PagedCache,
+  QuantizedCache,
+  SinkCache,
+  SlidingWindowCache,
+  StaticCache,
+} from "../../src/cache/mod.ts";
+import { OutOfMemoryError } from "../../src/errors.ts";
+import { assertClose, testDevice } from "../helpers.ts";
+import { ArrayCache, type Attended, step } from "./array_cache.ts";
+
+const device = await testDevice();
+const LAYERS = 3, ROWS = 2;
+/** Counts, layouts and page tables: a few small buffers a layer, whatever the length. */
+const CONTROL = 2048 * (LAYERS + 1);
+
+interface Kind {
+  make: () => KvCache;
+  window?: number;
+  sinks?: { staying: number; length: number };
+  coded?: boolean;
+}
+const KINDS: Record<string, Kind> = {
+  dynamic: { make: () => new DynamicCache() },
+  static: { make: () => new StaticCache({ maxCacheLen: 200 }) },
+  sliding: { make: () => new SlidingWindowCache({ slidingWindow: 3 }), window: 3 },
+  hybrid: { make: () => new HybridCache({ maxCacheLen: 700 }), window: 3 },
+  offloaded: { make: () => new OffloadedCache() },
+  offloaded_static: { make: () => new OffloadedStaticCache({ maxCacheLen: 200 }) },
+  paged: { make: () => new PagedCache() },
+  sink: {
+    make: () => new SinkCache({ windowLength: 20, numSinkTokens: 3 }),
+    sinks: { staying: 3, length: 20 },
+  },
+  quantized: {
+    make: () => new QuantizedCache({ nbits: 8, qGroupSize: 8, residualLength: 8, dtype: "float16" }),
+    coded: true,
+  },
+};
+
+async function assertSame({ got, want }: Attended, coded = false): Promise<void> {
+  const close = coded ? { rtol: 0, atol: 0.1 } : { rtol: 1e-4, atol: 1e-5 };
+  for (const [layer, values] of got.entries()) {
+    assertClose(`layer ${layer}`, await values, want[layer]!, close);
+  }
+}
+
+function arrays({ window, sinks, coded }: Kind): ArrayCache {
+  const geometry = { layers: LAYERS, heads: 4, kvHeads: 2, dim: coded ? 8 : 6, scale: 0.4, window, sinks };
+  return new ArrayCache(geometry, coded ? (x) => new Float16Array([x])[0]! : Math.fround, ROWS);
+}
+
+/** What `fn` gives, or undefined where the pool refuses the n-th buffer that it asks for. */
+function failingAt<T>(n: number, fn: () => T): T | undefined {
+  const acquire = device.pool.acquire.bind(device.pool);
+  let calls = 0;
+  device.pool.acquire = (...args) => {
+    if (++calls === n) throw new OutOfMemoryError("Cannot allocate as the test lets it fail");
+    return acquire(...args);
+  };
+  try {
+    return fn();
+  } catch (error) {
+    if (error instanceof OutOfMemoryError) return undefined;
+    throw error;
+  } finally {
+    device.pool.acquire = acquire;
+  }
+}
+
+for (const [name, kind] of Object.entries(KINDS)) {
+  Deno.test(`${name}: the bytes that it reports are the pool's, and it returns all of them`, async () => {
+    const before = device.pool.stats.bytesInUse;
+    {
+      using cache = kind.make();
+      const model = arrays(kind);
+      for (const [i, lengths] of [[16, 3], [1, 1], [9, 5], [15, 1]].entries()) {
+        await assertSame(step(device, cache, model, lengths, 10 * i), kind.coded);
+        await device.stream.settled();
+        const control = device.pool.stats.bytesInUse - before - cache.byteLength;
+        assert(control >= 0 && control <= CONTROL, `${control} bytes beside the ${cache.byteLength} after step ${i}`);
+      }
+      using fork = cache.fork();
+      await assertSame(step(device, fork, model.fork(), [1, 2], 50), kind.coded);
+      await assertSame(step(device, cache, model, [2, 1], 60), kind.coded);
+      cache.reorder([1, 0]);
+    }
+    await device.stream.settled();
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+
+  Deno.test(`${name}: out of memory at any point of an update leaves it as it was`, async () => {
+    const before = device.pool.stats.bytesInUse;
+    {
+      using cache = kind.make();
+      let model = arrays(kind);
+      for (const [i, lengths] of [[16, 3], [1, 1], [15, 9], [15, 1]].entries()) {
+        for (let failing = 1;; failing++) { // until so many buffers are not asked for
+          const now = [...cache.lengths], next = model.fork();
+          const done = failingAt(failing, () => step(device, cache, next, lengths, 10 * i + failing));
+          if (done) {
+            assert(failing > 3, `only ${failing - 1} failures`);
+            await assertSame(done, kind.coded);
+            model = next;
+            break;
+          }
+          assert(cache.lengths.every((n, b) => n === (now[b] ?? 0)), `${cache.lengths} against ${now}`);
+        }
+      }
+      assertEquals(cache.lengths, model.lengths);
+      await device.synchronize(); // what the failed steps had begun to read
+    }
+    await device.stream.settled();
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+}
