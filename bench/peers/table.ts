@@ -76,6 +76,12 @@ function cpuCost({ tok_s, ms_min, cpu_ms = NaN }: PeerLine): number {
   return tok_s ? 1000 * cpu_ms / (tok_s * ms_min) : cpu_ms;
 }
 
+/** Tokens a second of CPU time, so of a core; undefined where one of them is not known. */
+export function tokensOfCpu(line: PeerLine): number | undefined {
+  const rate = 1000 / cpuCost(line);
+  return line.tok_s && Number.isFinite(rate) ? rate : undefined;
+}
+
 /** How `ours` does beside `theirs`. */
 export function beside(ours: PeerLine, theirs: PeerLine): PeerRow {
   const ratio = cost(theirs) / cost(ours), cpuRatio = cpuCost(theirs) / cpuCost(ours);

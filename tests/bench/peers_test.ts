@@ -5,7 +5,7 @@ import type { Turn } from "../../bench/peers/plan.ts";
 import { plan } from "../../bench/peers/plan.ts";
 import { reasonFor } from "../../bench/peers/reasons.ts";
 import { peerReport, takeTurns } from "../../bench/peers/run.ts";
-import { behind, beside, fastest, type PeerLine, rows } from "../../bench/peers/table.ts";
+import { behind, beside, fastest, type PeerLine, rows, tokensOfCpu } from "../../bench/peers/table.ts";
 import { output, ProcessError } from "../../bench/process.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
 
@@ -55,6 +55,7 @@ Deno.test("fastest() keeps the least CPU time apart from the clock, and beside()
   const { ratio, cpuRatio } = beside(ours, theirs);
   assertEquals([ratio, short(cpuRatio)], [8, 6]);
   assertEquals(beside(ours, line("b", "cpu", "f32", {})).cpuRatio, undefined);
+  assertEquals([tokensOfCpu(ours), tokensOfCpu(line("b", "cpu", "f32", { tok_s: 3 }))], [32, undefined]);
 });
 
 Deno.test("behind() says where CPU time tells otherwise", () => {
