@@ -67,7 +67,8 @@ export interface CallOptions {
   negativePromptAttentionMask?: readonly (readonly number[])[];
   /**
    * The output is JSON that this schema takes, on one line; needs `tokenizer`. Objects have no other properties than it
-   * names. Each step waits for the host.
+   * names, and whole numbers at most 15 digits. What cannot be enforced is refused: `not`, bounds of numbers that are no
+   * integers, patterns that are not plain ASCII, and the like. Each step waits for the host.
    */
   jsonSchema?: object | string;
   /** The output matches this regular expression as a whole; as `jsonSchema`. */
