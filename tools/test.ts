@@ -153,21 +153,68 @@ export function restOf(step: Step, output: string): Step | undefined {
   return left.length > 0 ? { ...step, args: [...step.args.filter((arg) => !isFile(arg)), ...left] } : undefined;
 }
 
+/** What came of a step. */
+interface Report {
+  step: Step;
+  counts: Counts;
+  output: string;
+}
+
 /** Runs one step and, where a process of it breaks off, the rest in another. */
-async function runAll(step: Step): Promise<{ counts: Counts; output: string }> {
-  let all = "";
-  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+async function runAll(step: Step, print: (text: string) => void): Promise<Report> {
+  const all: Report = { step, counts: { passed: 0, failed: 0, skipped: 0 }, output: "" };
   for (let rest: Step | undefined = step; rest;) {
     let output = "";
     const counts = await runStep(rest, (text) => {
       output += text;
-      write(text);
+      print(text);
     });
-    for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
+    add(all.counts, counts);
     rest = restOf(rest, output);
-    all += output;
+    all.output += output;
   }
-  return { counts: total, output: all };
+  return all;
+}
+
+/** Runs steps one after the other; calls `between` after each. */
+async function runSteps(steps: readonly Step[], print: (text: string) => void, between = () => {}): Promise<Report[]> {
+  const reports: Report[] = [];
+  for (const step of steps) {
+    const start = performance.now();
+    print(`\n== ${step.name}\n`);
+    const report = await runAll(step, print), { passed, failed } = report.counts;
+    print(
+      `== ${step.name}: ${passed} passed, ${failed} failed, ${((performance.now() - start) / 1000).toFixed(1)} s\n`,
+    );
+    reports.push(report);
+    between();
+  }
+  return reports;
+}
+
+/**
+ * Runs all steps: the folders of tests one after the other, as lavapipe uses every core in most of their time; beside
+ * them what needs one core, whose output is held until a folder ends.
+ */
+async function runPlan(steps: readonly Step[]): Promise<Report[]> {
+  const { tests = [], beside = [] } = Object.groupBy(
+    steps,
+    ({ name }) => name.startsWith("tests") ? "tests" : "beside",
+  );
+  if (tests.length === 0) return await runSteps(beside, write);
+  let held = "";
+  const release = () => {
+    write(held);
+    held = "";
+  };
+  const others = runSteps(beside, (text) => held += text);
+  const reports = [...await runSteps(tests, write, release), ...await others];
+  release();
+  return reports;
+}
+
+function add(total: Counts, counts: Counts): void {
+  for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
 }
 
 function testFiles(folder: string): string[] {
@@ -201,23 +248,14 @@ async function main(): Promise<number> {
   }
   if (full) Deno.env.set("TENSAUR_TEST_FULL", "1");
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-  const red: string[] = [], outputs: string[] = [];
-  // One after the other: lavapipe uses every core already, so two at once took longer.
-  for (const step of planSteps(testFiles("tests"), filters)) {
-    const start = performance.now();
-    write(`\n== ${step.name}\n`);
-    const { counts, output } = await runAll(step);
-    if (step.name.startsWith("tests")) outputs.push(output);
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    write(`== ${step.name}: ${counts.passed} passed, ${counts.failed} failed, ${seconds} s\n`);
-    if (counts.failed > 0) red.push(step.name);
-    for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
-  }
-  if (outputs.length > 1) {
-    const files = slowestFiles(outputs.join("\n")).map(([file, seconds]) =>
-      `  ${seconds.toFixed(1).padStart(6)} s  ${file}`
-    );
-    write(`\nslowest files:\n${files.join("\n")}\n`);
+  const reports = await runPlan(planSteps(testFiles("tests"), filters));
+  for (const { counts } of reports) add(total, counts);
+  const red = reports.filter(({ counts }) => counts.failed > 0).map(({ step }) => step.name);
+  const tests = reports.filter(({ step }) => step.name.startsWith("tests"));
+  if (tests.length > 1) {
+    const slowest = slowestFiles(tests.map(({ output }) => output).join("\n"));
+    const lines = slowest.map(([file, seconds]) => `  ${seconds.toFixed(1).padStart(6)} s  ${file}`);
+    write(`\nslowest files:\n${lines.join("\n")}\n`);
   }
   const none = total.passed + total.failed === 0;
   if (none) write(`\nNo test matches: ${filters.join(" ")}\n`);
