@@ -87,7 +87,7 @@ export function integerDims(
 /** Sizes of a matrix of GGUF's blocks, as its kernels read them; words as integer_groups.wgsl has them. */
 export function blockDims(
   device: Device,
-  { span, zero, dmin, sc, m, size, ...options }: DimsOptions & {
+  { span, zero, dmin, sc, m, high = 0, size, ...options }: DimsOptions & {
     /** Codes that share a scale. */
     span: 32 | 16;
     /** The code of 0. */
@@ -98,11 +98,13 @@ export function blockDims(
     sc: number;
     /** Word at which the steps of minima begin. */
     m: number;
+    /** Word at which the upper 2 bits of steps of scales begin, where these have 6. Default 0: they are bytes. */
+    high?: number;
     /** Codes of a block. */
     size: number;
   },
 ): Tensor {
-  return dimsOf(device, options, span, 1, [0, 0, zero, dmin, sc, m, Math.log2(size / span)], []);
+  return dimsOf(device, options, span, 1, [0, 0, zero, dmin, sc, m, Math.log2(size / span), high], []);
 }
 
 /** Sizes of a matrix of code book entries, as its kernels read them. */

@@ -39,6 +39,8 @@ interface Layout {
   dmin: number;
   sc: number;
   m: number;
+  /** Of steps of 6 bits, 4 of which are at `sc`, the other 2. */
+  high: number;
   bias: number;
   words: number;
 }
@@ -46,10 +48,10 @@ interface Layout {
 function layoutOf({ format: { size, span, minima, bits }, N }: Run, K: number, bias: boolean): Layout {
   const stride = packedColumns(N), shared = K / size * stride / 2, steps = size > span ? K / span * stride / 4 : 0;
   const dmin = minima ? shared : 0, sc = steps ? shared + dmin : 0;
-  const one = bits === 2; // Q2_K: both steps in one byte
-  const m = minima && steps ? sc + (one ? 0 : steps) : 0;
-  const end = shared + dmin + steps * (m > sc ? 2 : 1);
-  return { dmin, sc, m, bias: bias ? end : 0, words: end + (bias ? N : 0) };
+  const one = bits === 2, six = bits === 3; // Q2_K: both steps in one byte; Q3_K: steps of 6 bits
+  const m = minima && steps ? sc + (one ? 0 : steps) : 0, high = six ? sc + steps / 2 : 0;
+  const end = shared + dmin + (six ? 0.75 : m > sc ? 2 : 1) * steps;
+  return { dmin, sc, m, high, bias: bias ? end : 0, words: end + (bias ? N : 0) };
 }
 
 /** The runs of a layer; undefined where it has no blocks. */
@@ -151,10 +153,10 @@ async function matrixOf(
     }
   }
   const groups = made.use(groupsOf(device, words));
-  const { dmin, sc, m } = layout;
+  const { dmin, sc, m, high } = layout;
   const dims = blockDims(device, {
     ...{ K, N, outFeatures: outFeatures(layer), column: first, bias: layout.bias },
-    ...{ span, zero, dmin, sc, m, size },
+    ...{ span, zero, dmin, sc, m, high, size },
   });
   made.move();
   return { kind: "integer", bits, span, flags: { BLOCKS: true }, K, N, w, groups, dims };
@@ -163,7 +165,7 @@ async function matrixOf(
 /** Codes [count, K] of some rows; their scales go into `words`. */
 function unpackRows(
   { format, N }: Run,
-  { dmin, sc, m }: Layout,
+  { dmin, sc, m, high }: Layout,
   words: Uint32Array<ArrayBuffer>,
   { name, source, row, count, column, K }: {
     name: string;
@@ -188,12 +190,28 @@ function unpackRows(
       if (!sc) continue;
       for (let g = 0; g < groups; g++) {
         const to = (b * groups + g) * stride + column + n;
+        if (high) {
+          putSix(words, { sc, high }, block.sc[g]! + 32, { row: b * groups + g, column: column + n, stride });
+          continue;
+        }
         steps[4 * sc + to] = m === sc ? block.sc[g]! | block.m[g]! << 4 : block.sc[g]!;
         if (m > sc) steps[4 * m + to] = block.m[g]!;
       }
     }
   }
   return codes;
+}
+
+/** Puts a step of 6 bits where integer_groups.wgsl reads it: 4 bits of 2 groups by 4 columns a word, 2 of 4 by 4. */
+function putSix(
+  words: Uint32Array,
+  { sc, high }: Pick<Layout, "sc" | "high">,
+  step: number,
+  { row, column, stride }: { row: number; column: number; stride: number },
+): void {
+  const place = (perWord: number) => (Math.floor(row / perWord) * stride + column) >> 2;
+  words[sc + place(2)]! |= (step & 15) << 16 * (row % 2) + 4 * (column % 4);
+  words[high + place(4)]! |= step >> 4 << 8 * (row % 4) + 2 * (column % 4);
 }
 
 function badScale(name: string, row: number, block: number): ModelFormatError {

@@ -9,7 +9,8 @@ fn groupAt(run: u32, column: u32) -> u32 {
 // @if BLOCKS
 // GGUF's blocks: 2^dims[14] groups share d, and dmin from word dims[11] on, as f16 of 4 columns in 2 words; each group
 // has steps of them, a byte of 4 columns a word: of d from dims[12] on, of dmin from dims[13] on, or, where both are the
-// same, in the low and high halves of a byte. 0: there are none.
+// same, in the low and high halves of a byte. 0: there are none. With dims[15] steps of d have 6 bits, 32 being 0: from
+// dims[12] on 4 of them, of 2 groups by 4 columns a word, and from dims[15] on 2 of them, of 4 groups by 4 columns.
 fn sharedOf(begin: u32, row: u32, column: u32) -> vec4<f32> {
   let at = begin + 2u * ((row >> dims[14]) * dims[2] + column);
   return vec4<f32>(unpack2x16float(groups[at]), unpack2x16float(groups[at + 1u]));
@@ -20,6 +21,12 @@ fn scaleOf(run: u32, column: u32) -> vec4<f32> {
   let d = sharedOf(0u, row, column);
   if (dims[12] == 0u) {
     return d;
+  }
+  if (dims[15] > 0u) {
+    let low = vec4<u32>(groups[dims[12] + row / 2u * dims[2] + column] >> (16u * (row % 2u))) >> vec4<u32>(0u, 4u, 8u, 12u);
+    let high = vec4<u32>(groups[dims[15] + row / 4u * dims[2] + column] >> (8u * (row % 4u))) >> vec4<u32>(0u, 2u, 4u, 6u);
+    let six = (low & vec4<u32>(15u)) | ((high & vec4<u32>(3u)) << vec4<u32>(4u));
+    return d * (vec4<f32>(six) - 32.0);
   }
   let word = groups[dims[12] + row * dims[2] + column];
   let steps = vec4<i32>((vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u))) >> vec4<u32>(24u);
