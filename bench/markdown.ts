@@ -158,7 +158,7 @@ function profileText({ models, step }: Report, before: string): string[] {
 function stepText(step: StepPair): string {
   const link = (when: string) => `[${when}](bench/results/${traceFile(step.model, when)})`;
   return `One decode step of ${step.model} in float16 before the fused block, replayed steps and the present kernels ` +
-    `(commit ${step.commit}), and after, in turn in one run: each kernel by GPU timestamps at its fastest of 64 steps. ` +
+    `(commit ${step.commit}), and after (${step.now}), in turn in one run: each kernel by GPU timestamps at its fastest of 64 steps. ` +
     `Traces of a step for chrome://tracing and Perfetto: ${link("before")}, ${link("after")}.\n\n${
       fenced(pairText(step))
     }`;

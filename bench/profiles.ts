@@ -2,7 +2,7 @@
  * One decode step before and after: the kernels of an earlier commit and of this one, in turn in one run.
  */
 import { textTable } from "../src/cli/table.ts";
-import { denoRun, jsonLines } from "./process.ts";
+import { denoRun, jsonLines, output } from "./process.ts";
 import type { StepProfile } from "./step_profile.ts";
 import { BENCH } from "./suite.ts";
 import { commitOf, withCommit } from "./worktree.ts";
@@ -15,6 +15,8 @@ export interface StepPair {
   model: string;
   /** The earlier commit. */
   commit: string;
+  /** This one. */
+  now: string;
   before: StepProfile["kernels"];
   after: StepProfile["kernels"];
 }
@@ -53,7 +55,8 @@ export async function profilePair(path: string, options: PairOptions = {}): Prom
   if (!before || !after) throw new Error("A step was not profiled");
   const traces = Object.entries(best).map(([when, { model, trace }]) => [traceFile(model, when), trace]);
   const { model, kernels } = after;
-  return { model, commit, before: before.kernels, after: kernels, traces: Object.fromEntries(traces) };
+  const now = (await output("git", ["describe", "--always", "--dirty"], { cwd: BENCH })).trim();
+  return { model, commit, now, before: before.kernels, after: kernels, traces: Object.fromEntries(traces) };
 }
 
 /** The name of the trace of `model`. */

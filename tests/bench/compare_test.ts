@@ -86,10 +86,13 @@ Deno.test("stepOf() takes each kernel at its fastest, and the trace of the faste
 Deno.test("pairText() has kernels of either step, and their sums", () => {
   const before = [{ name: "matmul", calls: 2, microseconds: 30 }, { name: "norm", calls: 1, microseconds: 5 }];
   const after = [{ name: "matmul", calls: 1, microseconds: 7 }];
-  assertEquals(pairText({ model: "m", commit: "abc", before, after }).split("\n").map((row) => row.split(/  +/)), [
-    ["kernel", "calls before", "µs", "calls after", "µs"],
-    ["matmul", "2", "30", "1", "7"],
-    ["norm", "1", "5"],
-    ["all", "3", "35", "1", "7"],
-  ]);
+  assertEquals(
+    pairText({ model: "m", commit: "abc", now: "def", before, after }).split("\n").map((row) => row.split(/  +/)),
+    [
+      ["kernel", "calls before", "µs", "calls after", "µs"],
+      ["matmul", "2", "30", "1", "7"],
+      ["norm", "1", "5"],
+      ["all", "3", "35", "1", "7"],
+    ],
+  );
 });

@@ -97,7 +97,7 @@ Deno.test("markdown() names everything measured, every slower row and what is mi
     missing: ["third: not installed"],
   };
   const kernels = [{ name: "add", calls: 2, microseconds: 30 }], after = [{ name: "add", calls: 1, microseconds: 7 }];
-  const step = { model: "m", commit: "abc", before: kernels, after, traces: {} };
+  const step = { model: "m", commit: "abc", now: "def", before: kernels, after, traces: {} };
   const text = markdown(report({ ops: [gemm("matmul f32", 512, 20)], step }), peers, [{
     name: "bench_ops",
     alt: "A",
