@@ -1,6 +1,6 @@
 /**
- * CPU time of a cold compile of every attention kernel that is chosen for a head size, dtype, bias and length: the least of
- * several, each on a fresh device. Mesa's cache has to be off:
+ * CPU time of a cold compile of every attention kernel that is chosen for a head size, dtype, bias, soft cap, pages and
+ * length: the least of several, each on a fresh device. Mesa's cache has to be off:
  *
  *     MESA_SHADER_CACHE_DISABLE=true deno run -A bench/attention_compile.ts [--only TEXT] [--rounds 3] [--plain]
  *
@@ -17,7 +17,8 @@ interface Case {
   /** Length of a head. */
   Dh: number;
   dtype: Dtype;
-  bias: boolean;
+  /** What else the kernel has to do. */
+  also: "" | "bias" | "softcap" | "pages" | "softcap, pages";
   /** New tokens. */
   tokens: number;
   /** Query heads and key heads. */
@@ -25,30 +26,45 @@ interface Case {
 }
 
 const LIMIT = 1700; // ms
-const HEAD_DIMS = [16, 32, 40, 64, 72, 80, 96, 112, 128, 256], KEYS = 4096;
+const HEAD_DIMS = [16, 32, 40, 64, 72, 80, 96, 112, 128, 256], KEYS = 4096, PAGE = 64;
 const SHAPES = [[1024, [16, 16]], [1, [16, 16]], [1, [16, 4]]] as const;
 
 const cases: Case[] = HEAD_DIMS.flatMap((Dh) =>
   (["float16", "float32"] as const).flatMap((dtype) =>
-    [false, true].flatMap((bias) => SHAPES.map(([tokens, heads]) => ({ Dh, dtype, bias, tokens, heads })))
+    (["", "bias", "softcap", "pages", "softcap, pages"] as const).flatMap((also) =>
+      SHAPES.map(([tokens, heads]) => ({ Dh, dtype, also, tokens, heads }))
+    )
   )
 );
 
 /** The kernels that a case runs. */
-function kernelsOf(device: Device, { Dh, dtype, bias, tokens, heads: [H, Hkv] }: Case): KernelVariant[] {
+function kernelsOf(device: Device, { Dh, dtype, also, tokens, heads: [H, Hkv] }: Case): KernelVariant[] {
   return device.kernels.collect(() =>
     tidy(device, () => {
-      const q = empty(device, [tokens, H, Dh]), k = empty(device, [1, Hkv, KEYS, Dh], dtype);
-      const strides = { sequenceStride: Hkv * KEYS * Dh, headStride: KEYS * Dh, keyStride: Dh };
-      const geometry = kvLayout(device, { heads: H, kvHeads: Hkv, ...strides, scale: 1, causal: true });
-      const starts = tensor(device, [0, tokens], [2], "uint32"), past = tensor(device, [0], [1], "uint32");
-      attention(q, { k, v: k, geometry, past }, starts, { bias: bias ? empty(device, [1]) : undefined });
+      const paged = also.includes("pages"), pages = KEYS / PAGE;
+      const q = empty(device, [tokens, H, Dh]);
+      const k = empty(device, paged ? [pages, Hkv, PAGE, Dh] : [1, Hkv, KEYS, Dh], dtype);
+      const rows = paged ? PAGE : KEYS;
+      const geometry = kvLayout(device, {
+        heads: H,
+        kvHeads: Hkv,
+        sequenceStride: Hkv * rows * Dh,
+        headStride: rows * Dh,
+        keyStride: Dh,
+        scale: 1,
+        causal: true,
+        softcap: also.includes("softcap") ? 30 : undefined,
+      });
+      const list = (x: number[]) => tensor(device, x, [x.length], "uint32");
+      const past = list(paged ? [0, 0, ...Array(pages).keys()] : [0]);
+      const bias = also === "bias" ? empty(device, [1]) : undefined;
+      attention(q, { k, v: k, geometry, past, paged }, list([0, tokens]), { bias });
     })
   );
 }
 
-const nameOf = ({ Dh, dtype, bias, tokens, heads }: Case) =>
-  `D ${Dh} ${dtype}${bias ? " bias" : ""} ${tokens > 1 ? "prefill" : "decode"} ${heads.join("/")}`;
+const nameOf = ({ Dh, dtype, also, tokens, heads }: Case) =>
+  `D ${Dh} ${dtype} ${tokens > 1 ? "prefill" : "decode"} ${heads.join("/")}${also && `, ${also}`}`;
 
 if (import.meta.main) {
   const features = Deno.args.includes("--plain") ? { subgroups: false } : {};
@@ -77,7 +93,7 @@ if (import.meta.main) {
   }
   const sorted = [...variants.values()].sort((a, b) => b.best - a.best);
   for (const { variant, name, best } of sorted) {
-    console.log(`${best.toFixed(0).padStart(6)} ms${best > LIMIT ? " !" : "  "} ${name.padEnd(36)} ${variant.key}`);
+    console.log(`${best.toFixed(0).padStart(6)} ms${best > LIMIT ? " !" : "  "} ${name.padEnd(48)} ${variant.key}`);
   }
   console.log(`${sorted.filter(({ best }) => best > LIMIT).length} of ${sorted.length} above ${LIMIT} ms`);
 }

@@ -7,12 +7,12 @@ import {
   type LoadOptions,
   type Model,
   reverseBetterTransformer,
+  saveModel,
   supportsFlashAttn2,
   supportsSdpa,
   toBetterTransformer,
 } from "../../src/models/mod.ts";
 import { resolveAttention } from "../../src/models/attention_implementation.ts";
-import { checkMaySave } from "../../src/models/better_transformer.ts";
 import { sdpaKernel } from "../../src/ops/mod.ts";
 import { setWarningHook } from "../../src/warn.ts";
 import { assertClose, testDevice } from "../helpers.ts";
@@ -246,11 +246,11 @@ Deno.test("toBetterTransformer() and back: the same numbers, the documented stat
   assertWithin("logits", await logitsOf(bert), want, 1e-5);
   assertThrows(() => toBetterTransformer(bert), RuntimeError, "must not be converted yet");
   assertThrows(() => bert.setAttnImplementation("flash_attention_2"), ValueError, "must not be a BetterTransformer");
-  assertThrows(() => checkMaySave(bert), ValueError, "Cannot save the model as it must not be converted");
+  const saving = () => saveModel(bert, "not-written");
+  await assertRejects(saving, ValueError, "Cannot save the model as it must not be converted");
   assertEquals(reverseBetterTransformer(bert), bert);
   assertEquals([isBetterTransformer(bert), bert.attnImplementation], [false, "eager"]);
   assertEquals(await logitsOf(bert), want); // bit for bit
-  checkMaySave(bert);
   assertThrows(() => reverseBetterTransformer(bert), ValueError, "must be a BetterTransformer");
 });
 
@@ -279,4 +279,20 @@ Deno.test("toBetterTransformer() refuses what BetterTransformer refuses", async 
   );
   using qwen3 = await tinyModel(device, "qwen3");
   assertThrows(() => toBetterTransformer(qwen3), NotImplementedError, 'current value is "qwen3"');
+  const like = (config: object, sizes: object = {}) =>
+    // a bert that says it is something else
+    new Proxy(asked, {
+      get: (model, name) => {
+        if (name === "config") return { ...model.config, ...config };
+        if (name === "sizes") return { ...model.sizes, ...sizes };
+        return name === "attnImplementationGiven" ? false : Reflect.get(model, name, model);
+      },
+    });
+  for (const model_type of ["falcon", "gpt_bigcode", "whisper"]) {
+    assertThrows(() => toBetterTransformer(like({ model_type })), ValueError, `for the model type ${model_type}.`);
+  }
+  for (const model_type of ["deberta-v2", "glpn"]) {
+    assertThrows(() => toBetterTransformer(like({ model_type })), ValueError, `that of ${model_type} is not`);
+  }
+  assertThrows(() => toBetterTransformer(like({}, { heads: 3 })), ValueError, "an even number of heads: it has 3");
 });
