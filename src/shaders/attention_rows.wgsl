@@ -2,7 +2,8 @@
 //
 // grid     [1, tiles of tokens, heads]: a thread holds MINE queries and takes KEYS keys at a time, needing no other
 // memory   a CPU reads an array at an index as slowly as a buffer, lane by lane. So ASKED fours of its queries, then HELD
-//          fours of its sums stay in registers while a thread goes over KEYS keys; only their weights are indexed
+//          fours of its sums stay in registers while a thread goes over KEYS keys; only their weights are indexed. Sums
+//          wait in o: an array for them would be cleared element by element, which takes seconds to compile
 // traffic  a thread reads its keys and values once for MINE queries; nothing of size T x keys is ever stored
 // paper    https://arxiv.org/abs/1805.02867
 const DH: u32 = 64; // @const
@@ -21,7 +22,22 @@ const SPAN: u32 = 1;
 // @include "attention_tile.wgsl"
 
 const Q4: u32 = (DH + 3) / 4;
-const SUMS: u32 = (QUADS + HELD - 1) / HELD * HELD;
+
+// Four elements of o, where sums wait.
+fn sumQuad(at: u32, quad: u32) -> vec4<f32> {
+  let e = at + 4u * min(quad, QUADS - 1u);
+  // @if BY_4
+  return vec4<f32>(o[e], o[e + 1u], o[e + 2u], o[e + 3u]);
+  // @else
+  var four = vec4<f32>();
+  for (var i = 0u; i < 4u; i++) {
+    if (4u * quad + i < DV) {
+      four[i] = o[e + i];
+    }
+  }
+  return four;
+  // @end
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -42,7 +58,6 @@ fn main(
   var largest: array<f32, MINE>;
   var total: array<f32, MINE>;
   var shrink: array<f32, MINE>;
-  var sum: array<vec4<f32>, MINE * SUMS>;
   var weight: array<f32, MINE * KEYS>; // first the scores
   let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var r = 0u; r < MINE + zero; r++) {
@@ -108,15 +123,18 @@ fn main(
       shrink[r] = less;
     }
     for (var c = 0u; c < QUADS + zero; c += HELD) {
-      var part: array<array<vec4<f32>, HELD>, MINE>;
-      for (var r = 0u; r < MINE + zero; r++) {
+      var part = array<array<vec4<f32>, HELD>, MINE>(); // naga zeroes a var without a value only once
+      for (var r = 0u; r < min(MINE, t.tokens - row) && j > first; r++) {
         let less = shrink[r];
-        // @unroll
-        for (var n = 0u; n < HELD; n++) {
-          let four = sum[r * SUMS + c + n] * less;
+        let to = oAt(t.s, t.s.start + t.first + row + r, head, DV);
+        for (var n = 0u; n < HELD + zero; n++) {
+          let four = sumQuad(to, c + n) * less;
           // @unroll
           for (var m = 0u; m < MINE; m++) {
-            part[m][n] = select(part[m][n], four, m == r);
+            // @unroll
+            for (var d = 0u; d < HELD; d++) {
+              part[m][d] = select(part[m][d], four, m == r && d == n);
+            }
           }
         }
       }
@@ -136,24 +154,26 @@ fn main(
           }
         }
       }
-      for (var r = 0u; r < MINE + zero; r++) {
-        // @unroll
-        for (var n = 0u; n < HELD; n++) {
+      for (var r = 0u; r < min(MINE, t.tokens - row); r++) {
+        let to = oAt(t.s, t.s.start + t.first + row + r, head, DV);
+        let share = select(1.0, 1.0 / max(total[r], 1e-30), j + keys == end); // a sum of weights is 0, or not below 1e-30
+        for (var n = 0u; n < HELD + zero; n++) {
           var four = vec4<f32>();
           // @unroll
           for (var m = 0u; m < MINE; m++) {
-            four = select(four, part[m][n], m == r);
+            // @unroll
+            for (var d = 0u; d < HELD; d++) {
+              four = select(four, part[m][d], m == r && d == n);
+            }
           }
-          sum[r * SUMS + c + n] = four;
+          storeQuad(to, c + n, four * share);
         }
       }
     }
   }
-  for (var r = 0u; r < min(MINE, t.tokens - row); r++) {
-    let to = oAt(t.s, t.s.start + t.first + row + r, head, DV);
-    let share = select(0.0, 1.0 / total[r], total[r] > 0.0); // a query that sees no key gives zeros
+  for (var r = 0u; r < min(MINE, t.tokens - row) && first == end; r++) { // who sees no key gives zeros
     for (var c = 0u; c < QUADS + zero; c++) {
-      storeQuad(to, c, sum[r * SUMS + c] * share);
+      storeQuad(oAt(t.s, t.s.start + t.first + row + r, head, DV), c, vec4<f32>());
     }
   }
 }
