@@ -9,7 +9,7 @@ import { markdown, profileBefore } from "./markdown.ts";
 import { peerGoalRows, peerReached } from "./peers/goals.ts";
 import { runPeers } from "./peers/run.ts";
 import { setupPeers } from "./peers/setup.ts";
-import { behind, type PeerReport, peerRows, rows } from "./peers/table.ts";
+import { behind, lineText, type PeerReport, peerRows, rows } from "./peers/table.ts";
 import { denoRun, Interrupted, stopOnInterrupt } from "./process.ts";
 import { readReport, type Report, RESULTS, writeReport, writeResult } from "./report.ts";
 import { originOf, runSuite } from "./suite.ts";
@@ -109,6 +109,8 @@ async function peers(names: readonly string[], seconds: number): Promise<PeerRep
   const found = await runPeers(origin, { budget: 1000 * seconds, names, quick, resume, rounds, say });
   const table = rows(found.lines), cores = origin.isCpu ? origin.cores : 1;
   show(textTable(peerRows(table)));
+  const shown = new Set(table.flatMap(({ ours, theirs }) => [lineText(ours), lineText(theirs)]));
+  for (const line of found.lines.map(lineText).filter((line) => !shown.has(line))) show(`alone: ${line}`);
   if (!names.length) show(textTable(peerGoalRows(peerReached(found.lines))));
   for (const line of behind(table, { lines: found.lines, cores, ceilings: (await readReport())?.ceilings })) show(line);
   for (const line of found.missing) show(`not measured: ${line}`);

@@ -120,6 +120,11 @@ export function peerRows(found: readonly PeerRow[]): string[][] {
   ];
 }
 
+/** A line as text. */
+export function lineText(line: PeerLine): string {
+  return `${line.case}, ${line.peer} ${line.backend}, ${line.dtype}: ${figure(line)}`;
+}
+
 function figure({ tok_s, ms_min }: PeerLine): string {
   return tok_s ? `${round(tok_s)} tok/s` : `${round(ms_min)} ms`;
 }
