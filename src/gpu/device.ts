@@ -213,9 +213,25 @@ const pinned = globalThis as typeof globalThis & { tensaurDawn?: { gpu: GPU; obj
 
 const WEBGPU = "npm:webgpu@0.6.2"; // not an import that Deno sees before: 130 MB that few need
 
+async function webgpuPackage(): Promise<typeof import("webgpu")> {
+  try {
+    return await import(WEBGPU);
+  } catch (cause) {
+    throw new GpuError(
+      `Cannot open a GPU device as the package webgpu, which is Dawn, must load: current answer is ${
+        (cause as Error).message
+      }`,
+      {
+        cause,
+        hint: 'Run once with access to the npm registry, and with --allow-ffi; the provider "deno" needs neither.',
+      },
+    );
+  }
+}
+
 async function dawn(): Promise<GPU> {
   if (!pinned.tensaurDawn) {
-    const { create }: typeof import("webgpu") = await import(WEBGPU);
+    const { create } = await webgpuPackage();
     const gpu = create(["disable-dawn-features=timestamp_quantization"]) as GPU;
     pinned.tensaurDawn = { gpu, objects: [] };
   }

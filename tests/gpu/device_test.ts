@@ -178,3 +178,14 @@ Deno.test("what a device held is free after close()", async () => {
   const grown = (Deno.memoryUsage().rss - before) / 2 ** 20;
   assert(grown < 200, `${grown.toFixed(1)} MiB over 25 devices of 16 MiB`);
 });
+
+Deno.test("openDevice() on Dawn says what its package needs where that does not load", async () => {
+  const code = `import { openDevice } from ${JSON.stringify(new URL("../../src/gpu/mod.ts", import.meta.url).href)};
+    await openDevice({ provider: "dawn" }).catch(({ name, message, hint }) => console.log(name, message, hint));`;
+  const args = ["eval", "--no-npm", "--no-lock", "--quiet", code];
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args, cwd: new URL("../../", import.meta.url) })
+    .output();
+  const said = new TextDecoder().decode(stdout);
+  assert(said.startsWith("GpuError Cannot open a GPU device as the package webgpu"), said);
+  assert(said.includes("npm registry"), said);
+});
