@@ -13,13 +13,20 @@ export interface PackedTable {
   readonly dim: number;
   /** Whether the embeddings are columns. */
   readonly columns: boolean;
-  /** (dim, columns of `w`, V, the first of its tokens) as uint32. */
+  /** (dim, columns of `w`, V, the first of its tokens, columns of a strip) as uint32. */
   readonly dims: Tensor;
 }
 
-/** The {@linkcode PackedTable} of `w`, whose `count` tokens are those from `first` on. */
-export function packedTable(w: Tensor, dim: number, count: number, columns: boolean, first = 0): PackedTable {
-  return { w, dim, columns, dims: tensor(w.device, [dim, w.shape[1]!, count, first], [4], "uint32") };
+/** The {@linkcode PackedTable} of `w`, whose `count` tokens are those from `first` on; `strip` as `packWeight` was told. */
+export function packedTable(
+  w: Tensor,
+  dim: number,
+  count: number,
+  columns: boolean,
+  { first = 0, strip = w.shape[1]! }: { first?: number; strip?: number } = {},
+): PackedTable {
+  const dims = tensor(w.device, [dim, w.shape[1]!, count, first, strip], [5], "uint32");
+  return { w, dim, columns, dims };
 }
 
 /**

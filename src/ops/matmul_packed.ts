@@ -3,6 +3,7 @@ import wgsl from "../shaders/matmul.wgsl" with { type: "text" };
 import columnsWgsl from "../shaders/matmul_columns.wgsl" with { type: "text" };
 import fewWgsl from "../shaders/matmul_few.wgsl" with { type: "text" };
 import manyWgsl from "../shaders/matmul_many.wgsl" with { type: "text" };
+import rowWgsl from "../shaders/matmul_row.wgsl" with { type: "text" };
 import tileWgsl from "../shaders/matmul_tile.wgsl" with { type: "text" };
 import { elements, empty, type Tensor, tensor } from "../tensor/mod.ts";
 import { add } from "./binary.ts";
@@ -17,6 +18,7 @@ const KERNELS = {
   matmul_columns: kernel("matmul_columns", columnsWgsl),
   matmul_few: kernel("matmul_few", fewWgsl),
   matmul_many: kernel("matmul_many", manyWgsl),
+  matmul_row: kernel("matmul_row", rowWgsl),
   matmul_tile: kernel("matmul_tile", tileWgsl),
 } satisfies Record<string, Kernel>;
 
@@ -62,14 +64,20 @@ export interface PackedMatrix {
   readonly width: number;
   /** Column of the result that is this matrix's first. */
   readonly offset: number;
-  /** (K, N, packedColumns(N) / 4, width, offset) as uint32. */
+  /** Columns of a strip, see linear.wgsl. */
+  readonly strip: number;
+  /** (K, N, packedColumns(N) / 4, width, offset, a quarter of the columns of a strip) as uint32. */
   readonly dims: Tensor;
 }
 
-/** The {@linkcode PackedMatrix} of `w`, whose N columns are those of the result from `offset` on. */
-export function packedMatrix(w: Tensor, N: number, { width = N, offset = 0 } = {}): PackedMatrix {
-  const K = w.shape.at(-2)!;
-  return { w, K, N, width, offset, dims: tensor(w.device, [K, N, packedColumns(N) / 4, width, offset], [5], "uint32") };
+/** The {@linkcode PackedMatrix} of `w`, whose N columns are those of the result from `offset` on; `strip` as `packWeight` was told. */
+export function packedMatrix(
+  w: Tensor,
+  N: number,
+  { width = N, offset = 0, strip = packedColumns(N) }: { width?: number; offset?: number; strip?: number } = {},
+): PackedMatrix {
+  const K = w.shape.at(-2)!, dims = [K, N, packedColumns(N) / 4, width, offset, strip / 4];
+  return { w, K, N, width, offset, strip, dims: tensor(w.device, dims, [dims.length], "uint32") };
 }
 
 /** A kernel for a product, how many rows a thread holds, and why. */
@@ -87,10 +95,21 @@ export interface MatmulTraits {
   lanes: number;
 }
 
+/** Sizes of a product. */
+export interface MatmulShape {
+  M: number;
+  K: number;
+  N: number;
+  /** Matrices. Default 1. */
+  batch?: number;
+  /** Whether eight weights, and eight outputs, lie side by side in 16 and 32 bytes. Default false. */
+  wide?: boolean;
+}
+
 /** The kernel for x [M, K] and w [K, N], or `batch` of them. */
 export function matmulKernel(
   { isCpu, lanes }: MatmulTraits,
-  { M, K, N, batch = 1 }: { M: number; K: number; N: number; batch?: number },
+  { M, K, N, batch = 1, wide = false }: MatmulShape,
 ): MatmulChoice {
   const rows = M >= 5 ? 8 : M >= 3 ? 4 : Math.max(1, M);
   if (batch > 1) return { kernel: "matmul", rows, why: "a batch of matrices" };
@@ -101,11 +120,12 @@ export function matmulKernel(
     return { kernel: "matmul", rows, why: "a GPU, few tiles: threads share the sum over K" };
   }
   if (lanes >= 8) {
+    if (M === 1 && wide) return { kernel: "matmul_row", rows, why: "a CPU with subgroups, a row by 16-bit weights" };
     if (M <= 4) return { kernel: "matmul_few", rows, why: "a CPU with subgroups, few rows" };
     return { kernel: "matmul_many", rows: M <= 8 ? 8 : 16, why: "a CPU with subgroups, many rows" };
   }
   if (M <= 4) return { kernel: "matmul", rows, why: "a CPU without subgroups, few rows" };
-  return { kernel: "matmul_columns", rows: 8, why: "a CPU without subgroups, many rows: x transposed" };
+  return { kernel: "matmul_columns", rows: 8, why: "a CPU without subgroups, many rows: 8 x 8 sums a thread" };
 }
 
 /** What of `device` decides. */
@@ -115,6 +135,7 @@ export function matmulTraits(device: Device): MatmulTraits {
 
 /** Rows up to which a kernel norms them itself. */
 export const FEW = 4;
+const TURNED = 512; // numbers of a row of x that matmul_columns turns itself
 const SLICES = [8, 4, 16]; // threads that share a sum on a GPU, the default first
 
 /**
@@ -187,28 +208,36 @@ function run(
   const { w, dims, K, N, width, offset } = matrix;
   const { bias, residual, norm, gate, activation = gate ?? "identity", parts = gate ? 2 : 1 } = fusion;
   const { device } = x, batch = batchOf(w), columns = packedColumns(N) / (gate ? 8 : 4);
-  const { kernel, rows } = matmulKernel(matmulTraits(device), { M, K, N, batch });
+  const byFour = N % 4 === 0 && offset % 4 === 0 && (width / parts) % 4 === 0;
+  const wide = w.dtype !== "float32" && byFour && N % (gate ? 16 : 8) === 0;
+  const { kernel, rows } = matmulKernel(matmulTraits(device), { M, K, N, batch, wide });
   const flags: Record<string, boolean> = {
     ...dtypeFlags(w.dtype),
     BIAS: bias !== undefined,
     RESIDUAL: residual !== undefined,
-    N_BY_4: N % 4 === 0 && offset % 4 === 0 && (width / parts) % 4 === 0,
+    N_BY_4: byFour,
     GATED: !!gate,
   };
   const bindings = { w, dims, bias, residual, y, norm: norm?.weight };
   const overrides = { ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS: parts, ...norm ? { EPS: norm.eps } : {} };
-  const lanes = columns > 128 ? 32 : 8; // of narrow matrices each core gets an equal part
+  const lanes = columns > 128 ? 32 : kernel === "matmul_row" ? 16 : 8; // of narrow matrices each core gets an equal part
   const tiles = (lanes: number, rows: number) => [Math.ceil(columns / lanes), Math.ceil(M / rows), batch] as const;
   if (kernel === "matmul_columns") {
-    using xT = transpose(x.reshape([M, K]));
-    const grid = tiles(gate ? 32 : 64, rows);
-    KERNELS.matmul_columns(device, { flags, overrides, bindings: { ...bindings, x: xT }, grid });
+    const turns = K <= TURNED, grid = tiles(gate ? 32 : 64, rows);
+    const variant = { ...flags, [turns ? "SHARED" : M % 4 === 0 ? "BY_4" : "SCALARS"]: true };
+    using xT = turns ? x.reshape([M, K]) : transpose(x.reshape([M, K]));
+    KERNELS.matmul_columns(device, { flags: variant, overrides, bindings: { ...bindings, x: xT }, grid });
   } else if (kernel === "matmul_tile") {
     KERNELS.matmul_tile(device, { flags, overrides, bindings: { ...bindings, x }, grid: tiles(gate ? 8 : 16, 64) });
   } else if (kernel === "matmul") {
     const consts = { ROWS: rows, SLICES: slices ?? slicesOf(device, matrix, rows) };
     Object.assign(flags, { NORM: !!norm, K_BY_4: K % 4 === 0, SPLIT: consts.SLICES > 1 });
     KERNELS.matmul(device, { flags, consts, overrides, bindings: { ...bindings, x }, grid: tiles(32, rows) });
+  } else if (kernel === "matmul_row") {
+    const LANES = lanes / 2; // which hold twice as many columns
+    Object.assign(flags, { SUBGROUPS: true, WIDE: true, NORM: !!norm });
+    const bound = { ...bindings, x }, grid = [Math.ceil(columns / lanes * (gate ? 2 : 1)), 1, 1] as const;
+    KERNELS.matmul_row(device, { flags, consts: { LANES }, overrides, bindings: bound, grid });
   } else {
     Object.assign(flags, { SUBGROUPS: true, [`R${rows}`]: true, ...norm ? { NORM: true } : {} });
     const grid = tiles(gate ? lanes / 2 : lanes, rows), consts = { LANES: lanes }; // of a gate, half of the lanes

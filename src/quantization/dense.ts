@@ -6,14 +6,14 @@
  */
 import { embeddingPacked, type PackedTable, packedTable } from "../ops/embedding_packed.ts";
 import { matmulPacked, type PackedMatrix, packedMatrix } from "../ops/matmul_packed.ts";
-import { packWeight } from "../ops/pack_weight.ts";
+import { packWeight, stripOf } from "../ops/pack_weight.ts";
 import { empty, keep, type Tensor } from "../tensor/mod.ts";
 import type { Shard } from "./bytes.ts";
 import { type Embedding, type Fusion, type Linear, unfused } from "./linear.ts";
 
 /** Some outputs of a linear layer, or some rows of a table, in a matrix of their own. */
 export interface DensePart extends Shard {
-  /** Of a layer [inFeatures, packedColumns(count)], of a table [count, packedColumns(embeddingDim)]. */
+  /** Of a layer [inFeatures, packedColumns(count)] in strips as `stripOf` says, of a table [count, packedColumns(embeddingDim)]. */
   readonly w: Tensor;
 }
 
@@ -38,12 +38,16 @@ export class DenseLinear implements Linear {
   ) {
     using made = new DisposableStack();
     this.#matrices = parts.map(({ w, first, count }) => {
-      const matrix = packedMatrix(keep(w.device, w), count, { width: outFeatures, offset: first });
+      const matrix = packedMatrix(keep(w.device, w), count, {
+        width: outFeatures,
+        offset: first,
+        strip: stripOf(w.device),
+      });
       made.use(keep(w.device, matrix.dims));
       return matrix;
     });
     this.#tables = parts.map(({ w, first, count }) => {
-      const table = packedTable(w, inFeatures, count, true, first);
+      const table = packedTable(w, inFeatures, count, true, { first, strip: stripOf(w.device) });
       made.use(keep(w.device, table.dims));
       return table;
     });
@@ -94,7 +98,7 @@ export class DenseEmbedding implements Embedding {
   ) {
     using made = new DisposableStack();
     this.#tables = parts.map(({ w, first, count }) => {
-      const table = packedTable(keep(w.device, w), embeddingDim, count, false, first);
+      const table = packedTable(keep(w.device, w), embeddingDim, count, false, { first });
       made.use(keep(w.device, table.dims));
       return table;
     });
@@ -130,7 +134,7 @@ export function packOutputs(
     const [start, count] = overlap(part, output, piece.shape[transpose ? 0 : 1]!);
     if (count <= 0) continue;
     const column = output + start - part.first;
-    packWeight(piece, part.w, { transpose, column, row: input, columns: [start, count] });
+    packWeight(piece, part.w, { transpose, column, row: input, columns: [start, count], strip: stripOf(piece.device) });
   }
 }
 

@@ -1,7 +1,8 @@
 // embedding_packed: y[t,d] = w[d, tokens[t]] (columns: a tied output matrix as matmul reads it) or w[tokens[t], d]
 //
 // tokens   [T] u32      w  [DIM, stride] or [V, stride], f32 or 16-bit floats two in a u32      y  [T, DIM] f32
-// dims     (DIM, stride, number of tokens that w has, the first of them, which may be below 0)      a token that no w has gives zeros, which the
+// dims     (DIM, stride, number of tokens that w has, the first of them, which may be below 0,
+//          with COLUMNS columns of a strip, as include/linear.wgsl has them)      a token that no w has gives zeros, which the
 //          w whose first token is 0 writes; others leave the rows alone that are not theirs
 // grid     a thread an element of y
 // @one-of F32 F16 BF16
@@ -47,7 +48,9 @@ fn main(
     return;
   }
   // @if COLUMNS
-  let at = d * dims[1] + token;
+  let within = token % dims[4];
+  let before = token - within;
+  let at = before * dims[0] + d * min(dims[4], dims[1] - before) + within;
   // @else
   let at = token * dims[1] + d;
   // @end

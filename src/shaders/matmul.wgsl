@@ -49,7 +49,12 @@ fn main(
   // @end
   let column = min(group.x * LANES + thread.x, columns - 1u); // lanes past the end repeat the last and do not store
   let row0 = group.y * ROWS;
-  let w0 = group.z * K * N4 + column;
+  let place = columnOf(column);
+  let w0 = group.z * K * N4 + place.x;
+  // @if GATED
+  let placeUp = columnOf(columns + column);
+  let up0 = group.z * K * N4 + placeUp.x;
+  // @end
   var sums: array<vec4<f32>, ROWS>;
   // @if GATED
   var ups: array<vec4<f32>, ROWS>;
@@ -62,10 +67,9 @@ fn main(
   let K4 = K / 4u;
   let M = arrayLength(&x) / K4 / groups.z;
   for (var k4 = thread.y; k4 < K4; k4 += SLICES) {
-    let at = w0 + 4u * k4 * N4;
-    let four = weights(at, N4);
+    let four = weights(w0 + 4u * k4 * place.y, place.y);
     // @if GATED
-    let fourUps = weights(at + columns, N4);
+    let fourUps = weights(up0 + 4u * k4 * placeUp.y, placeUp.y);
     // @end
     for (var r = 0u; r < ROWS; r++) {
       var v = x[(group.z * M + min(row0 + r, M - 1u)) * K4 + k4];
@@ -82,9 +86,9 @@ fn main(
   // @else
   let M = arrayLength(&x) / K / groups.z;
   for (var k = thread.y; k < K; k += SLICES) {
-    let wk = weight(w0 + k * N4);
+    let wk = weight(w0 + k * place.y);
     // @if GATED
-    let wkUp = weight(w0 + k * N4 + columns);
+    let wkUp = weight(up0 + k * placeUp.y);
     // @end
     for (var r = 0u; r < ROWS; r++) {
       var v = x[(group.z * M + min(row0 + r, M - 1u)) * K + k];

@@ -74,6 +74,7 @@ fn main(
   let own = group.x * LANES + thread;
   let column = min(own, columns - 1u);
   // @end
+  let place = columnOf(column);
   let row0 = group.y * ROWS;
   // @if R1
   let second = 0u;
@@ -89,8 +90,7 @@ fn main(
   // @end
 
   for (var k = 0u; k < K; k += 4u) {
-    let at = k * N4 + column;
-    four = weights(at, N4);
+    four = weights(place.x + k * place.y, place.y);
     var xa = x[a + k];
     // @if R4
     var xb = x[b + k];

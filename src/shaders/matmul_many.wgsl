@@ -52,6 +52,7 @@ fn main(
   let own = group.x * LANES + thread;
   let column = min(own, columns - 1u);
   // @end
+  let place = columnOf(column);
   let row0 = group.y * ROWS;
   let a = min(row0 + lane % 8u, M - 1u) * K4;
   // @if R16
@@ -59,8 +60,7 @@ fn main(
   // @end
 
   for (var k4 = 0u; k4 < K4; k4++) {
-    let at = 4u * k4 * N4 + column;
-    four = weights(at, N4);
+    four = weights(place.x + 4u * k4 * place.y, place.y);
     let xa = x[a + k4];
     take(0u, subgroupBroadcast(xa, 0u));
     take(1u, subgroupBroadcast(xa, 1u));

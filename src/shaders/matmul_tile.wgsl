@@ -30,6 +30,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) t
   let column = group.x * SIDE + thread.x;
   let source = min(column, columns - 1u);
   // @end
+  let place = columnOf(source);
   let row0 = group.y * SIDE * ROWS;
   let xFrom = min(row0 + flat / 4u, M - 1u) * K4;
   var sums: array<vec4<f32>, ROWS>;
@@ -39,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) t
     let k4 = k / 4u + flat % 4u;
     tiles[flat] = select(vec4<f32>(), x[xFrom + min(k4, K4 - 1u)], k4 < K4);
     let kw = k + thread.y;
-    tiles[SIDE * SIDE + flat] = select(vec4<f32>(), weight(min(kw, K - 1u) * N4 + source), kw < K);
+    tiles[SIDE * SIDE + flat] = select(vec4<f32>(), weight(place.x + min(kw, K - 1u) * place.y), kw < K);
     workgroupBarrier();
     for (var q = 0u; q < SIDE / 4u; q++) {
       let at = SIDE * SIDE + 4u * q * SIDE + thread.x;

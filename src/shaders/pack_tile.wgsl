@@ -51,7 +51,6 @@ fn main(
   @builtin(local_invocation_index) thread: u32,
 ) {
   let cols = params[0] / 4u;
-  let stride = params[1] / 4u;
   let depth = params[5] / 4u;
   let blocks = (depth + 7u) / 8u;
   let block = flatGroup(group, groups);
@@ -65,7 +64,11 @@ fn main(
   let b = quad(at + cols);
   let c = quad(at + 2u * cols);
   let d = quad(at + 3u * cols);
-  let to = (params[3] + 4u * k) * stride + params[2] / 4u + i;
+  let column = params[2] / 4u + i;
+  let within = column % (params[8] / 4u);
+  let before = column - within;
+  let stride = min(params[8], params[1] - 4u * before) / 4u;
+  let to = before * params[9] + (params[3] + 4u * k) * stride + within;
   w[to] = joined(a.x, b.x, c.x, d.x);
   w[to + stride] = joined(a.y, b.y, c.y, d.y);
   w[to + 2u * stride] = joined(a.z, b.z, c.z, d.z);

@@ -3,7 +3,7 @@
 // x        [rows, cols] f32, or 16-bit floats two in a u32: a piece of a weight as checkpoints hold it
 // w        [K, N4 * 4] f32, or 16-bit floats two in a u32: what matmul reads
 // params   (cols of x, N4 * 4, first column of w, first row of w, columns, rows: how many of w are written,
-//          column, row: those of w, counted within the piece, with which that begins)
+//          column, row: those of w, counted within the piece, with which that begins, columns of a strip, rows of w)
 // grid     a thread writes one word of STRIP rows of w; words shared with a neighbour keep the neighbour's half
 const STRIP: u32 = 16u;
 // @one-of X_F32 X_F16 X_BF16
@@ -34,13 +34,19 @@ fn bitsOf(i: u32, k: u32, cols: u32) -> u32 {
   // @end
 }
 
+// Where a column and a row of w lie: strip after strip, as include/linear.wgsl has them.
+fn placeOf(column: u32, row: u32) -> u32 {
+  let within = column % params[8];
+  let before = column - within;
+  return before * params[9] + row * min(params[8], params[1] - before) + within;
+}
+
 @compute @workgroup_size(64)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let stride = params[1];
   let first = params[2];
   let columns = params[4];
   let depth = params[5];
@@ -58,9 +64,9 @@ fn main(
   let start = index / words * STRIP;
   for (var k = start; k < min(start + STRIP, depth); k++) {
     // @if F32
-    w[(row + k) * stride + first + word] = bitsOf(left + word, top + k, cols);
+    w[placeOf(first + word, row + k)] = bitsOf(left + word, top + k, cols);
     // @else
-    let at = ((row + k) * stride) / 2u + first / 2u + word;
+    let at = placeOf(2u * (first / 2u + word), row + k) / 2u;
     let even = i32(2u * word) - i32(first & 1u); // the piece's column in the low half; -1 and `columns` lie outside
     var both = w[at];
     if (even >= 0) {

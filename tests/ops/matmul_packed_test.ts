@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { Device } from "../../src/gpu/mod.ts";
 import { matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../src/ops/matmul_packed.ts";
 import { matmulReference } from "../../src/ops/matmul.ts";
-import { emptyPacked, packWeight } from "../../src/ops/pack_weight.ts";
+import { emptyPacked, packWeight, stripOf } from "../../src/ops/pack_weight.ts";
 import { decode, type Dtype, encode, tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, randn, testDevice } from "../helpers.ts";
 import { type Around, aroundReference } from "./fusion.ts";
@@ -16,6 +16,9 @@ const gated: Around = { norm: true, bias: true, gate: "silu", residual: true };
 const cases: [Device, M: number, K: number, N: number, Dtype, Around][] = [
   // one, two, three rows; 6, 18 and more of many; K or N odd; columns of less and of more than a workgroup
   [device, 1, 64, 300, "float16", { norm: true }],
+  [device, 1, 44, 304, "bfloat16", { norm: true, ...all }],
+  [device, 1, 40, 144, "float16", gated],
+  [device, 1, 20, 48, "float16", { parts: 2, bias: true }],
   [device, 4, 40, 48, "bfloat16", gated],
   [device, 2, 36, 50, "float32", { norm: true, ...all }],
   [device, 6, 20, 44, "float16", all],
@@ -25,6 +28,8 @@ const cases: [Device, M: number, K: number, N: number, Dtype, Around][] = [
   [plain, 1, 64, 40, "float16", gated],
   [plain, 9, 18, 45, "float32", { norm: true, ...all }],
   [plain, 11, 20, 40, "float16", gated],
+  [plain, 12, 516, 44, "float32", all],
+  [plain, 7, 520, 40, "bfloat16", gated],
   [gpu, 1, 64, 48, "float16", gated],
   [gpu, 9, 70, 300, "float32", all],
   [gpu, 130, 20, 700, "float16", { norm: true, ...all, activation: "tanh" }],
@@ -33,15 +38,16 @@ const cases: [Device, M: number, K: number, N: number, Dtype, Around][] = [
 ];
 
 for (const [on, M, K, N, dtype, around] of cases) {
-  const { kernel } = matmulKernel(matmulTraits(on), { M, K, N });
+  const wide = dtype !== "float32" && N / (around.parts ?? 1) % 4 === 0 && N % (around.gate ? 16 : 8) === 0;
+  const { kernel } = matmulKernel(matmulTraits(on), { M, K, N, wide });
   Deno.test(`${kernel} equals the reference at [${M}, ${K}] x [${K}, ${N}] ${dtype} ${JSON.stringify(around)}`, async () => {
     const x = randn(M * K), width = around.gate ? N / 2 : N;
     const w = Float32Array.from(decode(encode(randn(K * N, 2), dtype).slice().buffer, dtype));
     const d = { norm: randn(K, 3), bias: randn(N, 4), residual: randn(M * width, 5) };
     using y = tidy(on, () => {
-      const packed = emptyPacked(on, K, N, dtype);
-      packWeight(tensor(on, w, [K, N], dtype), packed);
-      return matmulPacked(tensor(on, x, [M, K]), packedMatrix(packed, N), {
+      const packed = emptyPacked(on, K, N, dtype), strip = stripOf(on);
+      packWeight(tensor(on, w, [K, N], dtype), packed, { strip });
+      return matmulPacked(tensor(on, x, [M, K]), packedMatrix(packed, N, { strip }), {
         ...around.norm && { norm: { weight: tensor(on, d.norm, [K]), eps: 1e-5 } },
         ...around.bias && { bias: tensor(on, d.bias, [N]) },
         ...around.residual && { residual: tensor(on, d.residual, [M, width]) },
@@ -86,6 +92,9 @@ const cpu = { isCpu: true, lanes: 8 }, without = { isCpu: true, lanes: 0 }, card
 const choices = [
   // traits, M, K, N, batch, kernel, rows
   [cpu, 1, 64, 64, 1, "matmul_few", 1],
+  [cpu, 1, 64, 64, 1, "matmul_row", 1, true],
+  [cpu, 2, 64, 64, 1, "matmul_few", 2, true],
+  [without, 1, 64, 64, 1, "matmul", 1, true],
   [cpu, 3, 64, 64, 1, "matmul_few", 4],
   [cpu, 5, 64, 64, 1, "matmul_many", 8],
   [cpu, 9, 64, 64, 1, "matmul_many", 16],
@@ -100,8 +109,8 @@ const choices = [
   [card, 16, 64, 65536, 1, "matmul", 8],
 ] as const;
 Deno.test("matmulKernel() chooses by device and shape, and says why", () => {
-  for (const [traits, M, K, N, batch, kernel, rows] of choices) {
-    const choice = matmulKernel(traits, { M, K, N, batch });
+  for (const [traits, M, K, N, batch, kernel, rows, wide] of choices) {
+    const choice = matmulKernel(traits, { M, K, N, batch, wide });
     assertEquals([choice.kernel, choice.rows, choice.why.length > 0], [kernel, rows, true]);
   }
 });

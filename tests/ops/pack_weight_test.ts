@@ -19,6 +19,9 @@ const cases: [piece: [number, number], packed: [number, number], PackOptions][] 
   [[6, 8], [9, 8], { row: 2, rows: [3, 2] }],
   [[6, 8], [6, 16], { column: 8 }],
   [[6, 8], [6, 8], { columns: [2, 5], rows: [1, 4], column: 1, row: 1 }],
+  [[36, 68], [72, 100], { transpose: true, column: 8, row: 4, strip: 16 }], // strips, the last of 4 columns
+  [[6, 20], [9, 20], { row: 2, strip: 8 }], // no copy
+  [[13, 5], [7, 14], { transpose: true, column: 1, row: 2, strip: 8 }],
 ];
 for (const [piece, packed, options] of cases) {
   for (const dtype of ["float32", "float16"] as const) {
@@ -30,11 +33,13 @@ for (const [piece, packed, options] of cases) {
       using x = tensor(device, data, piece, dtype);
       using w = emptyPacked(device, ...packed, dtype);
       const stride = w.shape[1]!, want = new Float32Array(w.size).fill(-1);
+      const { strip = stride } = options;
       w.write(want);
       for (let k = 0; k < rows; k++) {
         for (let i = 0; i < columns; i++) {
           const from = transpose ? (left + i) * piece[1] + top + k : (top + k) * piece[1] + left + i;
-          want[(row + k) * stride + column + i] = data[from]!;
+          const at = column + i, before = at - at % strip;
+          want[before * packed[0] + (row + k) * Math.min(strip, stride - before) + at % strip] = data[from]!;
         }
       }
       packWeight(x, w, options);

@@ -3,9 +3,11 @@
 //   y[m, n] = act(sum[m, n] + bias[n]) + residual[m, n], or with GATED, where the columns are two halves,
 //   y[m, n] = act(sum[m, n] + bias[n]) * (sum[m, N/2 + n] + bias[N/2 + n]) + residual[m, n]
 //
-// w        [K, N4 * 4] f32, or 16-bit floats two in a u32; columns past N are never used
+// w        [K, N4 * 4] f32, or 16-bit floats two in a u32, in strips of columns, each [K, its columns], one after the other:
+//          a CPU reads its memory fastest in order; columns past N are never used
 // y        [PARTS, M, width / PARTS] f32: blocks of columns one after the other
-// dims     (K, N, N4, width: columns of y over all parts, offset: the column of y that is the matrix's first)
+// dims     (K, N, N4, width: columns of y over all parts, offset: the column of y that is the matrix's first,
+//          vec4s of a row of a strip; the last strip may have less)
 override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 // @include "floats.wgsl"
 // @include "activated.wgsl"
@@ -13,7 +15,11 @@ override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 // @if F32
 @group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
 // @else
+// @if WIDE
+@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
+// @else
 @group(0) @binding(1) var<storage, read> w: array<vec2<u32>>;
+// @end
 // @end
 @group(0) @binding(2) var<storage, read> dims: array<u32>;
 // @if N_BY_4
@@ -34,23 +40,37 @@ override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 // @end
 
-fn weight(at: u32) -> vec4<f32> {
+// @if !F32
+fn unpack(words: vec2<u32>) -> vec4<f32> {
   // @if F16
-  let words = w[at];
   return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-  // @end
-  // @if BF16
-  let words = w[at];
+  // @else
   return vec4<f32>(unpackBf16(words.x), unpackBf16(words.y));
   // @end
+}
+// @end
+
+// @if !WIDE
+fn weight(at: u32) -> vec4<f32> {
   // @if F32
   return w[at];
+  // @else
+  return unpack(w[at]);
   // @end
 }
 
-// Four rows of w from `at` on.
-fn weights(at: u32, N4: u32) -> mat4x4<f32> {
-  return mat4x4<f32>(weight(at), weight(at + N4), weight(at + 2u * N4), weight(at + 3u * N4));
+// Four rows of w from `at` on, `step` apart.
+fn weights(at: u32, step: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(weight(at), weight(at + step), weight(at + 2u * step), weight(at + 3u * step));
+}
+// @end
+
+// Where the four columns `column` begin in w, and the step from row to row.
+fn columnOf(column: u32) -> vec2<u32> {
+  let strip = dims[5];
+  let within = column % strip;
+  let before = column - within;
+  return vec2<u32>(before * dims[0] + within, min(strip, dims[2] - before));
 }
 
 // Where column `n` of row 0 of y lies, and how far the rows are apart, both in units of which a column has `unit` numbers.
