@@ -20,7 +20,7 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   NAMES, report NAMES
                      run the benches that have one in their name, and only print
   caches             every cache beside the others, at 512 to 16,384 tokens, into the last report and BENCHMARKS.md
-  attention          the report of attention alone; --long, --plain, --quick, --only TEXT
+  attention          the report of attention alone, for BENCHMARKS.md; only printed with --plain, --quick, --only TEXT
   gate               measure what has a goal; fails under ${100 * LEAST_SHARE} % of one
   --compare WHAT     fails where an op, or a token of tensaur-tiny, is under ${LEAST_RATIO} of its speed in WHAT, a commit or a
                      report.json. A commit, and a report whose commit Git has, is checked out beside and run in turn with
@@ -53,7 +53,7 @@ deno bench -A bench/ops [--json]. It ends with 0 where all is well, 1 where a fi
 not run.`;
 
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
-const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--long", "--plain", "--help"];
+const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--plain", "--help"];
 const COMMANDS = ["report", "caches", "attention", "gate", "peers-setup", "peers", "all", "render"];
 const LIMITS = { all: [1200, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
 const RESERVE = 20; // seconds, for writing
@@ -128,6 +128,20 @@ async function caches(): Promise<void> {
   await render();
 }
 
+/** The report of attention; the whole one replaces that of the last report. */
+async function attention(): Promise<void> {
+  const flags = Deno.args.filter((arg) => arg !== "attention" && arg !== "--out" && arg !== flagValue("--out"));
+  const { date, commit, load } = await originOf(), first = printed.length;
+  show(`${date}, commit ${commit}, ${load.toFixed(1)} busy threads before`);
+  await denoRun(new URL("./attention_report.ts", import.meta.url), flags, { limit: ATTENTION_LIMIT, line: show });
+  const last = flags.length ? undefined : await readReport();
+  if (!last) return;
+  const found = { title: "Attention", text: printed.slice(first).join("\n") };
+  const texts = last.texts.map((old) => old.title === found.title ? found : old);
+  await writeResult("report.json", { ...last, texts: texts.includes(found) ? texts : [found, ...texts] });
+  await render();
+}
+
 /** BENCHMARKS.md and the charts from the last results. */
 async function render(): Promise<void> {
   const found = await readReport();
@@ -188,10 +202,8 @@ async function main(): Promise<boolean> {
   stopOnInterrupt();
   if (what !== undefined) return await compared(what, positional(VALUED));
   if (command === "gate") return await gate();
-  if (command === "attention") {
-    const flags = Deno.args.filter((arg) => arg !== "attention" && arg !== "--out" && arg !== flagValue("--out"));
-    await denoRun(new URL("./attention_report.ts", import.meta.url), flags, { limit: ATTENTION_LIMIT, line: show });
-  } else if (command === "peers-setup") await setupPeers(say);
+  if (command === "attention") await attention();
+  else if (command === "peers-setup") await setupPeers(say);
   else if (command === "peers") await peers(names, limit("peers"));
   else if (command === "caches") await caches();
   else if (command === "render") await render();
