@@ -1,9 +1,10 @@
 """What Python reads in a model that `tensaur quantize` or saveModel() wrote: JSON to stdout.
 
-usage: python read_back.py FILE.gguf | FOLDER   (needs gguf, or safetensors, torch, bitsandbytes and transformers)
+usage: python read_back.py FILE.gguf | FOLDER [ORIGINAL]   (needs gguf, or safetensors, torch, bitsandbytes, transformers)
 
 Of a GGUF file: its metadata's keys and each tensor's shape and SHA-256 of its numbers as float32. Of a folder: the same
-of each weight as bitsandbytes unpacks it, and the logits of transformers for the tokens 1, 17, 300, 42.
+of each weight as bitsandbytes unpacks it, and the logits of transformers for the tokens 1, 17, 300, 42. Of a folder in
+8 bits and the one that it was made from: how many codes and scales differ from those that bitsandbytes makes itself.
 """
 import hashlib
 import json
@@ -47,4 +48,22 @@ def folder(path):
     return {"tensors": found, "logits": logits.flatten().tolist()}
 
 
+def int8_folder(path, original):
+    import bitsandbytes.functional as F
+    import torch
+    from safetensors.torch import load_file
+    made, floats = load_file(path + "/model.safetensors"), load_file(original + "/model.safetensors")
+    count = different = 0
+    for name, codes in made.items():
+        if codes.dtype == torch.int8:
+            want, scales, _ = F.int8_vectorwise_quant(floats[name].half())
+            count += codes.numel()
+            different += (want != codes).sum().item()
+            different += (scales.flatten() != made[name.replace(".weight", ".SCB")]).sum().item()
+    return {"count": count, "different": different}
+
+
+if len(sys.argv) > 2:
+    print(json.dumps(int8_folder(sys.argv[1], sys.argv[2])))
+    sys.exit()
 print(json.dumps(gguf_file(sys.argv[1]) if sys.argv[1].endswith(".gguf") else folder(sys.argv[1])))

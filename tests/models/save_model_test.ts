@@ -76,14 +76,16 @@ Deno.test("saveModel() leaves nothing half-written when it is stopped", async ()
 });
 
 interface ReadBack {
+  count?: number;
+  different?: number;
   keys: string[];
   tensors: Record<string, { shape: number[]; sha256: string } | string>;
   logits?: number[] | null;
 }
 
 /** What tools/read_back.py reads; undefined where Python lacks what it needs. */
-async function readBack(path: string): Promise<ReadBack | undefined> {
-  const run = new Deno.Command("python3", { args: ["tools/read_back.py", path], stderr: "piped" });
+async function readBack(path: string, original: string[] = []): Promise<ReadBack | undefined> {
+  const run = new Deno.Command("python3", { args: ["tools/read_back.py", path, ...original], stderr: "piped" });
   const { success, stdout, stderr } = await run.output().catch(() => ({
     success: false,
     stdout: undefined,
@@ -136,3 +138,17 @@ Deno.test("quantizeModel() writes nf4 that bitsandbytes unpacks to the same bits
   }
   if (found.logits) assert(relativeError(await logitsOf(out), found.logits) < 0.02);
 });
+
+const full = Deno.env.get("TENSAUR_TEST_FULL") === "1"; // Python starts slowly
+
+Deno.test(
+  "quantizeModel() writes int8 codes and scales that bitsandbytes makes itself",
+  { ignore: !full },
+  async () => {
+    const out = `${dir}/python-int8`;
+    await quantizeModel(TINY, { to: "int8", out });
+    const found = await readBack(out, [TINY]);
+    if (!found) return console.warn("skipped: python3 with bitsandbytes is not there");
+    assertEquals([found.count! > 2_000_000, found.different], [true, 0]);
+  },
+);
