@@ -34,7 +34,8 @@ export async function* assistedDecoding(ctx: SearchContext, source: DraftSource)
   const ids = [...ctx.prompts[0]!];
   for (let emitted = 0; emitted < o.newTokens;) {
     throwIfAborted(o.signal, "generating");
-    const draft = await source.propose(ids, o.newTokens - emitted - 1);
+    const most = Math.min(o.newTokens - emitted, ctx.room?.() ?? Infinity) - 1;
+    const draft = await source.propose(ids, most);
     throwIfAborted(o.signal, "generating");
     const n = draft.tokens.length;
     const few = ctx.plain && !o.doSample ? 1 : undefined;

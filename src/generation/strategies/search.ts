@@ -65,6 +65,8 @@ export interface SearchContext<O extends SearchOptions = SearchOptions> {
   stops(ids: readonly number[]): boolean;
   /** Draws. */
   random: Random;
+  /** Tokens that the next pass may have, so that the cache keeps them as it would one by one. Default: any number. */
+  room?(): number;
   /** No processor changes the scores and nobody wants to see them: the likeliest tokens are enough. */
   plain: boolean;
 }

@@ -39,7 +39,7 @@ export async function* speculativeDecoding(
   await source.begin?.(ids);
   while (ids.length < until) {
     throwIfAborted(o.signal, "generating");
-    const most = Math.min(until - ids.length - 1, rounds.most);
+    const most = Math.min(until - ids.length - 1, rounds.most, (ctx.room?.() ?? Infinity) - 1);
     const draft = await source.draft(ids, most), width = draft.tokens + 1;
     cache.reserve(1, [width]);
     const check = { step: rounds.check(draft.tokens), length: ids.length + draft.tokens };

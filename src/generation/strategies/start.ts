@@ -107,6 +107,7 @@ function contextOf(start: Start): SearchContext {
     process: processOf(start),
     stops: (ids) => rows.stops(ids),
     random: seededRandom(o.seed),
+    room: () => cache.horizon ? (cache.lengths.some((n) => n > 0) ? cache.horizon() : 1) : Infinity,
     plain: isPlain(start) && !o.outputScores && !o.outputLogits,
   };
 }
