@@ -106,7 +106,7 @@ for step in $steps; do
         --save "$OUT/report_dawn.json"
       runs gate_dawn 20 bench/all.ts gate --saved "$OUT/report_dawn.json"
       ;;
-    attention) runs attention 400 bench/all.ts attention --long ;;
+    attention) runs attention 400 bench/all.ts attention --print ;;
     peers) runs peers 400 bench/all.ts peers $quick --print --limit "$(room 400)" --save "$OUT/peers.json" ;;
     *) echo "there is no step $step" >&2 && exit 1 ;;
   esac
