@@ -118,37 +118,56 @@ for (const [bits, group, keys, values, dim, rows, more = {}] of cases) {
           using x = flattenKv(to, all, scheme, part, { words, rest, counts });
           flat.push(await x.read() as Float32Array);
         }
-        const unit = 32 * group, bases = all.lengths.map((n) => Math.ceil(n * Hkv * dim / unit) * unit);
-        let base = 0, token = 0;
-        for (const [b, [coded, old, n]] of rows.entries()) {
-          const S = coded + old + n;
-          for (let h = 0; h < H; h++) {
-            const g = Math.floor(h * Hkv / H);
-            const [k, v] = flat.map((x) => x.subarray(base + g * S * dim, base + (g + 1) * S * dim));
-            const mine = Float32Array.from(
-              { length: n * dim },
-              (_, i) => queries[((token + Math.floor(i / dim)) * H + h) * dim + i % dim]!,
-            );
-            const want = attentionReference(
-              mine,
-              k!,
-              v!,
-              dim,
-              0.3,
-              (i) => [Math.max(0, coded + old + i + 1 - (window ?? Infinity)), coded + old + i + 1],
-              softcap,
-            );
-            const mineGot = Float32Array.from(
-              want,
-              (_, i) => got[((token + Math.floor(i / dim)) * H + h) * dim + i % dim]!,
-            );
-            assertClose(`row ${b} head ${h}`, mineGot, want, { rtol: 1e-4, atol: 1e-4 });
-          }
-          base += bases[b]!;
-          token += n;
-        }
+        const sizes = { H, Hkv, dim, group, window, softcap };
+        assertAttends(got as Float32Array, queries, flat, rows, sizes);
       },
     );
+  }
+}
+
+/** Each row and head of `got` is attention over the keys and values in `flat`, which begin at whole groups of words. */
+function assertAttends(
+  got: Float32Array,
+  queries: Float32Array,
+  flat: readonly Float32Array[],
+  rows: readonly (readonly [coded: number, old: number, n: number])[],
+  { H, Hkv, dim, group, window, softcap }: {
+    H: number;
+    Hkv: number;
+    dim: number;
+    group: number;
+    window?: number;
+    softcap: number;
+  },
+): void {
+  const unit = 32 * group;
+  let base = 0, token = 0;
+  for (const [b, [coded, old, n]] of rows.entries()) {
+    const S = coded + old + n;
+    for (let h = 0; h < H; h++) {
+      const g = Math.floor(h * Hkv / H);
+      const [k, v] = flat.map((x) => x.subarray(base + g * S * dim, base + (g + 1) * S * dim));
+      const mine = Float32Array.from(
+        { length: n * dim },
+        (_, i) => queries[((token + Math.floor(i / dim)) * H + h) * dim + i % dim]!,
+      );
+      const want = attentionReference(
+        mine,
+        k!,
+        v!,
+        dim,
+        0.3,
+        (i) => [Math.max(0, coded + old + i + 1 - (window ?? Infinity)), coded + old + i + 1],
+        softcap,
+      );
+      const mineGot = Float32Array.from(
+        want,
+        (_, i) => got[((token + Math.floor(i / dim)) * H + h) * dim + i % dim]!,
+      );
+      assertClose(`row ${b} head ${h}`, mineGot, want, { rtol: 1e-4, atol: 1e-4 });
+    }
+    base += Math.ceil(S * Hkv * dim / unit) * unit;
+    token += n;
   }
 }
 
