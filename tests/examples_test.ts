@@ -2,7 +2,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CACHES, chat } from "../examples/chat_with_caches.ts";
 import { generationLoop } from "../examples/generation_loop.ts";
-import { DynamicCache } from "../src/cache/mod.ts";
+import { continuations } from "../examples/prompt_cache.ts";
+import { DynamicCache, PagedCache, StaticCache } from "../src/cache/mod.ts";
 import { ValueError } from "../src/errors.ts";
 import { generate } from "../src/generation/mod.ts";
 import { loadModel } from "../src/models/mod.ts";
@@ -30,6 +31,20 @@ Deno.test("Model.forward() refuses a cachePosition that does not follow the cach
     await assertRejects(pass, ValueError, "cachePosition must be 1 whole numbers in a row from 3 on");
   }
   (await model.forward({ inputIds: [[4]] }, { cache, cachePosition: [3] }))[Symbol.dispose]();
+});
+
+Deno.test("examples/prompt_cache.ts gives generate()'s answers, and leaves the prompt's cache as it was", async () => {
+  const prompt = "Once upon a time there was", endings = [" a king", " a girl"], want: string[] = [];
+  for (const ending of endings) {
+    const { inputIds } = tokenizer(prompt + ending), options = { maxNewTokens: 8, doSample: false };
+    const { sequences: [row = []] } = await generate(model, { inputIds }, options);
+    want.push(tokenizer.decode(row.slice(inputIds[0]!.length), { skipSpecialTokens: true }));
+  }
+  for (const cache of [new DynamicCache(), new PagedCache(), new StaticCache({ maxCacheLen: 64 })]) {
+    using prefix = cache;
+    assertEquals(await continuations(model, tokenizer, prefix, prompt, endings, 8), want, cache.constructor.name);
+    assertEquals(prefix.lengths, [tokenizer(prompt).inputIds[0]!.length]);
+  }
 });
 
 const questions = ["Who are you?", "What is the moon?"];

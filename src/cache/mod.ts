@@ -25,7 +25,7 @@ export type { CacheDtype, CachePass, LayerStore, PackedKv, StoreSpec } from "./l
 export type { LegacyCache } from "./legacy.ts";
 export type { ContiguousStore } from "./contiguous_store.ts";
 export type { OffloadedStore } from "./offloaded_store.ts";
-export type { OffloadSlots } from "./offload_slots.ts";
+export type { OffloadSlot, OffloadSlots } from "./offload_slots.ts";
 export type { QuantizedPass } from "./quantized_store.ts";
 export type { RingShape } from "./rings.ts";
 export * from "./mamba_cache.ts";

@@ -8,7 +8,7 @@ import type { StoreSpec } from "./layer_store.ts";
 import type { OffloadedStore } from "./offloaded_store.ts";
 
 /** A device buffer for keys and one for values: [B, capacity, Hkv, Dh], whatever their shape says. */
-export interface Slot extends Disposable {
+export interface OffloadSlot extends Disposable {
   /** What it was made for. */
   readonly spec: StoreSpec;
   /** Keys. */
@@ -19,7 +19,7 @@ export interface Slot extends Disposable {
 
 /** Two device buffers, and which layer's keys are where. */
 export class OffloadSlots implements Disposable {
-  readonly #slots: (Slot | undefined)[] = [undefined, undefined];
+  readonly #slots: (OffloadSlot | undefined)[] = [undefined, undefined];
   readonly #holds: (OffloadedStore | undefined)[] = [undefined, undefined];
   #last = 0;
 
@@ -29,7 +29,7 @@ export class OffloadSlots implements Disposable {
   }
 
   /** The buffers that have, or now get, the keys of `store`. */
-  fetch(store: OffloadedStore): Slot {
+  fetch(store: OffloadedStore): OffloadSlot {
     const at = this.#holds.indexOf(store), next = 1 - this.#last;
     if (at !== -1) {
       this.#last = at;
@@ -58,7 +58,7 @@ export class OffloadSlots implements Disposable {
     this.#holds.fill(undefined);
   }
 
-  #fitting(index: number, spec: StoreSpec): Slot {
+  #fitting(index: number, spec: StoreSpec): OffloadSlot {
     const slot = this.#slots[index];
     const fits = slot &&
       (["size", "capacity", "kvHeads", "headDim"] as const).every((key) => slot.spec[key] === spec[key]);
@@ -70,7 +70,7 @@ export class OffloadSlots implements Disposable {
 }
 
 /** A slot for layers of these sizes; what is in it is undefined. */
-export function newSlot(spec: StoreSpec): Slot {
+export function newSlot(spec: StoreSpec): OffloadSlot {
   const { device, size, capacity, kvHeads, headDim, dtype } = spec;
   using made = new DisposableStack();
   const make = () => {

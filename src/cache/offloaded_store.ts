@@ -9,7 +9,7 @@ import { kvLayout, storeKv } from "../ops/attention.ts";
 import { bytesPerElement, empty, keep, type Tensor } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
-import { newSlot, type Slot } from "./offload_slots.ts";
+import { newSlot, type OffloadSlot } from "./offload_slots.ts";
 import { startsOf } from "./packed_rows.ts";
 
 type Elements = Float32Array | Float16Array;
@@ -79,7 +79,7 @@ export class OffloadedStore implements LayerStore {
   }
 
   /** Puts all keys and values into device buffers. */
-  upload(slot: Slot): void {
+  upload(slot: OffloadSlot): void {
     for (const [part, to] of [slot.k, slot.v].entries()) this.#write(this.#host[part]!, to);
     for (const { kv, starts, from, counts } of this.#gathered) {
       for (const [b, n] of counts.entries()) {
@@ -179,7 +179,7 @@ export class OffloadedStore implements LayerStore {
   }
 
   /** Keeps the tokens of a pass beside `slot`, which other layers will overwrite, until they are in host memory. */
-  #gather(slot: Slot, { lengths: past, batch: { lengths } }: CachePass): void {
+  #gather(slot: OffloadSlot, { lengths: past, batch: { lengths } }: CachePass): void {
     const last = this.#gathered.at(-1);
     const follows = !last?.reading &&
       last?.counts.every((n, b) =>
