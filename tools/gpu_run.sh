@@ -103,7 +103,7 @@ for step in $steps; do
       runs bench 330 bench/all.ts report $quick --print --limit "$(room 330)" --save "$OUT/report.json" --out "$OUT/bench.txt"
       runs gate 20 bench/all.ts gate --saved "$OUT/report.json"
       on bench_dawn 120 $dawn bench/all.ts report $quick --print matmul_bench quantized_matmul_bench attention_bench \
-        --save "$OUT/report_dawn.json"
+        --limit "$(room 120)" --save "$OUT/report_dawn.json"
       runs gate_dawn 20 bench/all.ts gate --saved "$OUT/report_dawn.json"
       ;;
     attention) runs attention 400 bench/all.ts attention --print ;;
