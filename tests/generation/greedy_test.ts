@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { DynamicCache, StaticCache } from "../../src/cache/mod.ts";
 import { generate, stream } from "../../src/generation/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
-import { testDevice } from "../helpers.ts";
+import { assertClose, testDevice } from "../helpers.ts";
 import { DECODERS, embedded, referenceModel } from "./models.ts";
 
 const device = await testDevice();
@@ -41,6 +41,12 @@ for (const name of DECODERS) {
         const { sequences, logits } = await generate(model, inputs, { ...options, outputLogits: true });
         assertEquals(sequences, c.outputs.sequences);
         assertEquals(logits!.length, c.outputs.sequences[0]!.length - inputs.inputIds[0]!.length);
+        const want = c.outputs.step_logits, V = model.sizes.vocabSize, steps = c.logit_steps ?? [];
+        for (let at = 0; want && at < want.data.length; at += V) { // [B, steps, V]
+          const b = Math.floor(at / V / steps.length), step = steps[at / V % steps.length]!;
+          const got = logits![step]!.subarray(b * V, (b + 1) * V);
+          assertClose(`row ${b}, step ${step}`, got, want.data.subarray(at, at + V), { rtol: 1e-4, atol: 1e-4 });
+        }
       });
     }
   });

@@ -30,7 +30,9 @@ export interface GenerateCase {
   kind: string;
   inputs: { input_ids: number[][]; attention_mask?: number[][] };
   generation: { max_new_tokens: number; eos_token_id: number[] | number | null };
-  outputs: { sequences: number[][]; step_logits?: { data: Float32Array; shape: number[] }; logit_steps?: number[] };
+  outputs: { sequences: number[][]; step_logits?: { data: Float32Array; shape: number[] } };
+  /** The steps of `step_logits`. */
+  logit_steps?: number[];
 }
 
 /** Folder and cases of a reference model, or undefined where there is none. */
