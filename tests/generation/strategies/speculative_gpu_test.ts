@@ -56,6 +56,15 @@ Deno.test("prompt lookup takes fewer passes than tokens where the text repeats i
   assert(reads < greedy.maxNewTokens, `${reads} passes for ${greedy.maxNewTokens} tokens`);
 });
 
+Deno.test("prompt lookup gives the tokens that greedy search gives with the same quantized cache", async () => {
+  const prompt = tokenizer.encode(QUOTES), cacheConfig = { backend: "quanto", nbits: 4, residualLength: 8 } as const;
+  const plain = { ...greedy, maxNewTokens: 32, cacheImplementation: "quantized", cacheConfig } as const;
+  const { ids } = await counted(prompt, plain);
+  for (const outputScores of [false, true]) { // on the GPU, and through the host
+    assertEquals((await counted(prompt, { ...plain, promptLookupNumTokens: 5, outputScores })).ids, ids);
+  }
+});
+
 Deno.test("the schedule heuristic is learnt by the assistant, heuristic_transient is not", async () => {
   const prompt = tokenizer.encode("The cat"), more = { ...greedy, assistantModel: draft, numAssistantTokens: 3 };
   await counted(prompt, { ...more, numAssistantTokensSchedule: "heuristic_transient" });
