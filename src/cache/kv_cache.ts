@@ -148,11 +148,12 @@ export abstract class KvCache extends LayeredCache implements Cache {
     }
     this.reserve(lengths.length, lengths);
     for (const [i, [k, v]] of layers.entries()) {
-      const [, kvHeads = 0, , headDim = 0] = k.shape, { device } = k;
+      const [, kvHeads = 0, S = 0, headDim = 0] = k.shape, { device } = k;
       const store = this.stores[i] ??= this.newStore(this.spec(device, kvHeads, headDim), i, optionsOf(i));
       const held = store.held?.(lengths) ?? lengths, before = lengths.map((n, b) => n - held[b]!);
+      const from = S < Math.max(...lengths) ? held.map(() => 0) : before; // all tokens came: a window takes its last ones
       using past = tensor(device, before, [before.length], "uint32");
-      appendPadded(store, k, v, (batch) => ({ ...this.passFor(batch), past, lengths: before }), held);
+      appendPadded(store, k, v, (batch) => ({ ...this.passFor(batch), past, lengths: before }), held, from);
     }
     this.setPast(lengths);
     const reachOf = (n: number) => Math.max(n, ...this.stores.map((store) => store?.reachOf?.(n) ?? n));

@@ -32,13 +32,14 @@ export function paddedKv(
   });
 }
 
-/** Puts the first `lengths[b]` tokens of k and v [B, Hkv, S, Dh] behind what `store` holds. */
+/** Puts `lengths[b]` tokens of k and v [B, Hkv, S, Dh], from `from[b]` on, behind what `store` holds. */
 export function appendPadded(
   store: LayerStore,
   k: Tensor,
   v: Tensor,
   passOf: (batch: CachePass["batch"]) => CachePass,
   lengths: readonly number[],
+  from: readonly number[],
 ): void {
   const { device, kvHeads, headDim } = store.spec;
   const [, , S = 0] = k.shape;
@@ -49,7 +50,7 @@ export function appendPadded(
         `S at least ${Math.max(...lengths)}: current shapes are [${k.shape}] and [${v.shape}]`,
     );
   }
-  const rows = packedRows({ kvHeads, capacity: S }, lengths);
+  const rows = packedRows({ kvHeads, capacity: S }, lengths, (b, i) => from[b]! + i);
   tidy(device, () => {
     const index = tensor(device, rows, [rows.length], "uint32");
     const packed = (t: Tensor) => {
