@@ -5,7 +5,7 @@
  */
 import { RuntimeError } from "../errors.ts";
 import { type Device, formatBytes } from "../gpu/mod.ts";
-import { type AttentionChoice, chooseAttention, subgroupSize } from "../ops/attention.ts";
+import { type AttentionBackend, chooseAttention, subgroupSize } from "../ops/attention.ts";
 import { enabledBackends } from "../ops/sdpa_kernel.ts";
 import type { Linear } from "../quantization/mod.ts";
 import type { WeightDtype } from "../weights/source.ts";
@@ -15,7 +15,7 @@ import type { FamilyConfig } from "./family.ts";
 /** What attends in one kind of pass. */
 export interface AttentionReport {
   /** "flash", "efficient" or "math"; "none" where nothing can. */
-  kernel: AttentionChoice["kernel"] | "none";
+  kernel: AttentionBackend | "none";
   /** Why. */
   why: string;
 }
