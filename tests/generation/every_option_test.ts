@@ -167,7 +167,7 @@ const TABLE: Record<Name, Proof> = {
     see: dispatches,
   },
   assistantConfidenceThreshold: {
-    base: { ...assisted, numAssistantTokens: 5 },
+    base: { ...assisted, numAssistantTokens: 5, maxNewTokens: 24 }, // it shortens the drafts after the first
     set: { assistantConfidenceThreshold: 1 },
     see: dispatches,
   },
