@@ -152,7 +152,7 @@ const edges: Edge[] = [
 
 /** The same with 20 tokens for 9: other kernels run where there are many. */
 function longer({ name, q, k, mask, options }: Edge): Edge {
-  const more = (list: readonly number[]) => list.map((n) => n === 9 ? 20 : n);
+  const more = (list: ArrayLike<number>) => Array.from(list, (n) => n === 9 ? 20 : n);
   return {
     name: `${name}; 20 tokens`,
     q: [more(q[0]), q[1]],
