@@ -1,10 +1,10 @@
 /** Only the caller's own code, and a grammar's thread, make scores leave the GPU: what each option lets be read. */
 import { assert } from "@std/assert";
-import { generate, type GenerationOptions, WatermarkingConfig } from "../../src/generation/mod.ts";
+import { generate, type GenerationOptions } from "../../src/generation/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import { loadTokenizer } from "../../src/tokenizer/mod.ts";
 import { testDevice } from "../helpers.ts";
-import { embedded } from "./models.ts";
+import { embedded, PROCESSORS } from "./models.ts";
 
 const device = await testDevice();
 const model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
@@ -13,25 +13,11 @@ const V = model.sizes.vocabSize, inputs = { inputIds: [[2043, 510, 300, 257]] };
 const few = { maxNewTokens: 3, eosTokenId: null, padTokenId: 0, doSample: false, seed: 1 } as const;
 
 const ON_GPU: GenerationOptions = {
-  guidanceScale: 1.4,
-  sequenceBias: [[[300], 1.5], [[510, 300], -3]],
-  logitBias: { 257: -1 },
-  encoderRepetitionPenalty: 1.1,
-  repetitionPenalty: 1.2,
-  frequencyPenalty: 0.2,
-  presencePenalty: 0.1,
-  noRepeatNgramSize: 3,
-  encoderNoRepeatNgramSize: 3,
-  badWordsIds: [[17], [260, 12]],
+  ...PROCESSORS,
   minLength: 6,
   minNewTokens: 2,
   forcedBosTokenId: 9,
-  forcedEosTokenId: 3,
-  removeInvalidValues: true,
   exponentialDecayLengthPenalty: [1, 1.02],
-  suppressTokens: [5, 6],
-  beginSuppressTokens: [7],
-  watermarkingConfig: new WatermarkingConfig(),
   renormalizeLogits: true,
   temperature: 0.9,
   topH: 0.9,

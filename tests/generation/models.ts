@@ -1,4 +1,5 @@
 /** Models that generation tests run on: the embedded ones always, the reference ones where they lie. */
+import { type GenerationOptions, WatermarkingConfig } from "../../src/generation/mod.ts";
 import type { Model } from "../../src/models/mod.ts";
 import { hasReference, loadGoldens, referencePath } from "../reference.ts";
 
@@ -6,6 +7,25 @@ import { hasReference, loadGoldens, referencePath } from "../reference.ts";
 export function embedded(name: "tensaur-tiny" | "tensaur-draft"): string {
   return new URL(`../../models/${name}`, import.meta.url).pathname;
 }
+
+/** Processors that have a kernel, for the embedded models; those that count tokens are for a test to set. */
+export const PROCESSORS: GenerationOptions = {
+  guidanceScale: 1.4,
+  sequenceBias: [[[300], 1.5], [[510, 300], -3]],
+  logitBias: { 257: -1 },
+  encoderRepetitionPenalty: 1.1,
+  repetitionPenalty: 1.2,
+  frequencyPenalty: 0.2,
+  presencePenalty: 0.1,
+  noRepeatNgramSize: 3,
+  encoderNoRepeatNgramSize: 3,
+  badWordsIds: [[17], [260, 12]],
+  forcedEosTokenId: 3,
+  removeInvalidValues: true,
+  suppressTokens: [5, 6],
+  beginSuppressTokens: [7],
+  watermarkingConfig: new WatermarkingConfig(),
+};
 
 /** Reference decoders of the families that are supported. */
 export const DECODERS = [

@@ -1,12 +1,12 @@
 /** The whole pipe in a decode step: replayed without the host, and the same tokens as on the host. */
 import { assertEquals } from "@std/assert";
 import { StaticCache } from "../../src/cache/mod.ts";
-import { generate, type GenerationOptions, stream, WatermarkingConfig } from "../../src/generation/mod.ts";
+import { generate, type GenerationOptions, stream } from "../../src/generation/mod.ts";
 import { RunState } from "../../src/generation/processors/gpu_state.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { testDevice } from "../helpers.ts";
-import { embedded } from "./models.ts";
+import { embedded, PROCESSORS } from "./models.ts";
 
 const device = await testDevice();
 const model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
@@ -18,23 +18,9 @@ const all: GenerationOptions = {
   maxNewTokens: 60,
   eosTokenId: [3, 11],
   padTokenId: 0,
-  guidanceScale: 1.4,
-  sequenceBias: [[[300], 1.5], [[510, 300], -3]],
-  logitBias: { 257: -1 },
-  encoderRepetitionPenalty: 1.1,
-  repetitionPenalty: 1.2,
-  frequencyPenalty: 0.2,
-  presencePenalty: 0.1,
-  noRepeatNgramSize: 3,
-  encoderNoRepeatNgramSize: 3,
-  badWordsIds: [[17], [260, 12]],
+  ...PROCESSORS,
   minNewTokens: 20,
-  forcedEosTokenId: 3,
-  removeInvalidValues: true,
   exponentialDecayLengthPenalty: [30, 1.02],
-  suppressTokens: [5, 6],
-  beginSuppressTokens: [7],
-  watermarkingConfig: new WatermarkingConfig(),
 };
 const sampled: GenerationOptions = {
   ...all,
