@@ -50,6 +50,7 @@ for (const [name, options] of FULL ? OPTIONS : [OPTIONS[0]!, OPTIONS.at(-1)!]) {
 Deno.test("prompt lookup takes fewer passes than tokens where the text repeats itself", async () => {
   const { reads } = await counted(tokenizer.encode(QUOTES), {
     ...greedy,
+    repetitionPenalty: 0.2, // a reward: what the model says comes from what was said, whatever it has learnt
     promptLookupNumTokens: 4,
     outputScores: true,
   });
