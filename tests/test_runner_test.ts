@@ -1,6 +1,6 @@
 // tools/test.ts: what it counts, which steps it plans, and that nothing makes it wait for ever.
 import { assert, assertEquals } from "@std/assert";
-import { countTests, planSteps, restOf, runStep, slowestFiles } from "../tools/test.ts";
+import { countTests, inTurn, planSteps, restOf, runStep, slowestFiles } from "../tools/test.ts";
 
 const green =
   "running 4 tests from ./tests/a_test.ts\na ... ok (1ms)\nb ... ignored (0ms)\nskipped: no data ... ok (0ms)\n" +
@@ -39,9 +39,9 @@ const files = [
   "tests/gpu/x/y_test.ts",
 ];
 const planned: [filters: string[], steps: string[], files: number, byName?: string][] = [
-  [[], [...checks, "tests", "tests/ops", "tests/gpu", "doc"], 4],
+  [[], [...checks, "doc", "tests", "tests/ops", "tests/gpu"], 4],
   [["check"], checks, 0],
-  [["doc", "layers"], ["tests", "doc"], 1],
+  [["doc", "layers"], ["doc", "tests"], 1],
   [["ops/"], ["tests/ops"], 2],
   [["matmul", "gpu"], ["tests/ops", "tests/gpu"], 2],
   [["equals its [reference]"], ["tests", "tests/ops", "tests/gpu"], 4, "/equals its \\[reference\\]/"],
@@ -110,4 +110,21 @@ Deno.test("runStep() ends a process that falls silent, and names its last line",
     printed.includes("script: stopped, as it printed nothing for 4 s; its last line was: slow test ..."),
     printed,
   );
+});
+
+Deno.test("inTurn() writes what runs side by side one after the other, the oldest at once", () => {
+  let written = "";
+  const begin = inTurn((text) => written += text), first = begin(), second = begin();
+  second.print("b");
+  first.print("a");
+  assertEquals(written, "a");
+  second.print("c");
+  second.end();
+  const third = begin();
+  third.print("e");
+  assertEquals(written, "a");
+  first.end();
+  assertEquals(written, "abce");
+  third.print("f");
+  assertEquals(written, "abcef");
 });

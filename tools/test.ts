@@ -1,9 +1,9 @@
 /**
  * The gate and the test suite: `./tensaur test [filter...] [--full]`, `deno task ok`.
  *
- * Runs the static checks, the folders of tests/ and the examples in the docs, 12 files at most in a process; where one
- * crashes or hangs, the files that it had not begun run in another. The slowest files are named at the end; the last line
- * is `N passed, N failed`.
+ * Runs the static checks, the examples in the docs and the folders of tests/, 12 files at most in a process and two
+ * processes at a time; where one crashes or hangs, the files that it had not begun run in another. The slowest files are
+ * named at the end; the last line is `N passed, N failed`.
  *
  * @module
  */
@@ -34,6 +34,7 @@ const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new depend
 const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
 const SLOWEST = 10; // files that are named at the end of a whole run
 const FILES = 12; // of tests in a process: drivers and native modules fail more as it gets older
+const LANES = 2; // processes at a time: alone, one leaves half of two cores idle (JS and shader compiles use one core)
 const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
 const summary = /^(ok|FAILED) \| \d+ passed/m; // of `deno test`, at its end
 const usage = `Usage: ./tensaur test [filter...] [--full]
@@ -85,6 +86,7 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
   const folders = Map.groupBy(byName ? files : chosen, (file) => file.split("/").slice(0, -1).slice(0, 2).join("/"));
   return [
     ...(wants("check") ? config.tasks.check.split(" && ").map(checkStep) : []),
+    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", ...frozen, ...documented] }] : []),
     ...folders.entries().flatMap(([name, list]) => {
       const parts = Math.ceil(list.length / FILES), size = Math.ceil(list.length / parts);
       return Array.from({ length: parts }, (_, i) => ({
@@ -92,7 +94,6 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
         args: ["test", ...testFlags, ...nameFlags, ...list.slice(i * size, (i + 1) * size)],
       }));
     }),
-    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", ...frozen, ...documented] }] : []),
   ];
 }
 
@@ -176,40 +177,47 @@ async function runAll(step: Step, print: (text: string) => void): Promise<Report
   return all;
 }
 
-/** Runs steps one after the other; calls `between` after each. */
-async function runSteps(steps: readonly Step[], print: (text: string) => void, between = () => {}): Promise<Report[]> {
-  const reports: Report[] = [];
-  for (const step of steps) {
-    const start = performance.now();
-    print(`\n== ${step.name}\n`);
-    const report = await runAll(step, print), { passed, failed } = report.counts;
-    print(
-      `== ${step.name}: ${passed} passed, ${failed} failed, ${((performance.now() - start) / 1000).toFixed(1)} s\n`,
-    );
-    reports.push(report);
-    between();
-  }
-  return reports;
+/** Gives each step a printer: the oldest one that has not ended writes at once, the others when it has. */
+export function inTurn(write: (text: string) => void): () => { print: (text: string) => void; end: () => void } {
+  const turns: { held: string; ended: boolean }[] = [];
+  const flush = () => {
+    for (let first = turns[0]; first; first = turns[0]) {
+      write(first.held);
+      first.held = "";
+      if (!first.ended) return;
+      turns.shift();
+    }
+  };
+  return () => {
+    const turn = { held: "", ended: false };
+    turns.push(turn);
+    const print = (text: string) => {
+      turn.held += text;
+      if (turns[0] === turn) flush();
+    };
+    const end = () => {
+      turn.ended = true;
+      flush();
+    };
+    return { print, end };
+  };
 }
 
-/**
- * Runs all steps: the folders of tests one after the other, as lavapipe uses every core in most of their time; beside
- * them what needs one core, whose output is held until a folder ends.
- */
+/** Runs all steps in their order, as many at a time as there are lanes. */
 async function runPlan(steps: readonly Step[]): Promise<Report[]> {
-  const { tests = [], beside = [] } = Object.groupBy(
-    steps,
-    ({ name }) => name.startsWith("tests") ? "tests" : "beside",
-  );
-  if (tests.length === 0) return await runSteps(beside, write);
-  let held = "";
-  const release = () => {
-    write(held);
-    held = "";
+  const reports: Report[] = [], left = steps.values(), begin = inTurn(write);
+  const runLane = async () => {
+    for (const step of left) {
+      const start = performance.now(), { print, end } = begin();
+      print(`\n== ${step.name}\n`);
+      const report = await runAll(step, print), { passed, failed } = report.counts;
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
+      print(`== ${step.name}: ${passed} passed, ${failed} failed, ${seconds} s\n`);
+      end();
+      reports.push(report);
+    }
   };
-  const others = runSteps(beside, (text) => held += text);
-  const reports = [...await runSteps(tests, write, release), ...await others];
-  release();
+  await Promise.all(Array.from({ length: LANES }, runLane));
   return reports;
 }
 
