@@ -17,7 +17,9 @@ export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   const gpuTimeout = provider === "dawn" ? 300_000 : undefined; // its first read waits until shaders are compiled
   const device = await openDevice({ provider, features, tuningFile: null, gpuTimeout, ...options });
   poison(device);
-  globalThis.addEventListener("unload", () => device.close()); // a process that exits with a live CPU driver may crash
+  const close = () => device.close();
+  globalThis.addEventListener("unload", close); // a process that exits with a live CPU driver may crash
+  device.gpu.lost.then(() => globalThis.removeEventListener("unload", close)); // or every device would be kept till then
   return device;
 }
 
