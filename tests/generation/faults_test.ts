@@ -158,7 +158,8 @@ async function growth(work: () => Promise<void>): Promise<{ rss: number; heap: n
 }
 
 Deno.test({
-  name: "50 losses, each with a new device after it, keep no byte of the pool, no heap, and of the process no 5 % more " +
+  name:
+    "50 losses, each with a new device after it, keep no byte of the pool, no heap, and of the process no 5 % more " +
     "than as many bare GPUDevices opened and destroyed",
   ignore: !FULL,
   fn: async () => {
