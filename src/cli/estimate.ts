@@ -45,12 +45,12 @@ export async function estimateMemory(plan: ModelPlan, context: number): Promise<
 /** Puts the weights of all layers together. */
 export function groupWeights(plan: ModelPlan, errors: readonly QuantizationError[] = []): WeightGroup[] {
   const errorOf = new Map(errors.map(({ name, relativeRms }) => [name, relativeRms]));
-  const groups = Map.groupBy(plan.weights, ({ name, shape, stored }) => `${pattern(name)} ${shape} ${stored}`);
+  const groups = Map.groupBy(plan.weights, ({ name, shape, stored }) => `${patternOf(name)} ${shape} ${stored}`);
   return [...groups.values()].map((list) => {
     const { name, shape, stored, scheme } = list[0]!;
     const known = list.flatMap((w) => errorOf.get(w.name) ?? []);
     return {
-      name: pattern(name),
+      name: patternOf(name),
       count: list.length,
       shape,
       stored,
@@ -85,7 +85,7 @@ function layerOf(name: string): string | undefined {
 }
 
 /** "model.layers.3.self_attn.q_proj + …" with `*` for each 3. */
-function pattern(name: string): string {
+export function patternOf(name: string): string {
   const layer = layerOf(name);
   return layer === undefined ? name : name.replaceAll(`.${layer}.`, ".*.");
 }

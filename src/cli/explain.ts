@@ -8,6 +8,7 @@ import { GpuError } from "../errors.ts";
 import { type Device, formatBytes } from "../gpu/mod.ts";
 import { resolveAttention } from "../models/attention_implementation.ts";
 import { explainModel } from "../models/explain_model.ts";
+import { matrixKernels } from "../models/matrix_kernels.ts";
 import {
   type ModelPlan,
   type ModelReport,
@@ -16,7 +17,14 @@ import {
   quantizationErrors,
 } from "../models/mod.ts";
 import { BitsAndBytesConfig } from "../quantization/mod.ts";
-import { countParameters, estimateMemory, groupWeights, type MemoryEstimate, objections } from "./estimate.ts";
+import {
+  countParameters,
+  estimateMemory,
+  groupWeights,
+  type MemoryEstimate,
+  objections,
+  patternOf,
+} from "./estimate.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
   addDeviceOptions,
@@ -43,6 +51,8 @@ const QUANTIZED = {
   nf4: { loadIn4bit: true, bnb4bitQuantType: "nf4" },
   fp4: { loadIn4bit: true, bnb4bitQuantType: "fp4" },
 } as const;
+
+const PROMPT = 512; // tokens of the prompt whose kernels are told
 
 /** What is explained. */
 interface Subject {
@@ -132,6 +142,7 @@ function asJson({ name, plan, memory, parameters, errors }: Subject, device: Dev
       fits: against?.length === 0,
       objections: against,
       kernels: report.rungs,
+      matrices: device && kernelsOf(plan, device),
       attention: device && attentionOf(plan, device).layers.map(({ layer, prompt, step }) => ({ layer, prompt, step })),
     },
   };
@@ -143,13 +154,37 @@ function asText(subject: Subject, device: Device | undefined): string {
     summary(subject),
     weightTable(subject),
     memoryTable(plan, memory),
-    ...device ? [deviceText(plan, memory, device), `${attentionOf(plan, device)}`] : [],
+    ...device ? [deviceText(plan, memory, device), `${attentionOf(plan, device)}`, kernelsText(plan, device)] : [],
   ].join("\n\n");
 }
 
 /** What attends in each layer, as `model.explain()` would say. */
 function attentionOf({ json, dtype, sizes }: ModelPlan, device: Device): ModelReport {
   return explainModel({ sizes, dtype, attnImplementation: resolveAttention(json, {}) }, device);
+}
+
+/** What multiplies by each kind of matrix, or gathers its rows. */
+function kernelsOf(plan: ModelPlan, device: Device) {
+  const tokens = Math.min(PROMPT, plan.sizes.maxPositionEmbeddings);
+  const found = plan.weights.map((weight) => ({
+    name: patternOf(weight.name),
+    ...matrixKernels(weight, device, tokens),
+  }));
+  const distinct = new Map(
+    found.map(({ name, prompt, step }) => [`${name} ${prompt} ${step}`, { name, prompt, step }]),
+  );
+  return [...distinct.values()].filter(({ prompt }) => prompt !== undefined);
+}
+
+/** Matrices that the same kernels multiply stand in one block. */
+function kernelsText(plan: ModelPlan, device: Device): string {
+  const decodes = plan.task === "causal-lm";
+  const alike = Map.groupBy(
+    kernelsOf(plan, device),
+    ({ prompt, step }) => decodes ? `    prompt  ${prompt}\n    token   ${step}` : `    text    ${prompt}`,
+  );
+  const blocks = [...alike].map(([text, of]) => `  ${of.map(({ name }) => shorten(name)).join("\n  ")}\n${text}`);
+  return ["matrices", ...blocks].join("\n");
 }
 
 function summary({ name, plan, parameters }: Subject): string {

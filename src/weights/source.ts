@@ -67,6 +67,8 @@ export interface PlannedWeight {
   scheme: string;
   /** What it is, where it is quantized. */
   layer?: LayerShape;
+  /** Whether it is an embedding table, whose rows are gathered and never multiplied. */
+  table?: boolean;
   /** Bytes that it will take on the GPU. */
   byteLength: number;
   /** Bytes of its largest buffer there. */
@@ -221,6 +223,7 @@ export class WeightPlan implements WeightSource {
     rows += skip;
     const { byteLength, bufferBytes } = embeddingBytes(rows, width, this.#dtype, this.#limit);
     this.#plan(name, [[`${name}.weight`, [rows, width]]], byteLength, bufferBytes, [rows, width]);
+    this.weights.at(-1)!.table = true;
     return Promise.resolve({ numEmbeddings: rows, embeddingDim: width, byteLength, scheme: this.#dtype, ...standIn });
   }
 

@@ -64,6 +64,10 @@ Deno.test("explain --json tells layers, bytes and memory, and whether they fit",
   assertStringIncludes(plan.device.objections[0], "memory budget");
   assertEquals(plan.device.attention.map((l: { layer: number }) => l.layer), [0, 1, 2, 3, 4]);
   assertEquals([plan.device.attention[0].prompt.kernel, plan.device.attention[0].step.kernel], ["flash", "flash"]);
+  assertEquals(plan.device.matrices.map((m: { name: string }) => m.name.replace(/.*\*\./, "")), [
+    ...["model.embed_tokens", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"],
+  ]);
+  for (const { prompt, step } of plan.device.matrices) assertMatch(`${prompt} ${step}`, /^matmul.* \(.*\) matmul.* \(/);
 });
 
 Deno.test("explain prints a table, without a device too", async () => {
