@@ -58,7 +58,7 @@ export interface KvPlace {
 export interface Cache extends Disposable {
   /** Tokens that each sequence has in the cache. */
   readonly lengths: readonly number[];
-  /** Bytes on the GPU. */
+  /** Bytes on the GPU, control buffers included: those that the device's pool counts. */
   readonly byteLength: number;
   /** Changes whenever the cache's buffers do: what was recorded against other buffers must not be replayed. */
   readonly generation: number;

@@ -9,6 +9,7 @@ import { bytesPerElement, empty, keep, type Tensor, tensor, type TypedArray } fr
 import type { AttentionOptions } from "./cache.ts";
 import {
   attendOver,
+  bytesOf,
   type CachePass,
   type LayerStore,
   type PackedKv,
@@ -37,7 +38,7 @@ export class ContiguousStore implements LayerStore {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return this.#k.byteLength + this.#v.byteLength;
+    return bytesOf(this.#k, this.#v, this.#geometry);
   }
 
   /** Stores, then attends. */

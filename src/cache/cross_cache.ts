@@ -5,7 +5,7 @@ import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions } from "./cache.ts";
 import type { KvCache } from "./kv_cache.ts";
-import { attendOver, type CacheDtype, type PackedKv } from "./layer_store.ts";
+import { attendOver, bytesOf, type CacheDtype, type PackedKv } from "./layer_store.ts";
 import { paddedKv } from "./legacy.ts";
 import { selectPacked, startsOf } from "./packed_rows.ts";
 
@@ -58,7 +58,7 @@ export class CrossCache implements Disposable {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return this.#layers.reduce((sum, l) => sum + (l ? l.k.byteLength + l.v.byteLength : 0), 0);
+    return bytesOf(this.#starts, ...this.#layers.flatMap((l) => [l?.k, l?.v, l?.geometry]));
   }
 
   /** Changes whenever the buffers do. */

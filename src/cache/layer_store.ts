@@ -64,7 +64,7 @@ export interface PackedKv {
 export interface LayerStore extends Disposable {
   /** What it was made for. */
   readonly spec: StoreSpec;
-  /** Bytes on the GPU. */
+  /** Bytes on the GPU, as the pool counts them. */
   readonly byteLength: number;
   /** Stores k and v [T, Hkv, Dh] float32, and attends with q [T, H, Dh]. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
@@ -105,6 +105,11 @@ export function attendOver(
     weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest, { bias }));
   }
   return attention(q, kv, batch.cuSeqlens, { bias });
+}
+
+/** Bytes of the pool's buffers that these tensors have to themselves. */
+export function bytesOf(...tensors: readonly (Tensor | undefined)[]): number {
+  return tensors.reduce((sum, t) => sum + (t?.buffer.size ?? 0), 0);
 }
 
 /** Rows of `[B, Hkv, slots, Dh]`, in the order of packed tokens: `slot(b, i)` is where token i of sequence b lies. */

@@ -11,7 +11,7 @@ import { keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { AttentionOptions, HeadShape, KvPlace } from "./cache.ts";
 import { ContiguousStore } from "./contiguous_store.ts";
-import type { CacheDtype, CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
+import { bytesOf, type CacheDtype, type CachePass, type LayerStore, type StoreSpec } from "./layer_store.ts";
 import { Rings } from "./rings.ts";
 
 const launchAdvance = kernel("advance", advanceWgsl);
@@ -67,9 +67,10 @@ export abstract class LayeredCache implements Disposable {
     return this.#dtype;
   }
 
-  /** Bytes on the GPU. */
+  /** Bytes on the GPU, as the pool counts them; what forks share counts for each. */
   get byteLength(): number {
-    return this.stores.reduce((sum, store) => sum + (store?.byteLength ?? 0), 0);
+    const control = bytesOf(this.#past) + this.#rings.byteLength;
+    return this.stores.reduce((sum, store) => sum + (store?.byteLength ?? 0), control);
   }
 
   /** Makes room; throws before anything is written. */

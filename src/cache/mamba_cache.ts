@@ -7,6 +7,7 @@ import { keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { Cache } from "./cache.ts";
 import { type CacheState, restoreTensor } from "./cache_state.ts";
+import { bytesOf } from "./layer_store.ts";
 import { copyRows } from "./packed_rows.ts";
 import { expectCount } from "./sliding_window_cache.ts";
 
@@ -67,7 +68,7 @@ export class MambaCache implements Cache {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return this.#layers.reduce((sum, { conv, ssm }) => sum + conv.byteLength + ssm.byteLength, 0);
+    return bytesOf(this.#past, ...this.#layers.flatMap(({ conv, ssm }) => [conv, ssm]));
   }
 
   /** Changes whenever the buffers do. */

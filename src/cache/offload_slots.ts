@@ -4,7 +4,7 @@
  * @module
  */
 import { empty, keep, type Tensor } from "../tensor/mod.ts";
-import type { StoreSpec } from "./layer_store.ts";
+import { bytesOf, type StoreSpec } from "./layer_store.ts";
 import type { OffloadedStore } from "./offloaded_store.ts";
 
 /** A device buffer for keys and one for values: [B, capacity, Hkv, Dh], whatever their shape says. */
@@ -25,7 +25,7 @@ export class OffloadSlots implements Disposable {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return this.#slots.reduce((sum, slot) => sum + (slot ? slot.k.byteLength + slot.v.byteLength : 0), 0);
+    return bytesOf(...this.#slots.flatMap((slot) => [slot?.k, slot?.v]));
   }
 
   /** The buffers that have, or now get, the keys of `store`. */

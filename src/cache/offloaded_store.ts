@@ -8,7 +8,7 @@ import { quiet } from "../gpu/mod.ts";
 import { kvLayout, storeKv } from "../ops/attention.ts";
 import { bytesPerElement, empty, keep, type Tensor } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
-import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import { attendOver, bytesOf, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import { newSlot, type OffloadSlot } from "./offload_slots.ts";
 import { startsOf } from "./packed_rows.ts";
 
@@ -48,9 +48,9 @@ export class OffloadedStore implements LayerStore {
     this.#ends = Array<number>(size).fill(0);
   }
 
-  /** Bytes on the GPU: what has not been read back. */
+  /** Bytes on the GPU: what has not been read back, and the layout. */
   get byteLength(): number {
-    return this.#gathered.reduce((sum, { kv }) => sum + kv.byteLength, 0);
+    return bytesOf(this.#geometry, ...this.#gathered.map(({ kv }) => kv));
   }
 
   /** Bytes in host memory. */

@@ -8,7 +8,7 @@ import type { KvTarget } from "../ops/qkv_rope.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
-import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import { attendOver, bytesOf, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import { PAGE } from "./rings.ts";
 
 const LONG_LIVED = { exact: true, label: "the cache" };
@@ -100,7 +100,7 @@ export class PagedStore implements LayerStore {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return this.#k.byteLength + this.#v.byteLength;
+    return bytesOf(this.#k, this.#v, this.#geometry);
   }
 
   /** The same store for one more. */

@@ -1,7 +1,7 @@
 import type { Device } from "../gpu/mod.ts";
 import { keep, type Tensor, tensor } from "../tensor/mod.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
-import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
+import { bytesOf, type CachePass, type LayerStore, type StoreSpec } from "./layer_store.ts";
 import { type PagedStore, PagePool } from "./page_pool.ts";
 import { PAGE } from "./rings.ts";
 import { ENDLESS } from "./sliding_window_cache.ts";
@@ -40,6 +40,11 @@ export class PagedCache extends KvCache {
   /** Changes whenever the pages move, or the page table does. */
   override get generation(): number {
     return super.generation + this.#pool.generation + this.#formerPools;
+  }
+
+  /** Bytes on the GPU; the pages that forks share count for each. */
+  override get byteLength(): number {
+    return super.byteLength + bytesOf(this.#counts);
   }
 
   /** Pages in use, those of forks included. */

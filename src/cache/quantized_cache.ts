@@ -5,7 +5,7 @@ import countsWgsl from "../shaders/kv_counts.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { CacheState } from "./cache_state.ts";
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
-import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
+import { bytesOf, type CachePass, type LayerStore, type StoreSpec } from "./layer_store.ts";
 import { type QuantizedCacheConfig, quantizedConfig, schemeOf } from "./quantized_config.ts";
 import { type Change, QuantizedStore } from "./quantized_store.ts";
 import { ENDLESS } from "./sliding_window_cache.ts";
@@ -56,6 +56,11 @@ export class QuantizedCache extends KvCache {
     super(dtype);
     this.config = quantizedConfig(config);
     this.#scheme = schemeOf(this.config);
+  }
+
+  /** Bytes on the GPU. */
+  override get byteLength(): number {
+    return super.byteLength + bytesOf(this.#onGpu, this.#counts);
   }
 
   /** Tokens that are in codes, of each sequence. */

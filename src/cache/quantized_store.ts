@@ -21,7 +21,7 @@ import { bytesPerElement, empty, keep, type Tensor, tensor, tidy } from "../tens
 import type { AttentionOptions } from "./cache.ts";
 import { type LayerState, restoreTensor } from "./cache_state.ts";
 import { copyKvCodes } from "./quantized_codes.ts";
-import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import { attendOver, bytesOf, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import { copyRows, firstTokens, lastTokens, startsOf } from "./packed_rows.ts";
 
 /** What a store is told of a pass. */
@@ -53,7 +53,7 @@ export class QuantizedStore implements LayerStore {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return (this.#words?.byteLength ?? 0) + (this.#rest?.byteLength ?? 0);
+    return bytesOf(this.#words, this.#rest, this.#geometry, this.#queries?.layout);
   }
 
   /** How many of the first tokens of such sequences fill whole groups. */

@@ -10,7 +10,7 @@ import { gatherRows } from "../ops/gather_rows.ts";
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import { type LayerState, restoreTensor } from "./cache_state.ts";
-import { attendOver, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import { attendOver, bytesOf, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import { copyRows, lastTokens } from "./packed_rows.ts";
 import { interleave, PAGE, type RingShape, roomOf, slotOf, temporaryCounts } from "./rings.ts";
 
@@ -40,7 +40,7 @@ export class RingStore implements LayerStore {
 
   /** Bytes on the GPU. */
   get byteLength(): number {
-    return this.#k.byteLength + this.#v.byteLength;
+    return bytesOf(this.#k, this.#v, this.#geometry);
   }
 
   /** Stores, then attends; a batch that does not fit beside the window attends first. */

@@ -6,7 +6,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/ring_plan.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
-import type { CachePass } from "./layer_store.ts";
+import { bytesOf, type CachePass } from "./layer_store.ts";
 
 const plan = kernel("ring_plan", wgsl);
 
@@ -68,6 +68,11 @@ export class Rings implements Disposable {
       grid: [Math.ceil(pass.batch.size / 64)],
     });
     return planned.counts;
+  }
+
+  /** Bytes on the GPU. */
+  get byteLength(): number {
+    return bytesOf(...[...this.#plans.values()].flatMap(({ counts, shape }) => [counts, shape]));
   }
 
   /** Returns the memory. */

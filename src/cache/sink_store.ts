@@ -15,7 +15,7 @@ import backWgsl from "../shaders/rotate_back.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttentionOptions, Rotary } from "./cache.ts";
 import { type LayerState, restoreTensor } from "./cache_state.ts";
-import type { CachePass, LayerStore, PackedKv, StoreSpec } from "./layer_store.ts";
+import { bytesOf, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
 import type { RingShape } from "./rings.ts";
 import { copyRows } from "./packed_rows.ts";
 import { RingStore } from "./ring_store.ts";
@@ -44,7 +44,7 @@ export class SinkStore extends RingStore {
 
   /** Bytes on the GPU. */
   override get byteLength(): number {
-    return super.byteLength + this.#raw.byteLength;
+    return super.byteLength + bytesOf(this.#raw, this.#words);
   }
 
   /** Checks the length of the batch, then attends. */

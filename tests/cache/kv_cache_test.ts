@@ -121,7 +121,7 @@ Deno.test("KvCache in float16 takes half the bytes, and refuses heads of odd len
   await assertSame(step(device, single, arrays(2), [3, 1], 1));
   const rounding = new ArrayCache(geometry, (x) => new Float16Array([x])[0]!, 2);
   await assertSame(step(device, half, rounding, [3, 1], 1));
-  assertEquals([half.byteLength, single.byteLength], [2 * 2 * 2 * 2 * 64 * 6 * 2, 2 * 2 * 2 * 2 * 64 * 6 * 4]);
+  assertEquals(single.byteLength - half.byteLength, 2 * 2 * 2 * 2 * 64 * 6 * 2); // the control buffers are as large
   using odd = new DynamicCache({ dtype: "float16" });
   const model = new ArrayCache({ ...geometry, dim: 5 }, Math.fround, 1);
   assertThrows(() => step(device, odd, model, [1], 1), ValueError, "length must be even: current length is 5");
@@ -139,7 +139,7 @@ Deno.test("KvCache.fork() is independent, whichever grows, and copies nothing be
     using fork = cache.fork();
     const forked = model.fork();
     assertEquals(device.pool.stats.bytesInUse - before, one);
-    assertEquals(fork.byteLength, cache.byteLength);
+    assert(one === cache.byteLength && fork.byteLength >= one - 256); // all but counts of its own
     await assertSame(step(device, fork, forked, [50, 1], 2)); // grows: the buffers of the first must stay
     assert(device.pool.stats.bytesInUse - before > 2.9 * (one - 2 * 4)); // but for the counts
     await assertSame(step(device, cache, model, [1, 2], 3));

@@ -84,7 +84,7 @@ Deno.test("QuantizedCache: fork, reorder, select, crop and reset give what a cac
   const prompts = [[1, 2, 3, 4, 5], [9, 8, 7, 6, 5]], first = await run(cache, prompts);
   for (let i = 0; i < 4; i++) await run(cache, [[i], [i + 3]]);
   using fork = cache.fork();
-  assertEquals([fork.lengths, fork.byteLength], [cache.lengths, cache.byteLength]);
+  assertEquals(fork.lengths, cache.lengths);
   const both = await run(cache, [[7], [8]]);
   assertEquals(await run(fork, [[7], [8]]), both);
   fork.reorder([1, 0]);

@@ -15,6 +15,9 @@ async function assertSame({ got, want }: Attended): Promise<void> {
   }
 }
 
+/** Bytes of layouts and counts, whatever the window: some are made when they are first needed. */
+const CONTROL = 2048;
+
 // window, then the tokens of each row, step by step: prompts shorter, equal and longer than the window, and than its slots
 const programs: [window: number, steps: number[][]][] = [
   [4, [[2, 1], [1, 1], [1, 1], [1, 1], [1, 0], [1, 1]]],
@@ -31,7 +34,8 @@ for (const [window, steps] of programs) {
     for (const [i, lengths] of steps.entries()) {
       await assertSame(step(device, cache, model, lengths, 10 * i));
       bytes ||= cache.byteLength;
-      assertEquals([cache.byteLength, cache.lengths], [bytes, model.lengths]);
+      assert(cache.byteLength <= bytes + CONTROL);
+      assertEquals(cache.lengths, model.lengths);
     }
     const held = model.lengths.map((n) => Math.min(n, window));
     const [k, v] = cache.at(1);
@@ -106,7 +110,8 @@ Deno.test("HybridCache keeps what each layer sees, and refuses what is over its 
   for (let i = 1; i < 20; i++) await assertSame(run([1, 1], i));
   assertThrows(() => cache.reserve(2, [262, 1]), LimitError, "its capacity is 300");
   const slots = 2 * 4 * 2 * 8 * 2; // B, bytes, heads, length, keys and values
-  assertEquals(cache.byteLength, slots * (128 + 300));
+  const control = cache.byteLength - slots * (128 + 300);
+  assert(control > 0 && control <= CONTROL, `${control}`);
 });
 
 for (const slidingWindow of [0, -1, 1.5, NaN]) {

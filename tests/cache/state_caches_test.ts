@@ -156,7 +156,7 @@ Deno.test("MambaCache: the window rolls when it is full, states are replaced, ro
     cache.reset();
     assertEquals([[...await cache.convStates(device, 1).read()], cache.lengths], [Array(24).fill(0), [0, 0]]);
     assertEquals([cache.convStates(device, 1).buffer, cache.generation], [buffer, generation]);
-    assertEquals(cache.byteLength, 2 * 4 * 2 * 3 * (4 + 2));
+    assertEquals(cache.byteLength, 2 * 4 * 2 * 3 * (4 + 2) + 256); // and the counts
     assertThrows(() => fork.crop([1, 1]), NotSupportedError, "must keep all of its 6,6 tokens");
     assertThrows(() => fork.reserve(3, [1, 1, 1]), ShapeError, "its 2 sequences");
     assertThrows(() => fork.attend(), NotSupportedError, "holds no keys");

@@ -28,8 +28,12 @@ import {
 const EXACT = 1e-4, NEAR = 5e-3, LOOSE = 5e-2;
 /** Rounding to float16 alone moves these logits, which lie below a cap of 1, by 1.1e-2 (bfloat16: 0.15): they get a rounded copy too. */
 const ROUNDED_COPY = ["gemma2"];
-/** Keys and values rounded to float16 move them by another 7e-3; every other model stays within 5e-3. */
-const nearCached = (name: string) => ROUNDED_COPY.includes(name) ? 1e-2 : NEAR;
+/**
+ * Keys and values rounded to float16 move them by another 4.9e-3 and 6.7e-3, whoever computes: PyTorch in float32 with
+ * nothing else rounded gives 5.0e-3 and 6.7e-3, and transformers' own float16 is off by 2.3e-2 and 3.1e-2. Every other
+ * model stays within 5e-3.
+ */
+const nearCached = (name: string) => ROUNDED_COPY.includes(name) ? 7e-3 : NEAR;
 const device = await testDevice();
 
 if (!hasReference()) Deno.test({ name: "skipped: the reference models are not there", ignore: true, fn() {} });
