@@ -12,6 +12,7 @@ import { setupPeers } from "./peers/setup.ts";
 import { behind, lineText, type PeerReport, peerRows, rows } from "./peers/table.ts";
 import { denoRun, Interrupted, stopOnInterrupt } from "./process.ts";
 import { readReport, type Report, RESULTS, writeReport, writeResult } from "./report.ts";
+import { speculationTable } from "./speculation_bench.ts";
 import { originOf, runSuite } from "./suite.ts";
 
 const HELP = `Usage: deno task bench [command] [names…] [flags]
@@ -20,6 +21,7 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   NAMES, report NAMES
                      run the benches that have one in their name, and only print
   caches             every cache beside the others, at 512 to 16,384 tokens, into the last report and BENCHMARKS.md
+  speculation        assisted decoding and prompt lookup beside plain greedy, into the last report and BENCHMARKS.md
   attention          the report of attention alone, for BENCHMARKS.md; only printed with --plain, --quick, --only TEXT
   gate               measure what has a goal; fails under ${100 * LEAST_SHARE} % of one
   --compare WHAT     fails where an op, or a token of tensaur-tiny, is under ${LEAST_RATIO} of its speed in WHAT, a commit or a
@@ -54,7 +56,7 @@ not run.`;
 
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
 const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--plain", "--help"];
-const COMMANDS = ["report", "caches", "attention", "gate", "peers-setup", "peers", "all", "render"];
+const COMMANDS = ["report", "caches", "speculation", "attention", "gate", "peers-setup", "peers", "all", "render"];
 const LIMITS = { all: [1200, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
 const RESERVE = 20; // seconds, for writing
 const REPORT_PART = 0.5; // of the limit, when the peers follow
@@ -118,13 +120,15 @@ async function peers(names: readonly string[], seconds: number): Promise<PeerRep
   return found;
 }
 
-/** Every cache, into the last report. */
-async function caches(): Promise<void> {
-  const { caches, missing } = await runSuite({ names: ["caches"], quick, say }), last = await readReport();
-  if (!caches) throw new Error(missing.join());
-  show(textTable(cacheTable(caches.results)));
+/** Every cache, or every way to draft, into the last report. */
+async function part(name: "caches" | "speculation"): Promise<void> {
+  const { caches, speculation, missing } = await runSuite({ names: [name], quick, say }), last = await readReport();
+  if (missing.length) throw new Error(missing.join());
+  if (caches) show(textTable(cacheTable(caches.results)));
+  if (speculation) show(textTable(speculationTable(speculation.results)));
   if (printOnly || !last) return;
-  await writeReport({ ...last, caches });
+  const texts = last.texts.filter(({ title }) => title.toLowerCase() !== name); // as earlier reports had it
+  await writeReport({ ...last, texts, ...caches && { caches }, ...speculation && { speculation } });
   await render();
 }
 
@@ -205,7 +209,7 @@ async function main(): Promise<boolean> {
   if (command === "attention") await attention();
   else if (command === "peers-setup") await setupPeers(say);
   else if (command === "peers") await peers(names, limit("peers"));
-  else if (command === "caches") await caches();
+  else if (command === "caches" || command === "speculation") await part(command);
   else if (command === "render") await render();
   else if (command === "all") {
     await report([], 1000 * limit("all") * REPORT_PART);

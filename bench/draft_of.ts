@@ -22,8 +22,12 @@ const ADDS = /\.(o_proj|down_proj)\.weight$/; // what these make is added to the
 const CHUNK = 2 ** 22; // bytes
 
 /** Writes the draft made from the float32 checkpoint in `target` into `folder`. */
-export async function writeDraftOf(target: string, folder: string, { layers, halvings }: DraftOfOptions): Promise<void> {
-  const config = await readJson(target, "config.json", "its sizes") as Record<string, unknown>;
+export async function writeDraftOf(
+  target: string,
+  folder: string,
+  { layers, halvings }: DraftOfOptions,
+): Promise<void> {
+  const config = await readJson(target, "config.json");
   await Deno.mkdir(folder, { recursive: true });
   await Deno.writeTextFile(`${folder}/config.json`, JSON.stringify({ ...config, num_hidden_layers: layers }));
   using checkpoint = await openCheckpoint(target);

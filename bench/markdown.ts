@@ -9,6 +9,7 @@ import { peerGoalRows, peerReached } from "./peers/goals.ts";
 import { behind, type PeerReport, peerRows, rows } from "./peers/table.ts";
 import { pairText, type StepPair, traceFile } from "./profiles.ts";
 import { type Origin, type Report, RESULTS } from "./report.ts";
+import { speculationTable } from "./speculation_bench.ts";
 
 const BEFORE = "fused_block_lavapipe.txt";
 
@@ -29,6 +30,7 @@ export function markdown(report: Report, peers: PeerReport | undefined, charts: 
     ...charts.filter(({ name }) => name === "bench_ops").map((chart) => picture(chart)),
     opText(report),
     ...cacheText(report),
+    ...speculationText(report),
     ...report.texts.flatMap(({ title, text }) => [`## ${title}`, fenced(text)]),
     ...profileText(report, before),
     ...missingText([...report.missing, ...peers?.missing ?? []]),
@@ -175,6 +177,24 @@ function cacheText({ caches }: Report): string[] {
     "threads before. Bytes are those on the GPU. Of static: the rate by CPU time beside that of the static cache. " +
     "Written to: bytes that a fork takes when it gets its first token.",
     markdownTable(cacheTable(results)),
+  ];
+}
+
+function speculationText({ speculation }: Report): string[] {
+  if (!speculation) return [];
+  const { origin: { device, commit, date, load }, results } = speculation;
+  return [
+    "## Speculation",
+    `Assisted decoding and prompt lookup beside plain greedy decoding, in turn in one run, the median of the rounds; the ` +
+    `text is the same, or the run fails. ${device}, commit ${commit}, ${date}, ${
+      load.toFixed(1)
+    } busy threads before.` +
+    `${load > BUSY ? " Other programs ran meanwhile, so the ratios by the clock are noise to that extent." : ""} ` +
+    "The draft of bench-120m is its embedding, its last norm and its first two layers, what these add to the residual " +
+    "stream being halved six times: it says its last token once more, which is what a model of random weights mostly " +
+    "does too, so the two agree by construction and the target is the model as it is. Questions are those of " +
+    "models/recipe/held_out.txt whose answers copy; tiny is tensaur-tiny, its drafts are tensaur-draft's.",
+    markdownTable(speculationTable(results)),
   ];
 }
 

@@ -7,6 +7,7 @@ import type { LoadResult } from "./load_bench.ts";
 import type { Measurement } from "./measure.ts";
 import type { ModelResult } from "./model_bench.ts";
 import type { TracedPair } from "./profiles.ts";
+import type { SpeculationResult } from "./speculation_bench.ts";
 
 /** Where figures come from. */
 export interface Origin {
@@ -57,6 +58,8 @@ export interface Report {
   step?: TracedPair;
   /** Every cache beside the others, and where these figures are from. */
   caches?: { origin: Origin; results: CacheResult[] };
+  /** Every way to draft, and where these figures are from. */
+  speculation?: { origin: Origin; results: SpeculationResult[] };
   /** What the longer reports printed. */
   texts: { title: string; text: string }[];
   /** What could not be measured, and why. */

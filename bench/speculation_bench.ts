@@ -2,10 +2,10 @@
  * What drafting pays: tokens for each pass of the target, and time against plain greedy decoding, interleaved in one run.
  * The ids are compared each time: drafting that changes the text is an error.
  *
- *     deno run -A bench/speculation_bench.ts [--rounds 3] [--tokens 96] [--json] [--keep] [--only TEXT] [--small]
+ *     deno run -A bench/speculation_bench.ts [--rounds 3] [--tokens 96] [--json] [--only TEXT] [--small]
  *
- * `--keep` writes bench/results/speculation.json. The target of 12 layers has the shape of the peers' bench-120m; it and
- * its draft are made here, and agree by construction (layered_pair.ts). `--small` leaves them out.
+ * bench-120m is the peers' model as it is; its draft is made of its first two layers and agrees by construction
+ * (draft_of.ts). `--small` leaves them out.
  */
 import { cpuUsage } from "node:process";
 import { parseArgs } from "node:util";
@@ -18,8 +18,10 @@ import {
   openDevice,
   type Tokenizer,
 } from "../mod.ts";
-import { BENCH_120M, makeLayeredPair } from "./layered_pair.ts";
-import { writeResult } from "./report.ts";
+import { writeDraftOf } from "./draft_of.ts";
+import { benchModels } from "./peers/cache.ts";
+
+const LARGE = "bench-120m", ON: GenerationOptions = { eosTokenId: null };
 
 /** Figures of one way to draft. */
 export interface SpeculationResult {
@@ -109,6 +111,19 @@ function runs(ids: readonly number[]): string[] {
   return ids.slice(SAME - 1).map((_, i) => ids.slice(i, i + SAME).join());
 }
 
+/** The results as rows, heads first. */
+export function speculationTable(results: readonly SpeculationResult[]): string[][] {
+  const rows = results.map((r) => [
+    r.name,
+    `${r.tokens}`,
+    r.tokensPerPass.toFixed(2),
+    r.acceptance === undefined ? "" : `${(100 * r.acceptance).toFixed(0)} %`,
+    r.wallRatio.toFixed(2),
+    r.cpuRatio.toFixed(2),
+  ]);
+  return [["what drafts", "tokens", "tokens a pass", "drafts kept", "x by the clock", "x by CPU time"], ...rows];
+}
+
 function line(r: SpeculationResult): string {
   const kept = r.acceptance === undefined ? "" : `${(100 * r.acceptance).toFixed(0)} % kept`;
   return `${r.name.padEnd(34)}${r.tokensPerPass.toFixed(2).padStart(6)} tokens a pass ${kept.padStart(12)}` +
@@ -144,14 +159,20 @@ export async function* speculationBench(o: BenchOptions): AsyncGenerator<Specula
     for (const each of (await tinyCases(tokenizer, draft)).filter(wanted)) yield await compare(model, each, o);
   }
   if (o.small) return;
-  const folder = await Deno.makeTempDir();
+  const target = `${await benchModels(LARGE)}/${LARGE}`, folder = await Deno.makeTempDir();
   try {
-    const pair = await makeLayeredPair(folder, BENCH_120M, { layers: 2, halvings: 6 });
-    using model = await loadModel(pair.target, { device });
-    using draft = await loadModel(pair.draft, { device });
-    const V = BENCH_120M.vocab_size;
-    const prompts = [1, 2].map((seed) => Array.from({ length: 4 }, (_, i) => seed * 7919 * (i + 3) % V));
-    const cases = [3, 7].map((n): Case => [`12 layers, draft of ${n} by 2 layers`, prompts, draftOf(draft, n), n]);
+    await writeDraftOf(target, folder, { layers: 2, halvings: 6 });
+    using model = await loadModel(target, { device, dtype: "float16" });
+    using draft = await loadModel(folder, { device, dtype: "float16" });
+    const prompts: number[][] = []; // with what it says first: its text takes some time to settle
+    for (const seed of [1, 2]) {
+      const inputIds = [Array.from({ length: 4 }, (_, i) => seed * 7919 * (i + 3) % 16384)];
+      const { sequences } = await generate(model, { inputIds }, { ...ON, doSample: false, maxNewTokens: 64 });
+      prompts.push([...sequences[0]!]);
+    }
+    const cases = [3, 7].map((n): Case => {
+      return [`${LARGE}, draft of ${n} by 2 of its layers`, prompts, draftOf(draft, n), n, ON];
+    });
     for (const each of cases.filter(wanted)) yield await compare(model, each, o);
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -166,13 +187,13 @@ function draftOf(assistantModel: Model, numAssistantTokens: number): GenerationO
 async function tinyCases(tokenizer: Tokenizer, assistantModel: Model): Promise<Case[]> {
   const stories = PROMPTS.map((text) => tokenizer.encode(text));
   const asked = await questions((text) => tokenizer.encode(text, { addSpecialTokens: false }));
-  const lookup = { promptLookupNumTokens: 10 }, on = { eosTokenId: null };
+  const lookup = { promptLookupNumTokens: 10 };
   return [
     ...[2, 3, 5].map((n): Case => [`tiny, draft of ${n}`, stories, draftOf(assistantModel, n), n]),
     ["tiny, draft by the defaults", stories, { assistantModel }],
     ["tiny, lookup, stories", stories, lookup],
     ["tiny, lookup, answers that copy", asked, lookup],
-    ["tiny, lookup, and the talk goes on", asked, lookup, undefined, on],
+    ["tiny, lookup, and the talk goes on", asked, lookup, undefined, ON],
   ];
 }
 
@@ -184,14 +205,11 @@ if (import.meta.main) {
       rounds: { type: "string", default: "3" },
       only: { type: "string" },
       json: { type: "boolean" },
-      keep: { type: "boolean" },
       small: { type: "boolean" },
     },
   });
-  const { tokens, rounds, only, json, keep, small } = values, results: SpeculationResult[] = [];
+  const { tokens, rounds, only, json, small } = values;
   for await (const result of speculationBench({ tokens: Number(tokens), rounds: Number(rounds), only, small })) {
     console.log(json ? JSON.stringify(result) : line(result));
-    results.push(result);
   }
-  if (keep) await writeResult("speculation.json", results);
 }

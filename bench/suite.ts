@@ -14,6 +14,7 @@ import { denoRun, Interrupted, jsonLines, output, type RunOptions } from "./proc
 import { profilePair } from "./profiles.ts";
 import { SHAPES, writeRandomModel } from "./random_model.ts";
 import type { FirstTokens, Origin, Report } from "./report.ts";
+import type { SpeculationResult } from "./speculation_bench.ts";
 
 /** What to run. */
 export interface SuiteOptions {
@@ -33,16 +34,13 @@ const LOAD = loadavg()[0]!; // before this process does anything
 const PLAIN = { TENSAUR_BENCH_PLAIN: "1" };
 const PLAIN_FILES = ["attention_bench", "matmul_bench"]; // whose kernels differ by subgroups
 
-const TEXT_LIMIT = 180_000, RANDOM_LIMIT = 240_000, CACHES_LIMIT = 600_000; // ms
+const TEXT_LIMIT = 180_000, RANDOM_LIMIT = 240_000, CACHES_LIMIT = 600_000, SPECULATION_LIMIT = 900_000; // ms
 const STEP_LIMIT = 120_000, GRACE = 60_000; // ms
-
-const SPECULATION = ["--tokens", "48", "--rounds", "2", "--keep"];
 
 /** Reports that print tables of their own: what of, the script, its flags, and those for few repetitions. */
 const TEXTS: readonly [title: string, file: string, flags: readonly string[], quickFlags: readonly string[]][] = [
   ["Attention", "attention_report", [], ["--quick"]],
   ["Quantized models", "quantized_bench", [], ["--only", "q4_0", "--rounds", "1", "--tokens", "8"]],
-  ["Speculation", "speculation_bench", SPECULATION, ["--rounds", "1", "--tokens", "32", "--small"]],
 ];
 
 /** The folder of the benches. */
@@ -143,6 +141,11 @@ function steps(report: Report, { quick, only, until = Infinity, say }: SuiteOpti
       const flags = ["--json", ...quick ? ["--lengths", "512", "--rounds", "1"] : []];
       const text = await script("caches_bench", [await pathOf("bench-30m"), ...flags], { limit: CACHES_LIMIT });
       report.caches = { origin: report.origin, results: jsonLines<CacheResult>(text) };
+    }],
+    ["speculation", async () => {
+      const flags = ["--json", ...quick ? ["--rounds", "1", "--tokens", "32", "--small"] : []];
+      const text = await script("speculation_bench", flags, { limit: SPECULATION_LIMIT });
+      report.speculation = { origin: report.origin, results: jsonLines<SpeculationResult>(text) };
     }],
     ...TEXTS.map(([title, file, flags, quickFlags]): Step => [`${title.toLowerCase()} report`, async () => {
       const text = await script(file, quick ? quickFlags : flags, { limit: TEXT_LIMIT });

@@ -120,6 +120,24 @@ Deno.test("markdown() names everything measured, every slower row and what is mi
   assertStringIncludes(text, "| matmul f32 | [512, 512] x [512, 512] | 1.000 | 1.00 | 20.0 | 50 % |");
 });
 
+Deno.test("markdown() says of speculation where and when its figures were measured, and of which commit", () => {
+  const result = {
+    name: "large, draft of 3",
+    tokens: 96,
+    passes: 28,
+    tokensPerPass: 24 / 7,
+    wallRatio: 1.6,
+    cpuRatio: 1.7,
+  };
+  const speculation = { origin: { ...origin, commit: "def5678", load: 3 }, results: [{ ...result, acceptance: 0.8 }] };
+  const text = markdown(report({ speculation }), undefined, []);
+  assertStringIncludes(
+    text,
+    "llvmpipe, commit def5678, 2026-01-01T00:00:00.000Z, 3.0 busy threads before. Other programs",
+  );
+  assertStringIncludes(text, "| large, draft of 3 | 96 | 3.43 | 80 % | 1.60 | 1.70 |");
+});
+
 Deno.test("positional() leaves out flags and their values", () => {
   const args = ["report", "--limit", "5", "--quick", "softmax"];
   assertEquals(positional(["--limit"], args), ["report", "softmax"]);
