@@ -5,6 +5,7 @@
  */
 import { NotSupportedError, TokenizerError } from "../errors.ts";
 import type { GgufValue } from "../weights/gguf.ts";
+import { parseJsonText } from "../weights/json_text.ts";
 import { isObject, type Json } from "./checks.ts";
 
 type Metadata = ReadonlyMap<string, GgufValue>;
@@ -66,7 +67,7 @@ export function ggufTokenizer(metadata: Metadata, file: string): GgufTokenizer {
 
 function parsed(text: string, file: string): Json {
   try {
-    const json: unknown = JSON.parse(text);
+    const json = parseJsonText(text);
     if (isObject(json)) return json;
   } catch {
     // said below

@@ -8,6 +8,7 @@
  * @module
  */
 import type * as Jinja from "@huggingface/jinja";
+import { parseJsonText } from "../weights/json_text.ts";
 
 /** What to render, as plain data. */
 export interface RenderRequest {
@@ -48,6 +49,7 @@ const JINJA = "npm:@huggingface/jinja@0.5.11";
 /** Source of the worker: the functions of this file, and a mailbox around them. */
 export function workerSource(): string {
   const functions = [
+    parseJsonText,
     pythonQuote,
     pythonRepr,
     pythonStr,
@@ -87,7 +89,7 @@ export function renderTemplate(jinja: typeof Jinja, request: RenderRequest): Ren
         throw new Error(String(message));
       },
     };
-    for (const [name, value] of Object.entries({ ...globals, ...JSON.parse(request.variables) })) {
+    for (const [name, value] of Object.entries({ ...globals, ...parseJsonText(request.variables) as object })) {
       environment.set(name, value);
     }
     const program = jinja.parse(jinja.tokenize(request.source, { lstrip_blocks: true, trim_blocks: true }));

@@ -4,6 +4,7 @@
  * @module
  */
 import { ModelFormatError } from "../errors.ts";
+import { parseJsonText } from "./json_text.ts";
 
 const MAX_DEPTH = 64;
 // Config keys and a weight_map lie this shallow; a vocabulary of 200,000 keys does not and is not worth a set.
@@ -30,7 +31,7 @@ export function parseJson(bytes: Uint8Array, name: string): Record<string, unkno
   checkStructure(text, name);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJsonText(text);
   } catch (cause) {
     throw new ModelFormatError(`Cannot read ${name} as it must be JSON: ${(cause as Error).message}`, { cause });
   }

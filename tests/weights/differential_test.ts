@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import { openCheckpoint } from "../../src/weights/checkpoint.ts";
+import { parseJsonText } from "../../src/weights/json_text.ts";
 import { DTYPE_BITS, parseSafetensorsHeader, type SafetensorsDtype } from "../../src/weights/safetensors.ts";
 import { writeSafetensors } from "../../src/weights/save.ts";
 import { mutatedSafetensors, seed, TemporaryFolder } from "./fixture.ts";
@@ -57,7 +58,7 @@ async function read(file: Uint8Array): Promise<Reading> {
 async function pythonReads(paths: string[]): Promise<Reading[]> {
   const lines = await python(script, paths.join("\n"));
   assert(lines !== undefined);
-  return lines.trimEnd().split("\n").map((line) => JSON.parse(line));
+  return lines.trimEnd().split("\n").map((line) => parseJsonText(line) as Reading);
 }
 
 const here = (path: string) => fromFileUrl(new URL(`../../${path}`, import.meta.url));

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../../src/errors.ts";
+import { parseJsonText } from "../../src/weights/json_text.ts";
 import { DTYPE_BITS, parseSafetensorsHeader, tensorByteLength } from "../../src/weights/safetensors.ts";
 import { cpuTime } from "../helpers.ts";
 import { Meter, mutatedSafetensors, safetensors, seed } from "./fixture.ts";
@@ -230,7 +231,8 @@ Deno.test(`parseSafetensorsHeader() refuses or reads ${RUNS} damaged files (seed
       }
       read++;
       const first = 8 + Number(new DataView(file.buffer, file.byteOffset).getBigUint64(0, true));
-      const json = JSON.parse(new TextDecoder("utf-8", { ignoreBOM: true }).decode(file.subarray(8, first)));
+      const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(file.subarray(8, first));
+      const json = parseJsonText(text) as Record<string, Record<string, unknown>>;
       const { __metadata__: metadata = {}, ...tensors } = json;
       assertEquals(new Map(Object.entries(metadata)), new Map(header.metadata));
       const found = new Map(Object.entries(tensors));

@@ -4,6 +4,7 @@
  * @module
  */
 import { LimitError, NotSupportedError, ValueError } from "../../errors.ts";
+import { parseJsonText } from "../../weights/json_text.ts";
 import type { ResolvedOptions, TextCodec } from "../options.ts";
 import type { GrammarText, GrammarVocabulary } from "./grammar_worker.ts";
 import { enforceable } from "./json_schema.ts";
@@ -68,7 +69,7 @@ function nesting(text: string): number {
 
 function parsed(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseJsonText(text);
   } catch (cause) {
     throw new ValueError(`Cannot generate as jsonSchema must be JSON: ${(cause as Error).message}`, { cause });
   }
