@@ -6,6 +6,7 @@ import type { Device } from "../../src/gpu/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
 import { countCalls, failEach } from "../gpu/fail_each.ts";
 import type { FaultyDevice } from "../gpu/faulty_device.ts";
+import { providers } from "../gpu/providers.ts";
 import { residentBytes, testDevice } from "../helpers.ts";
 import { embedded } from "./models.ts";
 
@@ -41,25 +42,27 @@ Deno.test("load and generate survive any GPU call failing: right tokens or one t
   assert(runs > 60 && errors > runs / 2, `${errors} of ${runs} runs saw their fault`);
 });
 
-for (const at of [0, 1, 2, 3, 5, 8, 13, 21, 30, 39]) {
-  Deno.test(`losing the device at token ${at} of a generate gives DeviceLostError within a second`, async () => {
-    const device = await testDevice();
-    const model = await loadModel(embedded("tensaur-draft"), { device });
-    let tokens = 0, lostAt = 0;
-    if (at === 0) device.gpu.destroy();
-    await assertRejects(async () => {
-      for await (const _ of stream(model, { inputIds: [prompt] }, { ...options, maxNewTokens: 400 })) {
-        if (++tokens !== at) continue;
-        device.gpu.destroy();
-        lostAt = performance.now();
-      }
-    }, DeviceLostError);
-    if (at > 0) assert(performance.now() - lostAt < 1000, "it took over a second");
-    await assertRejects(() => generate(model, { inputIds: [prompt] }, options), DeviceLostError);
-    model.dispose();
-    device.close();
-    assertEquals(device.pool.stats.bytesInUse, 0);
-  });
+for (const provider of FULL ? providers : ["deno" as const]) { // with the faults of real_faults_test.ts 30 on each
+  for (const at of [0, 1, 2, 3, 5, 8, 13, 21, 30, 39]) {
+    Deno.test(`losing the device at token ${at} of a generate gives DeviceLostError within a second (${provider})`, async () => {
+      const device = await testDevice(provider === "dawn" ? { provider, gpuTimeout: 300_000 } : {});
+      const model = await loadModel(embedded("tensaur-draft"), { device });
+      let tokens = 0, lostAt = 0;
+      if (at === 0) device.gpu.destroy();
+      await assertRejects(async () => {
+        for await (const _ of stream(model, { inputIds: [prompt] }, { ...options, maxNewTokens: 400 })) {
+          if (++tokens !== at) continue;
+          device.gpu.destroy();
+          lostAt = performance.now();
+        }
+      }, DeviceLostError);
+      if (at > 0) assert(performance.now() - lostAt < 1000, "it took over a second");
+      await assertRejects(() => generate(model, { inputIds: [prompt] }, options), DeviceLostError);
+      model.dispose();
+      await device[Symbol.asyncDispose]();
+      assertEquals(device.pool.stats.bytesInUse, 0);
+    });
+  }
 }
 
 /** Where the device is lost: what runs then, and must end with DeviceLostError. */

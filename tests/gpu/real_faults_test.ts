@@ -24,6 +24,19 @@ const readAndWrite = kernel(
 @compute @workgroup_size(1) fn main() { y[0] = x[0]; }`,
 );
 
+const nothing = kernel("test_nothing", "this is not WGSL");
+const tooWide = kernel(
+  "test_too_wide",
+  `@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(65535) fn main() { y[0] = 7.0; }`,
+);
+const tooMuch = kernel(
+  "test_too_much",
+  `@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+var<workgroup> a: array<f32, 1000000>;
+@compute @workgroup_size(1) fn main() { a[u32(y[0])] = 7.0; y[0] = a[1]; }`,
+);
+
 /** Mistakes that no check of ours stands before; each must be caught by the device's error scopes. */
 const faults: [name: string, act: (device: Device, y: Tensor) => unknown, on?: "deno" | "dawn"][] = [
   ["a buffer over the limit", (d) => d.gpu.createBuffer({ size: 2 * d.limits.maxBufferSize, usage: 0x80 })],
@@ -53,6 +66,22 @@ const faults: [name: string, act: (device: Device, y: Tensor) => unknown, on?: "
   }],
   ["a buffer read and written in one dispatch", (d, y) => readAndWrite(d, { bindings: { x: y, y }, grid: [1] })],
   ["WGSL that needs a feature the device lacks", (d, y) => writeF16(d, { bindings: { y }, grid: [1] })],
+  ["WGSL that is none", (d, y) => nothing(d, { bindings: { y }, grid: [1] })],
+  ["a workgroup of too many threads", (d, y) => tooWide(d, { bindings: { y }, grid: [1] })],
+  ["a workgroup with too much memory", (d, y) => tooMuch(d, { bindings: { y }, grid: [1] }), "dawn"], // wgpu lets it run
+  ["a buffer that may do nothing", (d) => d.gpu.createBuffer({ size: 16, usage: 0 })],
+  ["a query set that is too large", (d) => d.gpu.createQuerySet({ type: "occlusion", count: 100_000 })],
+  ["a destroyed buffer copied from", (d, y) => {
+    y.buffer.gpu.destroy();
+    d.stream.copy(y.buffer.gpu, 0, d.gpu.createBuffer({ size: 16, usage: 0x8 }), 0, 16);
+  }],
+  ["a copy into a buffer that is mapped", (d, y) => {
+    const mapped = d.gpu.createBuffer({ size: 16, usage: 0x9, mappedAtCreation: true });
+    d.stream.copy(y.buffer.gpu, 0, mapped, 0, 16);
+  }],
+  ["a copy out of what may not be read", (d, y) => {
+    d.stream.copy(d.gpu.createBuffer({ size: 16, usage: 0x8 }), 0, y.buffer.gpu, 0, 16);
+  }],
   ["a scope popped behind our back", (d) => {
     for (let i = 0; i < 4; i++) d.gpu.popErrorScope().catch(() => {});
   }, "dawn"], // wgpu gives null for a pop of nothing
