@@ -13,13 +13,16 @@ import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { mamba } from "./mamba.ts";
 import { mistral } from "./mistral.ts";
+import { opt } from "./opt.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { t5 } from "./t5.ts";
 import { whisper } from "./whisper.ts";
 
 /** All families. */
-export const FAMILIES: readonly Family[] = [bart, bert, gemma2, gpt2, llama, mamba, mistral, qwen2, qwen3, t5, whisper];
+export const FAMILIES: readonly Family[] = [
+  ...[bart, bert, gemma2, gpt2, llama, mamba, mistral, opt, qwen2, qwen3, t5, whisper],
+];
 
 /** `model_type`s that load. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap((family) => family.modelTypes).sort();

@@ -40,6 +40,8 @@ export const DECODERS = [
   "qwen2",
   "qwen3",
   "gpt2",
+  "opt",
+  "opt-proj",
   "gemma2",
   "mamba",
 ] as const;

@@ -12,7 +12,7 @@ import { TINY_CONFIGS, writeModel } from "./tiny_model.ts";
 const device = await testDevice();
 // widths that a model has: heads of 16, halves of the MLP that divide by 4
 const WIDTHS: Readonly<Record<string, number>> = {
-  ...{ hidden_size: 64, n_embd: 64, intermediate_size: 96, n_inner: 96 },
+  ...{ hidden_size: 64, n_embd: 64, word_embed_proj_dim: 64, intermediate_size: 96, n_inner: 96, ffn_dim: 96 },
   ...{ num_attention_heads: 4, n_head: 4, num_key_value_heads: 2, head_dim: 16 },
 };
 const MOST = { decoder: 9, encoder: 7 };
@@ -22,6 +22,7 @@ const GOAL: Readonly<Record<string, number>> = {
   qwen2: 6,
   qwen3: 6,
   gpt2: 8,
+  opt: 8,
   bert: 7,
   gemma2: 8,
   mamba: 7,

@@ -18,6 +18,8 @@ export const REFERENCE_MODELS: readonly string[] = [
   "qwen2",
   "qwen3",
   "gpt2",
+  "opt",
+  "opt-proj",
   "gemma2",
   "mamba",
   "bert-cls",

@@ -61,6 +61,17 @@ export const TINY_CONFIGS = {
     n_layer: 2,
     n_positions: 96,
   },
+  opt: {
+    model_type: "opt",
+    architectures: ["OPTForCausalLM"],
+    vocab_size: 61,
+    hidden_size: 24,
+    ffn_dim: 37,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    max_position_embeddings: 96,
+    word_embed_proj_dim: 24,
+  },
   bert: {
     model_type: "bert",
     architectures: ["BertForMaskedLM"],

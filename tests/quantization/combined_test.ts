@@ -17,7 +17,7 @@ const inputs = { inputIds: [[3, 60, 0, 17, 5], [8, 2, 44, 9, 31]] };
 const TOLERANCE = 5e-3; // float16 keys and values
 
 /** Weights that NF4 can tell exactly, so that a 4-bit model and a 16-bit one are the same function but for rounding. */
-async function write(folder: TemporaryFolder, kind: "llama" | "gpt2"): Promise<void> {
+async function write(folder: TemporaryFolder, kind: "llama" | "gpt2" | "opt"): Promise<void> {
   await writeModel(folder, TINY_CONFIGS[kind], {
     edit(tensors) {
       for (const [name, tensor] of tensors) {
@@ -47,7 +47,7 @@ async function run(model: Model): Promise<Outcome> {
 
 type Form = [what: string, options: LoadOptions, convert?: (model: Model) => Model];
 
-async function compare(kind: "llama" | "gpt2", single: readonly Form[], together: Form): Promise<void> {
+async function compare(kind: "llama" | "gpt2" | "opt", single: readonly Form[], together: Form): Promise<void> {
   using folder = new TemporaryFolder();
   await write(folder, kind);
   const outcome = async ([, options, convert = (model) => model]: Form) => {
@@ -77,15 +77,17 @@ Deno.test("4-bit weights and flash attention generate on a Llama what each does;
   ]);
 });
 
-Deno.test("4-bit weights, flash attention and BetterTransformer generate on a GPT-2 what each does", async () => {
-  await compare("gpt2", [
-    ["none", { attnImplementation: "eager" }],
-    ["4 bits", { quantizationConfig, attnImplementation: "eager" }],
-    ["BetterTransformer", { attnImplementation: "eager" }, toBetterTransformer],
-    ["flash attention", { attnImplementation: "flash_attention_2" }],
-  ], ["all", { quantizationConfig, attnImplementation: "eager" }, (model) => {
-    toBetterTransformer(model);
-    assertEquals(sdpaKernel("flash", () => model.explain()).layers[0]!.prompt.kernel, "flash");
-    return model;
-  }]);
-});
+for (const kind of ["opt", "gpt2"] as const) {
+  Deno.test(`4-bit weights, flash attention and BetterTransformer generate on ${kind} what each does`, async () => {
+    await compare(kind, [
+      ["none", { attnImplementation: "eager" }],
+      ["4 bits", { quantizationConfig, attnImplementation: "eager" }],
+      ["BetterTransformer", { attnImplementation: "eager" }, toBetterTransformer],
+      ["flash attention", { attnImplementation: "flash_attention_2" }],
+    ], ["all", { quantizationConfig, attnImplementation: "flash_attention_2" }, (model) => {
+      toBetterTransformer(model);
+      assertEquals(sdpaKernel("flash", () => model.explain()).layers[0]!.prompt.kernel, "flash");
+      return model;
+    }]);
+  });
+}
