@@ -24,7 +24,7 @@ function matrixOf(kind: CodedMatrix["kind"], bits: CodeBits, K: number, N: numbe
     integer: () => integerDims(device, { K, N, group: 128, span: 32, zeroBits, zeros: count * stride / 2 }),
     codebook: () =>
       codebookDims(device, { K, N, block: 64, flat: false, parts: [{ column: 0, absmax: 16, nested: 0 }] }),
-    int8: () => int8Dims(device, K, N),
+    int8: () => int8Dims(device, { K, N }),
   }[kind]();
   const w = zeros(device, [codeWords(K, N, bits)], "uint32"), groups = zeros(device, [words], "uint32");
   return { kind, bits, span: 32, flags: {}, K, N, w, groups, dims };
@@ -48,7 +48,7 @@ for (const [M, K, N] of [[1, 4096, 4096], [4, 1024, 4096], [256, 512, 512]] as c
       bytes: 4 * M * K + matrix.w.byteLength + matrix.groups.byteLength + 4 * M * N,
       flops: 2 * M * K * N,
       run: () => {
-        if (kind === "int8") return int8Matmul(x, matrix, params, 6);
+        if (kind === "int8") return int8Matmul(x, [matrix], params, 6);
         const y = empty(device, [M, N]);
         quantizedMatmul(x, matrix, y);
         return y;

@@ -6,7 +6,6 @@
 import type { Device } from "../gpu/mod.ts";
 import { estimateMemory as estimateModel, type ModelPlan, type QuantizationError } from "../models/mod.ts";
 import { openCheckpoint } from "../weights/checkpoint.ts";
-import type { PlannedWeight } from "../weights/source.ts";
 
 /** Bytes on the GPU for one sequence. */
 export interface MemoryEstimate {
@@ -68,14 +67,9 @@ export async function countParameters(path: string, plan: ModelPlan): Promise<nu
   return sum([...checkpoint.tensors.values()].map(({ shape }) => shape.reduce((product, n) => product * n, 1)));
 }
 
-/** What stands against running `plan` with so much memory on `device`; nothing if it fits. */
-export function objections(plan: ModelPlan, { total }: MemoryEstimate, { limits, pool }: Device): string[] {
-  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  const largest = plan.weights.reduce((a: PlannedWeight, b) => a.byteLength > b.byteLength ? a : b);
+/** What stands against running a model with so much memory on a device; nothing if it fits. Wide weights are split. */
+export function objections({ total }: MemoryEstimate, { pool }: Device): string[] {
   const out: string[] = [];
-  if (largest.byteLength > most) {
-    out.push(`${largest.name} takes ${largest.byteLength} bytes, a binding of the device at most ${most}`);
-  }
   if (total > pool.budget) out.push(`${total} bytes are needed, the memory budget is ${pool.budget}`);
   return out;
 }

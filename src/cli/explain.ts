@@ -120,7 +120,7 @@ async function deviceOrNote(flags: ExplainFlags, ui: Ui): Promise<Device | undef
 function asJson({ name, plan, memory, parameters, errors }: Subject, device: Device | undefined) {
   const { path, modelType, task, dtype, byteLength, cacheBytesPerToken, sizes } = plan;
   const { hiddenSize, heads, kvHeads, headDim, vocabSize, maxPositionEmbeddings, attention } = sizes;
-  const report = device?.explain(), against = device && objections(plan, memory, device);
+  const report = device?.explain(), against = device && objections(memory, device);
   return {
     model: name,
     path,
@@ -154,7 +154,7 @@ function asText(subject: Subject, device: Device | undefined): string {
     summary(subject),
     weightTable(subject),
     memoryTable(plan, memory),
-    ...device ? [deviceText(plan, memory, device), `${attentionOf(plan, device)}`, kernelsText(plan, device)] : [],
+    ...device ? [deviceText(memory, device), `${attentionOf(plan, device)}`, kernelsText(plan, device)] : [],
   ].join("\n\n");
 }
 
@@ -238,8 +238,8 @@ function memoryTable({ cacheBytesPerToken }: ModelPlan, memory: MemoryEstimate):
   ].join("\n");
 }
 
-function deviceText(plan: ModelPlan, memory: MemoryEstimate, device: Device): string {
-  const against = objections(plan, memory, device);
+function deviceText(memory: MemoryEstimate, device: Device): string {
+  const against = objections(memory, device);
   const { limits, pool, info, provider } = device;
   return [
     `device ${info.description || "unknown"} (${provider})`,

@@ -105,7 +105,7 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
   const opened = await open(pathOrHubId, options);
   using checkpoint = opened.checkpoint;
   const { plan, files, family, head, readBytes, quantization } = opened;
-  if (plan.json.quantization_config) await checkScales(checkpoint);
+  await checkScales(checkpoint);
   const attnImplementation = resolveAttention(plan.json, options);
   if (attnImplementation === "flash_attention_2") warnAboutFlash(plan.json, plan.dtype, options.dtype !== undefined);
   const device = options.device ?? await openDevice();
@@ -266,9 +266,8 @@ function checkFits(
   given: boolean,
 ): void {
   const most = device.limits.maxStorageBufferBindingSize;
-  // dense weights are split: planned for this device they fit where they can, else the loader will see to it
-  const splits = ({ scheme }: PlannedWeight) => !given && (DTYPES as readonly string[]).includes(scheme);
-  const wide = weights.find((w) => w.bufferBytes > most && !splits(w));
+  // weights are split: planned for this device they fit where they can, else the loader will see to it
+  const wide = given && weights.find((w) => w.bufferBytes > most);
   if (wide) {
     throw new LimitError(
       `Cannot load ${path} as each weight must fit one binding of the GPU, at most ${formatBytes(most)}: ` +

@@ -4,7 +4,7 @@ import outliersWgsl from "../shaders/int8_outliers.wgsl" with { type: "text" };
 import quantizeWgsl from "../shaders/int8_quantize.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import { packedColumns } from "./pack_weight.ts";
-import { type CodedMatrix, tile } from "./quantized_matmul.ts";
+import { type CodedMatrix, type DimsOptions, tile } from "./quantized_matmul.ts";
 
 const outliers = kernel("int8_outliers", outliersWgsl);
 const quantize = kernel("int8_quantize", quantizeWgsl);
@@ -12,9 +12,13 @@ const matmul = kernel("int8_matmul", matmulWgsl);
 const LANES = 32;
 const bits = new Uint32Array(1), float = new Float32Array(bits.buffer);
 
-/** Sizes of a matrix of LLM.int8()'s codes: (K, N, N4, word of `groups` at which the bias begins or 0). */
-export function int8Dims(device: Device, K: number, N: number, bias = 0): Tensor {
-  return keep(device, tensor(device, [K, N, packedColumns(N) / 4, bias], [4], "uint32"));
+/** Words of {@linkcode int8Dims}. */
+export const INT8_DIMS = 8;
+
+/** Sizes of a matrix of LLM.int8()'s codes, as its kernel reads them. */
+export function int8Dims(device: Device, { K, N, outFeatures = N, column = 0, bias = 0 }: DimsOptions): Tensor {
+  const dims = [K, N, packedColumns(N) / 4, outFeatures, 0, 0, column, bias];
+  return keep(device, tensor(device, dims, [INT8_DIMS], "uint32"));
 }
 
 /** (K, threshold), as the kernels that quantize x read them. */
@@ -28,7 +32,7 @@ export function int8Threshold(device: Device, K: number, threshold: number): Ten
  * number reaches the threshold are multiplied as they are. https://arxiv.org/abs/2208.07339
  *
  * @param x [M, K] float32
- * @param matrix of kind "int8"
+ * @param matrices of kind "int8", each of which makes the columns that its `dims` name
  * @param params of {@linkcode int8Threshold}
  * @param threshold 0: no column is an outlier
  * @param residual added, [M, N] float32
@@ -36,12 +40,12 @@ export function int8Threshold(device: Device, K: number, threshold: number): Ten
  */
 export function int8Matmul(
   x: Tensor,
-  { K, N, w, groups, dims }: CodedMatrix,
+  matrices: readonly CodedMatrix[],
   params: Tensor,
   threshold: number,
   residual?: Tensor,
 ): Tensor {
-  const { device } = x;
+  const { device } = x, { K } = matrices[0]!, N = matrices.reduce((sum, matrix) => sum + matrix.N, 0);
   const M = x.size / K, blocks = Math.ceil(K / 32);
   const OUTLIERS = threshold > 0;
   const y = empty(device, [...x.shape.slice(0, -1), N]);
@@ -54,12 +58,14 @@ export function int8Matmul(
     grid: [M],
   });
   const { ROWS, flags } = tile(device, M);
-  matmul(device, {
-    flags: { ...flags, OUTLIERS, RESIDUAL: residual !== undefined },
-    consts: { ROWS },
-    bindings: { x, q, w, groups, dims, residual, y },
-    grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
-  });
+  for (const { N, w, groups, dims } of matrices) {
+    matmul(device, {
+      flags: { ...flags, OUTLIERS, RESIDUAL: residual !== undefined },
+      consts: { ROWS },
+      bindings: { x, q, w, groups, dims, residual, y },
+      grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
+    });
+  }
   return y;
 }
 

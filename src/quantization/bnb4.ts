@@ -5,114 +5,32 @@
  * @module
  */
 import { ModelFormatError } from "../errors.ts";
-import { type AbsmaxPlace, blockAbsmax, quantizeCodes, repackCodes } from "../ops/pack_codes.ts";
-import { packedColumns } from "../ops/pack_weight.ts";
-import { codebookDims, type CodedMatrix } from "../ops/quantized_matmul.ts";
-import { empty, keep, type Tensor } from "../tensor/mod.ts";
+import { blockAbsmax, quantizeCodes, repackCodes } from "../ops/pack_codes.ts";
+import { empty, keep } from "../tensor/mod.ts";
+import {
+  absmaxPlace,
+  bytesOf,
+  gcd,
+  type Layout,
+  layoutOf,
+  linearOf,
+  ownBlocks,
+  placeAbsmax,
+  rowsOfBlocks,
+  wordsOf,
+} from "./bnb4_layout.ts";
 import { CODE_BOOKS, type CodeBook, NESTED_BLOCK, type NestedAbsmax, quantizeAbsmax } from "./code_books.ts";
-import type { Linear } from "./linear.ts";
-import { QuantizedLinear } from "./quantized_linear.ts";
 import { rowPieces } from "./row_pieces.ts";
 import {
-  biasOf,
-  codedBytes,
   emptyCodes,
   exactBytes,
   groupsOf,
-  type LayerBytes,
   type LayerShape,
   type Lookup,
-  outFeatures,
   type Scheme,
   type StoredTensor,
   type TensorReader,
 } from "./scheme.ts";
-
-const BOOK = 16; // words of the code book, before absmax
-
-/** How a layer's words beside its codes lie. */
-interface Layout {
-  K: number;
-  N: number;
-  block: number;
-  nested: boolean;
-  /** A block may end anywhere in a row. */
-  flat: boolean;
-  /** Words: the code book, absmax, nested scales, bias. */
-  words: number;
-  bias: number;
-  /** Of each part: its first column, its blocks, and the words at which its absmax and nested scales begin. */
-  parts: { column: number; rows: number; blocks: number; absmax: number; nested: number }[];
-}
-
-function layoutOf(layer: LayerShape, block: number, nested: boolean): Layout {
-  const { inputs: K, outputs } = layer, N = outFeatures(layer);
-  const flat = K % block !== 0 || block < 32, perWord = nested ? 4 : 1;
-  let column = 0, words = BOOK;
-  const parts = outputs.map((rows) => {
-    const blocks = Math.ceil(rows * K / block);
-    const part = { column, rows, blocks, absmax: words, nested: 0 };
-    column += rows;
-    if (flat) words += Math.ceil(blocks / perWord);
-    return part;
-  });
-  if (!flat) words += K / block * packedColumns(N) / perWord;
-  for (const part of nested ? parts : []) {
-    part.nested = words;
-    words += 257 + Math.ceil(part.blocks / NESTED_BLOCK);
-  }
-  return { K, N, block, nested, flat, bias: layer.bias ? words : 0, words: words + (layer.bias ? N : 0), parts };
-}
-
-/** Where the kernels leave or find the absmax of a part's rows from `row` on. */
-function placeOf({ K, N, block, flat }: Layout, part: Layout["parts"][number], row: number): AbsmaxPlace {
-  if (flat) return { block, first: part.absmax + row * K / block };
-  return { block, first: part.absmax + part.column + row, stride: packedColumns(N) };
-}
-
-/** Puts a part's absmax, or the codes of them, where the kernels read them. */
-function placeAbsmax(words: Uint32Array, layout: Layout, index: number, absmax: Float32Array | NestedAbsmax): void {
-  const { K, N, block, flat } = layout, { column, absmax: at, nested } = layout.parts[index]!;
-  const [values, into] = absmax instanceof Float32Array
-    ? [absmax, new Float32Array(words.buffer, 4 * at)]
-    : [absmax.codes, new Uint8Array(words.buffer, 4 * at)];
-  const perRow = flat ? values.length : K / block, stride = flat ? 1 : packedColumns(N), first = flat ? 0 : column;
-  for (let i = 0, row = first; i < values.length; row++) {
-    for (let g = 0; g < perRow; g++, i++) into[g * stride + row] = values[i]!;
-  }
-  if (absmax instanceof Float32Array) return;
-  new Float32Array(words.buffer).set([absmax.offset, ...absmax.map, ...absmax.scales], nested);
-}
-
-function linearOf(
-  reader: TensorReader,
-  layout: Layout,
-  { scheme, w, groups }: { scheme: string; w: Tensor; groups: Tensor },
-): Linear {
-  const { K, N, block, flat, nested, bias, parts } = layout;
-  const dims = codebookDims(reader.device, { K, N, bias, block, flat, parts });
-  const matrix: CodedMatrix = {
-    kind: "codebook",
-    bits: 4,
-    span: 32,
-    flags: { NESTED: nested, FLAT: flat },
-    ...{ K, N, w, groups, dims },
-  };
-  return new QuantizedLinear(scheme, K, N, [matrix]);
-}
-
-/** Words with the code book and the bias in them. */
-async function wordsOf(reader: TensorReader, layer: LayerShape, layout: Layout, book: Float32Array) {
-  const words = new Uint32Array(layout.words), floats = new Float32Array(words.buffer);
-  floats.set(book);
-  floats.set(await biasOf(reader, layer), layout.bias);
-  return words;
-}
-
-function bytesOf(layout: Layout, loadingBytes: number): LayerBytes {
-  const { K, N, words, parts } = layout;
-  return { ...codedBytes({ K, N, bits: 4, groups: words, dims: 16 + 3 * parts.length }), loadingBytes };
-}
 
 /** What {@linkcode quantizeTo4bit} takes. */
 export interface Bnb4Options {
@@ -136,9 +54,10 @@ export function quantizeTo4bit({ kind, block, doubleQuant }: Bnb4Options): Schem
       })),
     bytes(layer) {
       const layout = layoutOf(layer, block, doubleQuant);
-      const most = Math.max(...layout.parts.map((part) => part.blocks));
-      return bytesOf(layout, (doubleQuant ? exactBytes(most) : 0) + rowPieces.loadingBytes(layer));
+      const line = doubleQuant ? exactBytes(Math.max(...wholeOf(layer).outputs) * layer.inputs / block) : 0;
+      return bytesOf(layout, line + rowPieces.loadingBytes(doubleQuant ? wholeOf(layer) : layer));
     },
+    sliceUnit: ({ inputs }) => rowsOfBlocks(inputs, block, doubleQuant),
     async load(reader, layer) {
       const layout = layoutOf(layer, block, doubleQuant), { K, N, parts } = layout;
       const { device } = reader;
@@ -147,21 +66,31 @@ export function quantizeTo4bit({ kind, block, doubleQuant }: Bnb4Options): Schem
       const w = made.use(emptyCodes(device, K, N, 4, layer.names.join(" + ")));
       const direct = doubleQuant ? undefined : made.use(groupsOf(device, words));
       for (const [i, part] of parts.entries()) {
-        using line = direct ? undefined : keep(device, empty(device, [part.blocks]));
-        await rowPieces.read(reader, layer, i, block / gcd(K, block), (piece, row) => {
-          const absmax = line ?? direct!;
-          const place = line ? { block, first: row * K / block } : placeOf(layout, part, row);
-          blockAbsmax(piece, absmax, place);
+        const multiple = block / gcd(K, block), whole = wholeOf(layer), first = layer.slice?.first ?? 0;
+        using line = direct ? undefined : keep(device, empty(device, [Math.ceil(whole.outputs[i]! * K / block)]));
+        const inLine = (row: number) => ({ block, first: row * K / block });
+        if (line && layer.slice) { // absmax is quantized over all of them
+          await rowPieces.read(reader, whole, i, multiple, (piece, row) => blockAbsmax(piece, line, inLine(row)));
+        }
+        await rowPieces.read(reader, layer, i, multiple, (piece, row) => {
+          const absmax = line ?? direct!, place = line ? inLine(first + row) : absmaxPlace(layout, part, row);
+          if (!line || !layer.slice) blockAbsmax(piece, absmax, place);
           quantizeCodes(piece, absmax, place, w, { code: kind, N, column: part.column + row });
         });
-        if (line) placeAbsmax(words, layout, i, quantizeAbsmax(await line.read() as Float32Array));
+        if (!line) continue;
+        placeAbsmax(words, layout, i, ownBlocks(layer, block, quantizeAbsmax(await line.read() as Float32Array)));
       }
       const groups = direct ?? made.use(groupsOf(device, words));
-      const linear = linearOf(reader, layout, { scheme: this.name, w, groups });
+      const linear = linearOf(reader, layer, layout, { scheme: this.name, w, groups });
       made.move(); // nothing failed: they are the layer's
       return linear;
     },
   };
+}
+
+/** The part that a slice is one of. */
+function wholeOf(layer: LayerShape): LayerShape {
+  return layer.slice ? { ...layer, outputs: [layer.slice.of], slice: undefined } : layer;
 }
 
 /** The state that bitsandbytes keeps beside a weight. */
@@ -199,6 +128,10 @@ export const stored4bit: Scheme = {
     const layout = storedLayout(layer, lookup);
     return bytesOf(layout, exactBytes(Math.max(...layer.outputs) * layer.inputs / 8));
   },
+  sliceUnit(layer, lookup) {
+    const { block, nested } = storedLayout(layer, lookup);
+    return rowsOfBlocks(layer.inputs, block, nested);
+  },
   async load(reader, layer, lookup) {
     const layout = storedLayout(layer, lookup), { K, N, parts } = layout;
     using made = new DisposableStack();
@@ -207,18 +140,19 @@ export const stored4bit: Scheme = {
     const words = await wordsOf(reader, layer, layout, book);
     let scheme = "";
     for (const [i, { rows, column }] of parts.entries()) {
-      const at = `${layer.names[i]}.weight`, form = storedForm(at, rows * K, lookup);
-      const state = await stateOf(reader, at, form.kind, { rows, K, block: layout.block });
+      const at = `${layer.names[i]}.weight`, all = wholeOf(layer).outputs[i]!, first = layer.slice?.first ?? 0;
+      const form = storedForm(at, all * K, lookup);
+      const state = await stateOf(reader, at, form.kind, { rows: all, K, block: layout.block });
       scheme = form.nested ? `${form.kind}, double` : form.kind;
       const map = await reader.numbers(`${at}.quant_map`);
       if (!map.every((v, j) => v === book[j])) throw mixed(layer);
-      using source = await reader.words(at);
+      using source = await reader.words(at, { start: first * K / 2, end: Math.ceil((first + rows) * K / 2) });
       const nothing = Math.max(0, book.indexOf(0));
       repackCodes(source, w, { from: "nibbles", bits: 4, K, rows, N, column, nothing });
-      placeAbsmax(words, layout, i, await storedAbsmax(reader, at, state));
+      placeAbsmax(words, layout, i, ownBlocks(layer, layout.block, await storedAbsmax(reader, at, state)));
     }
     const groups = made.use(groupsOf(reader.device, words));
-    const linear = linearOf(reader, layout, { scheme, w, groups });
+    const linear = linearOf(reader, layer, layout, { scheme, w, groups });
     made.move();
     return linear;
   },
@@ -248,7 +182,8 @@ function storedForm(at: string, size: number, lookup: Lookup) {
 }
 
 function storedLayout(layer: LayerShape, lookup: Lookup): Layout {
-  const forms = layer.names.map((name, i) => storedForm(`${name}.weight`, layer.outputs[i]! * layer.inputs, lookup));
+  const { outputs } = wholeOf(layer);
+  const forms = layer.names.map((name, i) => storedForm(`${name}.weight`, outputs[i]! * layer.inputs, lookup));
   const [{ block, nested, kind }] = forms as [ReturnType<typeof storedForm>];
   if (!forms.every((f) => f.block === block && f.nested === nested && f.kind === kind)) throw mixed(layer);
   return layoutOf(layer, block, nested);
@@ -281,8 +216,4 @@ function mixed({ names }: LayerShape): ModelFormatError {
   return new ModelFormatError(
     `Cannot load ${names.join(" + ")} as they must be quantized alike: their code books, blocks or scales differ`,
   );
-}
-
-function gcd(a: number, b: number): number {
-  return b === 0 ? a : gcd(b, a % b);
 }

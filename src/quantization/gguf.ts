@@ -10,6 +10,7 @@ import { blockDims, type CodedMatrix } from "../ops/quantized_matmul.ts";
 import { tensor } from "../tensor/mod.ts";
 import { type BlockFormat, blockFormat, unpackedBlock } from "./gguf_blocks.ts";
 import { QuantizedLinear } from "./quantized_linear.ts";
+import { split } from "./split.ts";
 import {
   biasOf,
   codedBytes,
@@ -20,6 +21,7 @@ import {
   type LayerShape,
   type Lookup,
   outFeatures,
+  placeOf,
   type Quantization,
   type Scheme,
   type TensorReader,
@@ -85,7 +87,7 @@ export function ggufQuantization(bits: number): Quantization {
     bits,
     schemeOf(layer, lookup) {
       const runs = runsOf(layer, lookup);
-      return runs && blocks(runs);
+      return runs && split(blocks(runs));
     },
   };
 }
@@ -100,8 +102,9 @@ function blocks(runs: readonly Run[]): Scheme {
         shape: [outputs[i]!, inputs],
         dtypes: [lookup(`${name}.weight`)!.dtype],
       })),
-    bytes({ inputs: K, bias }): LayerBytes {
-      const all = runs.map((run) => {
+    bytes(layer, lookup): LayerBytes {
+      const { inputs: K, bias } = layer;
+      const all = runsOf(layer, lookup)!.map((run) => {
         const { words } = layoutOf(run, K, bias);
         return codedBytes({ K, N: run.N, bits: run.format.bits, groups: words, dims: 16 });
       });
@@ -112,12 +115,12 @@ function blocks(runs: readonly Run[]): Scheme {
         loadingBytes: exactBytes(Math.max(PIECE, K) / 4),
       };
     },
-    async load(reader, layer) {
+    async load(reader, layer, lookup) {
       const bias = await biasOf(reader, layer);
       using made = new DisposableStack();
       const matrices: CodedMatrix[] = [];
       let column = 0;
-      for (const run of runs) {
+      for (const run of runsOf(layer, lookup)!) {
         const matrix = await matrixOf(reader, layer, run, column, bias);
         for (const t of [matrix.w, matrix.groups, matrix.dims]) made.use(t);
         matrices.push(matrix);
@@ -136,14 +139,15 @@ async function matrixOf(
   first: number,
   bias: Float32Array,
 ): Promise<CodedMatrix> {
-  const { format: { bits, span, size, zero }, parts, N } = run, { device } = reader, K = layer.inputs;
+  const { format: { bits, span, size, zero, bytes }, parts, N } = run, { device } = reader, K = layer.inputs;
   const layout = layoutOf(run, K, layer.bias), words = new Uint32Array(layout.words);
   if (layer.bias) new Float32Array(words.buffer).set(bias.subarray(first, first + N), layout.bias);
   using made = new DisposableStack();
   const w = made.use(emptyCodes(device, K, N, bits, layer.names.join(" + ")));
   const step = Math.max(1, Math.floor(PIECE / K));
   for (const { name, rows, column } of parts) {
-    const source = await reader.bytes(`${name}.weight`);
+    const start = (layer.slice?.first ?? 0) * K / size * bytes;
+    const source = await reader.bytes(`${name}.weight`, { start, end: start + rows * K / size * bytes });
     for (let row = 0; row < rows; row += step) {
       const count = Math.min(step, rows - row);
       const codes = unpackRows(run, layout, words, { name, source, row, count, column: column + row, K });
@@ -153,9 +157,9 @@ async function matrixOf(
     }
   }
   const groups = made.use(groupsOf(device, words));
-  const { dmin, sc, m, high } = layout;
+  const { dmin, sc, m, high } = layout, place = placeOf(layer);
   const dims = blockDims(device, {
-    ...{ K, N, outFeatures: outFeatures(layer), column: first, bias: layout.bias },
+    ...{ K, N, outFeatures: place.outFeatures, column: place.column + first, bias: layout.bias },
     ...{ span, zero, dmin, sc, m, high, size },
   });
   made.move();

@@ -36,6 +36,8 @@ export interface BlockFormat {
   readonly zero: number;
   /** Whether groups have minima. */
   readonly minima: boolean;
+  /** Bytes of a block at which its float16 scales lie. */
+  readonly scales: readonly number[];
   /** Reads the block at byte `at`; `out` is of {@linkcode unpackedBlock}. */
   unpack(bytes: Uint8Array, at: number, out: UnpackedBlock): void;
 }
@@ -65,6 +67,7 @@ function legacy(name: BlockName, bits: 4 | 5 | 8, minima: boolean): BlockFormat 
     span: 32,
     zero: minima ? 0 : 2 ** (bits - 1),
     minima,
+    scales: minima ? [0, 2] : [0],
     unpack(bytes, at, out) {
       out.d = half(bytes, at);
       out.dmin = minima ? -half(bytes, at + 2) : 0;
@@ -111,6 +114,7 @@ function sixBits(bytes: Uint8Array, at: number, { sc, m }: UnpackedBlock): void 
 
 const Q2_K: BlockFormat = {
   ...{ name: "Q2_K", size: 256, bytes: 84, bits: 2, span: 16, zero: 0, minima: true },
+  scales: [80, 82],
   unpack(bytes, at, out) {
     for (let g = 0; g < 16; g++) {
       out.sc[g] = bytes[at + g]! & 15;
@@ -124,6 +128,7 @@ const Q2_K: BlockFormat = {
 
 const Q3_K: BlockFormat = {
   ...{ name: "Q3_K", size: 256, bytes: 110, bits: 3, span: 16, zero: 4, minima: false },
+  scales: [108],
   unpack(bytes, at, out) {
     pairsOfBits(bytes, at + 32, out.codes.fill(0), 0);
     for (let i = 0; i < 256; i++) out.codes[i]! |= (bytes[at + (i & 31)]! >> (i >> 5) & 1) << 2;
@@ -137,6 +142,7 @@ const Q3_K: BlockFormat = {
 
 const Q4_K: BlockFormat = {
   ...{ name: "Q4_K", size: 256, bytes: 144, bits: 4, span: 32, zero: 0, minima: true },
+  scales: [0, 2],
   unpack(bytes, at, out) {
     out.d = half(bytes, at);
     out.dmin = half(bytes, at + 2);
@@ -147,6 +153,7 @@ const Q4_K: BlockFormat = {
 
 const Q5_K: BlockFormat = {
   ...{ name: "Q5_K", size: 256, bytes: 176, bits: 5, span: 32, zero: 0, minima: true },
+  scales: [0, 2],
   unpack(bytes, at, out) {
     out.d = half(bytes, at);
     out.dmin = half(bytes, at + 2);
@@ -158,6 +165,7 @@ const Q5_K: BlockFormat = {
 
 const Q6_K: BlockFormat = {
   ...{ name: "Q6_K", size: 256, bytes: 210, bits: 6, span: 16, zero: 32, minima: false },
+  scales: [208],
   unpack(bytes, at, out) {
     nibbles(bytes, at, out.codes, 64);
     pairsOfBits(bytes, at + 128, out.codes, 4);

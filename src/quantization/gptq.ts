@@ -8,6 +8,7 @@ import { ModelFormatError, NotSupportedError } from "../errors.ts";
 import { type CodeSource, repackCodes } from "../ops/pack_codes.ts";
 import { packedColumns } from "../ops/pack_weight.ts";
 import { type CodeBits, type CodedMatrix, integerDims } from "../ops/quantized_matmul.ts";
+import { type Tensor, tensor } from "../tensor/mod.ts";
 import { QuantizedLinear } from "./quantized_linear.ts";
 import {
   biasOf,
@@ -17,6 +18,7 @@ import {
   groupsOf,
   type LayerShape,
   outFeatures,
+  placeOf,
   type Scheme,
   type TensorReader,
 } from "./scheme.ts";
@@ -81,6 +83,7 @@ function groupScheme(
   return {
     name,
     expects,
+    sliceUnit: () => 8,
     bytes(layer, lookup) {
       const K = layer.inputs, N = outFeatures(layer), { words } = layoutOf(settings, K, N, layer.bias);
       const permuted = layer.names.some((name) => lookup(`${name}.g_idx`));
@@ -90,9 +93,10 @@ function groupScheme(
     async load(reader, layer) {
       const bias = await biasOf(reader, layer), parts: Part[] = [];
       let column = 0;
+      const whole = layer.slice ? { ...layer, outputs: [layer.slice.of] } : layer;
       for (const [i, name] of layer.names.entries()) {
-        const rows = layer.outputs[i]!;
-        parts.push({ name, rows, column, ...await read(reader, layer, i) });
+        const rows = layer.outputs[i]!, { scales, zeros, permutation } = await read(reader, whole, i);
+        parts.push({ name, rows, column, scales: own(layer, scales), zeros: own(layer, zeros), permutation });
         column += rows;
       }
       using made = new DisposableStack();
@@ -106,6 +110,21 @@ function groupScheme(
       return new QuantizedLinear(name, layer.inputs, column, matrices);
     },
   };
+}
+
+/** Of rows that have a word for `perWord` outputs each, the words of a layer's own outputs. */
+function own<T extends Float16Array | Uint8Array | Uint32Array>({ slice }: LayerShape, words: T, perWord = 1): T {
+  if (!slice) return words;
+  const stride = slice.of / perWord, first = slice.first / perWord, count = slice.count / perWord;
+  return words.filter((_, i) => i % stride >= first && i % stride < first + count) as T;
+}
+
+/** The codes of a part, or of a slice of it, on the GPU. */
+async function codesOf(reader: TensorReader, layer: LayerShape, name: string, from: CodeSource): Promise<Tensor> {
+  if (!layer.slice) return await reader.words(`${name}.qweight`);
+  const all = new Uint32Array((await reader.bytes(`${name}.qweight`)).buffer);
+  const words = own(layer, all, from === "awq" ? 8 : 1);
+  return tensor(reader.device, words, [words.length], "uint32");
 }
 
 /** Parts that take their inputs in one order share a matrix. */
@@ -133,18 +152,18 @@ async function matrixOf(
   const K = layer.inputs,
     N = parts.reduce((sum, { rows }) => sum + rows, 0),
     [{ column: first, permutation }] = parts as [Part];
-  const layout = layoutOf(settings, K, N, layer.bias), words = new Uint32Array(layout.words);
+  const layout = layoutOf(settings, K, N, layer.bias), words = new Uint32Array(layout.words), place = placeOf(layer);
   for (const part of parts) placeGroups(words, layout, settings, { ...part, column: part.column - first, N });
   if (layer.bias) new Float32Array(words.buffer).set(bias.subarray(first, first + N), layout.bias);
   using made = new DisposableStack();
   const w = made.use(emptyCodes(device, K, N, bits, layer.names.join(" + ")));
   for (const { name, rows, column } of parts) {
-    using source = await reader.words(`${name}.qweight`);
+    using source = await codesOf(reader, layer, name, from);
     repackCodes(source, w, { from, bits, K, rows, N, column: column - first, nothing: 0, permutation });
   }
   const groups = made.use(groupsOf(device, words));
   const dims = integerDims(device, {
-    ...{ K, N, outFeatures: outFeatures(layer), column: first, bias: layout.bias, permutation },
+    ...{ K, N, outFeatures: place.outFeatures, column: place.column + first, bias: layout.bias, permutation },
     ...{ group: layout.group, span: layout.span, zeroBits: layout.zeroBits, zeros: layout.zeros },
   });
   made.move();

@@ -6,11 +6,10 @@
  */
 import { NotSupportedError } from "../errors.ts";
 import { sizeClass } from "../gpu/pool.ts";
-import { int8Dims, int8Threshold } from "../ops/int8_matmul.ts";
+import { INT8_DIMS, int8Dims, int8Threshold } from "../ops/int8_matmul.ts";
 import { blockAbsmax, quantizeCodes, repackCodes } from "../ops/pack_codes.ts";
 import { packedColumns } from "../ops/pack_weight.ts";
 import type { Tensor } from "../tensor/mod.ts";
-import type { Linear } from "./linear.ts";
 import { QuantizedLinear } from "./quantized_linear.ts";
 import { rowPieces } from "./row_pieces.ts";
 import {
@@ -22,6 +21,8 @@ import {
   type LayerBytes,
   type LayerShape,
   outFeatures,
+  ownRows,
+  placeOf,
   type Scheme,
   type TensorReader,
 } from "./scheme.ts";
@@ -34,17 +35,23 @@ async function wordsOf(reader: TensorReader, layer: LayerShape): Promise<Float32
   return floats;
 }
 
-function linearOf(reader: TensorReader, layer: LayerShape, w: Tensor, groups: Tensor, threshold: number): Linear {
+function linearOf(
+  reader: TensorReader,
+  layer: LayerShape,
+  w: Tensor,
+  groups: Tensor,
+  threshold: number,
+): QuantizedLinear {
   const K = layer.inputs, N = outFeatures(layer), { device } = reader;
-  const dims = int8Dims(device, K, N, layer.bias ? packedColumns(N) : 0);
+  const dims = int8Dims(device, { K, N, ...placeOf(layer), bias: layer.bias ? packedColumns(N) : 0 });
   const matrix = { kind: "int8", bits: 8, span: 32, flags: {}, K, N, w, groups, dims } as const;
   return new QuantizedLinear("int8", K, N, [matrix], { threshold, params: int8Threshold(device, K, threshold) });
 }
 
 function bytesOf(layer: LayerShape, loadingBytes: number): LayerBytes {
   const N = outFeatures(layer), groups = packedColumns(N) + (layer.bias ? N : 0);
-  const { byteLength, bufferBytes } = codedBytes({ K: layer.inputs, N, bits: 8, groups, dims: 4 });
-  return { byteLength: byteLength + sizeClass(8), bufferBytes, loadingBytes };
+  const { byteLength, bufferBytes } = codedBytes({ K: layer.inputs, N, bits: 8, groups, dims: INT8_DIMS });
+  return { byteLength: byteLength + (layer.slice?.column ? 0 : sizeClass(8)), bufferBytes, loadingBytes }; // one of them all
 }
 
 /** Quantizes float weights while they are loaded. */
@@ -98,9 +105,10 @@ export function storedInt8(threshold: number): Scheme {
       let column = 0;
       for (const [i, name] of layer.names.entries()) {
         await checkFormat(reader, name, lookup(`${name}.weight_format`) !== undefined);
-        using source = await reader.words(`${name}.weight`);
-        repackCodes(source, w, { from: "bytes", bits: 8, K, rows: layer.outputs[i]!, N, column, nothing: 0 });
-        words.set(await reader.numbers(`${name}.SCB`), column);
+        const { first, count } = layer.slice ?? { first: 0, count: layer.outputs[i]! };
+        using source = await reader.words(`${name}.weight`, { start: first * K, end: (first + count) * K });
+        repackCodes(source, w, { from: "bytes", bits: 8, K, rows: count, N, column, nothing: 0 });
+        words.set(ownRows(layer, await reader.numbers(`${name}.SCB`)), column);
         column += layer.outputs[i]!;
       }
       const groups = made.use(groupsOf(reader.device, new Uint32Array(words.buffer)));

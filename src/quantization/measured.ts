@@ -36,7 +36,7 @@ function errorOf(parts: readonly Float32Array[], { names, inputs }: LayerShape, 
   let error = 0, size = 0;
   for (const [i, x] of parts.entries()) {
     const shape = [x.length / inputs, inputs] as const;
-    const { numbers } = savedByBitsandbytes(`${names[i]}.weight`, x, shape, config, "float32");
+    const { numbers } = savedByBitsandbytes(`${names[i] ?? names[0]}.weight`, x, shape, config, "float32");
     for (let j = 0; j < x.length; j++) {
       error += (numbers[j]! - x[j]!) ** 2;
       size += x[j]! ** 2;

@@ -11,6 +11,7 @@ import { quantizeTo4bit, stored4bit } from "./bnb4.ts";
 import { awq, gptq } from "./gptq.ts";
 import { quantizeToInt8, storedInt8 } from "./int8.ts";
 import { measured } from "./measured.ts";
+import { split } from "./split.ts";
 import type { LayerShape, Lookup, Quantization, Scheme } from "./scheme.ts";
 
 /** Options of loading that say how to quantize. */
@@ -114,7 +115,7 @@ function skipped({ names }: LayerShape, list: readonly string[] | null): boolean
 function quantizing(config: BitsAndBytesConfig): Quantization {
   const { bnb4bitQuantType: kind, bnb4bitBlocksize: block, bnb4bitUseDoubleQuant: doubleQuant } = config;
   const scheme = measured(
-    config.loadIn8bit ? quantizeToInt8(config.llmInt8Threshold) : quantizeTo4bit({ kind, block, doubleQuant }),
+    split(config.loadIn8bit ? quantizeToInt8(config.llmInt8Threshold) : quantizeTo4bit({ kind, block, doubleQuant })),
     config,
   );
   return {
@@ -139,7 +140,7 @@ function storedBitsAndBytes(config: BitsAndBytesConfig): Quantization {
 function storedAs(layer: LayerShape, find: Lookup, scheme: Scheme): Scheme | undefined {
   const found = layer.names.filter((name) => find(name) !== undefined);
   if (found.length === 0) return undefined;
-  if (found.length === layer.names.length) return scheme;
+  if (found.length === layer.names.length) return split(scheme);
   throw new NotSupportedError(
     `Cannot load ${layer.names.join(" + ")} as all or none of them must be quantized: only ${found.join(", ")} are`,
   );

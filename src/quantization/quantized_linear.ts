@@ -38,7 +38,7 @@ export class QuantizedLinear implements Linear {
   readonly #matrices: readonly CodedMatrix[];
   readonly #int8: Int8Settings | undefined;
 
-  /** A layer of `matrices`; one, with `int8`, if it is LLM.int8()'s. */
+  /** A layer of `matrices`; with `int8` if it is LLM.int8()'s. */
   constructor(
     /** How it is packed: "nf4", "int8", "gptq 4-bit", … */
     readonly scheme: string,
@@ -52,6 +52,15 @@ export class QuantizedLinear implements Linear {
     this.#matrices = matrices;
     this.#int8 = int8;
     this.byteLength = matrices.reduce((sum, m) => sum + m.w.byteLength + m.groups.byteLength + m.dims.byteLength, 0);
+  }
+
+  /** The layer whose outputs are those of `layers`, one after the other; it owns what they owned. */
+  static join(layers: readonly QuantizedLinear[]): QuantizedLinear {
+    const [first, ...others] = layers as [QuantizedLinear, ...QuantizedLinear[]];
+    const total = layers.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+    for (const other of others) other.#int8?.params.dispose();
+    const matrices = layers.flatMap((layer) => layer.matrices);
+    return new QuantizedLinear(first.scheme, first.inFeatures, total, matrices, first.#int8);
   }
 
   /** The matrices of codes. */
@@ -86,10 +95,10 @@ export class QuantizedLinear implements Linear {
   }
 
   #int8Product(x: Tensor, fusion: Fusion): Tensor {
-    const { params, threshold } = this.#int8!, [matrix] = this.#matrices;
+    const { params, threshold } = this.#int8!;
     return unfused(x, fusion, (x, { activation = "identity", residual }) => {
-      if (activation === "identity") return int8Matmul(x, matrix!, params, threshold, residual);
-      const y = ACTIVATIONS[activation](int8Matmul(x, matrix!, params, threshold));
+      if (activation === "identity") return int8Matmul(x, this.#matrices, params, threshold, residual);
+      const y = ACTIVATIONS[activation](int8Matmul(x, this.#matrices, params, threshold));
       return residual ? add(y, residual) : y;
     });
   }

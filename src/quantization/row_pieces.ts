@@ -15,7 +15,7 @@ export const rowPieces = {
    */
   async read(
     reader: TensorReader,
-    { names, inputs, outputs, conv1d }: LayerShape,
+    { names, inputs, outputs, conv1d, slice }: LayerShape,
     index: number,
     multiple: number,
     pack: (piece: Tensor, row: number) => void,
@@ -25,14 +25,15 @@ export const rowPieces = {
       if (row === 0) reader.sample?.(piece);
       pack(piece, row);
     };
-    if (!conv1d) return await reader.pieces(name, take, multiple);
+    if (!conv1d) return await reader.pieces(name, take, { multiple, rows: slice });
     if (inputs % 4 !== 0) {
       throw new NotSupportedError(
         `Cannot quantize ${name} as its inputs must be a multiple of 4 where they lie first: current number is ${inputs}`,
       );
     }
     using turned = keep(device, empty(device, [rows, inputs]));
-    await reader.pieces(name, (piece, row) => packWeight(piece, turned, { transpose: true, column: row }));
+    const some = [slice?.first ?? 0, rows] as const;
+    await reader.pieces(name, (piece, row) => packWeight(piece, turned, { transpose: true, column: row, rows: some }));
     take(turned, 0);
   },
 

@@ -8,7 +8,8 @@ import { sizeClass } from "../gpu/pool.ts";
 import { type CodeBits, codeWords } from "../ops/quantized_matmul.ts";
 import { empty, keep, type Shape, type Tensor } from "../tensor/mod.ts";
 import type { BitsAndBytesConfig } from "./bitsandbytes_config.ts";
-import type { Linear } from "./linear.ts";
+import type { Shard } from "./bytes.ts";
+import type { QuantizedLinear } from "./quantized_linear.ts";
 
 /** A tensor of a checkpoint. */
 export interface StoredTensor {
@@ -23,6 +24,16 @@ export interface StoredTensor {
 /** Looks up a tensor of the checkpoint. */
 export type Lookup = (name: string) => StoredTensor | undefined;
 
+/** Which outputs of a larger layer a layer is: `count` of one of its parts, from `first` on. */
+export interface Slice extends Shard {
+  /** Outputs of that part. */
+  readonly of: number;
+  /** Output of the larger layer that is the first of these. */
+  readonly column: number;
+  /** Outputs of the larger layer. */
+  readonly width: number;
+}
+
 /** A linear layer as a model asks for it: one matrix, or several side by side. */
 export interface LayerShape {
   /** The names of its parts in the checkpoint. */
@@ -35,6 +46,8 @@ export interface LayerShape {
   readonly conv1d: boolean;
   /** It has a bias. */
   readonly bias: boolean;
+  /** Where it is only a slice of one part of a layer that would not fit a binding. */
+  readonly slice?: Slice;
 }
 
 /** A tensor that a layer must find in the checkpoint. */
@@ -57,6 +70,12 @@ export interface LayerBytes {
   loadingBytes: number;
 }
 
+/** Bytes of a tensor, from `start` to before `end`. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** A checkpoint's tensors, as a scheme reads them. */
 export interface TensorReader {
   /** Where to. */
@@ -65,12 +84,19 @@ export interface TensorReader {
   has(name: string): boolean;
   /** A tensor of floats as numbers on the host. */
   numbers(name: string): Promise<Float32Array>;
-  /** A tensor's bytes on the host. */
-  bytes(name: string): Promise<Uint8Array<ArrayBuffer>>;
-  /** A tensor's bytes on the GPU, as uint32; the caller disposes of it. */
-  words(name: string): Promise<Tensor>;
-  /** A matrix of floats in pieces of whole rows on the GPU, each a multiple of `multiple` rows but the last. */
-  pieces(name: string, pack: (piece: Tensor, row: number) => void, multiple?: number): Promise<void>;
+  /** A tensor's bytes, or a range of them, on the host. */
+  bytes(name: string, range?: ByteRange): Promise<Uint8Array<ArrayBuffer>>;
+  /** A tensor's bytes, or a range of them, on the GPU, as uint32; the caller disposes of it. */
+  words(name: string, range?: ByteRange): Promise<Tensor>;
+  /**
+   * A matrix of floats, or some rows of it, in pieces of whole rows on the GPU, each a multiple of `multiple` rows but the
+   * last; `row` counts from the first that was asked for.
+   */
+  pieces(
+    name: string,
+    pack: (piece: Tensor, row: number) => void,
+    options?: { multiple?: number; rows?: Shard },
+  ): Promise<void>;
   /** Looks at the first rows of each part of a layer that is quantized, in turn. */
   sample?(piece: Tensor): void;
   /** Work that need not be done before the next layer, but before the model is. */
@@ -83,10 +109,12 @@ export interface Scheme {
   readonly name: string;
   /** What `layer` must find in the checkpoint, but for its biases. */
   expects(layer: LayerShape, lookup: Lookup): ExpectedTensor[];
-  /** What it will take. */
-  bytes(layer: LayerShape, lookup: Lookup): LayerBytes;
+  /** What it will take, where a binding has at most `limit` bytes. */
+  bytes(layer: LayerShape, lookup: Lookup, limit?: number): LayerBytes;
   /** Loads it; `lookup` is that of the plan. */
-  load(reader: TensorReader, layer: LayerShape, lookup: Lookup): Promise<Linear>;
+  load(reader: TensorReader, layer: LayerShape, lookup: Lookup): Promise<QuantizedLinear>;
+  /** Outputs of which a slice's first must be a multiple. Default 4. */
+  sliceUnit?(layer: LayerShape, lookup: Lookup): number;
 }
 
 /** What a model tells of its quantization. */
@@ -110,11 +138,29 @@ export function outFeatures({ outputs }: LayerShape): number {
   return outputs.reduce((sum, n) => sum + n, 0);
 }
 
+/** Where a layer's columns stand in the product: as the kernels' sizes take it. */
+export function placeOf(layer: LayerShape): { outFeatures: number; column: number } {
+  return { outFeatures: layer.slice?.width ?? outFeatures(layer), column: layer.slice?.column ?? 0 };
+}
+
+/** Of numbers by output those that are a layer's own; of matrices in rows, the `perRow` numbers of each. */
+export function ownRows<T extends { subarray(start: number, end: number): T }>(
+  { slice }: LayerShape,
+  numbers: T,
+  perRow = 1,
+): T {
+  return slice ? numbers.subarray(slice.first * perRow, (slice.first + slice.count) * perRow) : numbers;
+}
+
 /** The biases of a layer's parts, or none. */
-export async function biasOf(reader: TensorReader, { names, bias }: LayerShape): Promise<Float32Array> {
-  const parts: number[] = [];
-  if (bias) { for (const name of names) parts.push(...await reader.numbers(`${name}.bias`)); }
-  return Float32Array.from(parts);
+export async function biasOf(reader: TensorReader, layer: LayerShape): Promise<Float32Array> {
+  const biases = new Float32Array(layer.bias ? outFeatures(layer) : 0);
+  let at = 0;
+  for (const [i, name] of layer.bias ? layer.names.entries() : []) {
+    biases.set(ownRows(layer, await reader.numbers(`${name}.bias`)), at);
+    at += layer.outputs[i]!;
+  }
+  return biases;
 }
 
 /** An empty matrix of codes. */

@@ -5,7 +5,8 @@
 //          each row its absmax and its codes
 // w        [K/32, 8, N4] vec4<u32>: 4 codes of each of 4 columns
 // groups   [N4 * 4] columnAbsmax, then the bias, where there is one
-// dims     (K, N, N4, where the bias begins or 0)      sums of codes are i32, so exact; those of outliers f32
+// dims     (K, N, N4, columns of the product, -, -, the first that is its own, where the bias begins or 0)
+// sums     of codes are i32, so exact; those of outliers f32
 // grid     [N4 / 32, M / ROWS]: as in quantized.wgsl
 // paper    https://arxiv.org/abs/2208.07339
 // @header
@@ -50,7 +51,7 @@ fn main(
   let K = dims[0];
   let N4 = dims[2];
   let words = min(8u, arrayLength(&w)); // 8, but the compiler must not know: unrolled it takes seconds to compile
-  let M = arrayLength(&y) / dims[1];
+  let M = arrayLength(&y) / dims[3];
   let blocks = (K + 31u) / 32u;
   let stride = 8u * blocks + 1u;
   let rows = blocks + 1u + K; // where they begin in q
@@ -129,16 +130,16 @@ fn main(
 }
 
 fn store(row: u32, column: u32, sum: vec4<f32>) {
-  let N = dims[1];
-  for (var c = 0u; c < min(4u, N - 4u * column); c++) {
+  for (var c = 0u; c < min(4u, dims[1] - 4u * column); c++) {
     let n = 4u * column + c;
+    let at = row * dims[3] + dims[6] + n;
     var value = sum[c] * (groups[n] / 127.0);
-    if (dims[3] > 0u) {
-      value += groups[dims[3] + n];
+    if (dims[7] > 0u) {
+      value += groups[dims[7] + n];
     }
     // @if RESIDUAL
-    value += residual[row * N + n];
+    value += residual[at];
     // @end
-    y[row * N + n] = value;
+    y[at] = value;
   }
 }

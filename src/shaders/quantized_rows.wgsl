@@ -43,11 +43,7 @@ fn main(
   }
   let K = dims[0];
   let k = i % K;
-  // @if INT8
-  let n = tokens[i / K];
-  // @else
   let n = tokens[i / K] - dims[6]; // which column of this part; far beyond it where the part begins after
-  // @end
   if (n >= dims[1]) {
     y[i] = 0.0;
     return;

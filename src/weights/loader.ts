@@ -7,12 +7,13 @@ import { ModelFormatError, throwIfAborted } from "../errors.ts";
 import { type Device, quiet } from "../gpu/mod.ts";
 import { emptyPacked, packedColumns } from "../ops/pack_weight.ts";
 import type { Progress } from "../progress.ts";
-import type { Quantization, TensorReader } from "../quantization/scheme.ts";
-import { shardsOf } from "../quantization/bytes.ts";
+import type { ByteRange, Quantization, TensorReader } from "../quantization/scheme.ts";
+import { type Shard, shardsOf } from "../quantization/bytes.ts";
 import { packOutputs, packRows } from "../quantization/dense.ts";
 import { DenseEmbedding, DenseLinear, type Embedding, type Linear } from "../quantization/mod.ts";
-import { decode, type Dtype, elements, empty, keep, type Shape, type Tensor, tensor, tidy } from "../tensor/mod.ts";
+import { decode, elements, empty, keep, type Shape, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { buffersOf, elementsOf, FLOATS } from "./piece.ts";
 import type { TensorInfo } from "./safetensors.ts";
 import {
   CHUNK,
@@ -46,7 +47,6 @@ export interface LoaderOptions {
 
 // Bytes uploaded before waiting, which bounds the driver's copies of them; these are in the CPU's memory where the GPU is.
 const IN_FLIGHT = 64 * 2 ** 20, IN_FLIGHT_CPU = 16 * 2 ** 20;
-const DTYPES: Readonly<Record<string, Dtype>> = { F32: "float32", F64: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
  * Loads the weights that a family asks for: each gets its place on the GPU at once, and {@linkcode WeightLoader.load}
@@ -179,7 +179,7 @@ export class WeightLoader implements WeightSource, Disposable {
     const bytes = (await this.#checkpoint.read(info.name)).slice();
     await this.#count(info, bytes.byteLength);
     if (info.dtype === "F64") return new Float32Array(new Float64Array(bytes.buffer));
-    return Float32Array.from(decode(bytes.buffer, DTYPES[info.dtype]!));
+    return Float32Array.from(decode(bytes.buffer, FLOATS[info.dtype]!));
   }
 
   /** Will read a matrix in pieces of whole rows and give each to `pack`, with its first row. */
@@ -188,15 +188,20 @@ export class WeightLoader implements WeightSource, Disposable {
   }
 
   /** Each piece is read while the one before is uploaded and packed. */
-  async #readPieces(name: string, pack: (piece: Tensor, row: number) => void, multiple = 1): Promise<void> {
+  async #readPieces(
+    name: string,
+    pack: (piece: Tensor, row: number) => void,
+    { multiple = 1, rows: range }: { multiple?: number; rows?: Shard } = {},
+  ): Promise<void> {
     const info = this.#info(name);
-    const [rows = 0, ...rest] = info.shape, cols = elements(rest);
-    const { rows: step, line } = pieceOf(info, multiple);
+    const [all = 0, ...rest] = info.shape, cols = elements(rest);
+    const { rows: step, line } = pieceOf(info, multiple), { first, count: rows } = range ?? { first: 0, count: all };
     if (line * step > this.#buffers[0].length) this.#buffers = buffersOf(line * step);
     const read = (row: number) => {
       this.#buffers.reverse();
       const end = Math.min(row + step, rows);
-      return row < rows ? quiet(this.#bytes(info, row * line, end * line, this.#buffers[0])) : undefined;
+      if (row >= rows) return undefined;
+      return quiet(this.#bytes(info, (first + row) * line, (first + end) * line, this.#buffers[0]));
     };
     let next = read(0);
     try {
@@ -219,27 +224,34 @@ export class WeightLoader implements WeightSource, Disposable {
       device: this.#device,
       has: (name) => this.has(name),
       numbers: (name) => this.#numbers(name),
-      bytes: async (name) => {
-        const info = this.#info(name);
-        const bytes = (await this.#checkpoint.read(info.name)).slice();
+      bytes: async (name, range) => {
+        const info = this.#info(name), { start, end } = range ?? { start: 0, end: info.end - info.start };
+        const bytes = new Uint8Array(end - start);
+        let at = 0;
+        for await (const chunk of this.#checkpoint.chunks(info.name, { start, end, maxBytes: end - start || 1 })) {
+          bytes.set(chunk, at);
+          at += chunk.byteLength;
+        }
         await this.#count(info, bytes.byteLength);
         return bytes;
       },
-      words: (name) => this.#words(name),
-      pieces: (name, pack, multiple) => this.#readPieces(name, pack, multiple),
+      words: (name, range) => this.#words(name, range),
+      pieces: (name, pack, options) => this.#readPieces(name, pack, options),
       later: (work) => void this.#later.push(work),
     };
   }
 
   /** A tensor's bytes, as they are. */
-  async #words(name: string): Promise<Tensor> {
+  async #words(name: string, range?: ByteRange): Promise<Tensor> {
     const info = this.#info(name), device = this.#device;
-    const words = Math.ceil((info.end - info.start) / 4);
+    const { start, end } = range ?? { start: 0, end: info.end - info.start };
+    const words = Math.ceil((end - start) / 4);
     const t = keep(device, empty(device, [words], "uint32", { exact: true, label: name }));
     using made = new DisposableStack();
     made.use(t);
     let at = 0;
-    for await (const chunk of this.#checkpoint.chunks(info.name, { maxBytes: CHUNK, buffer: this.#buffers[0] })) {
+    const buffer = this.#buffers[0];
+    for await (const chunk of this.#checkpoint.chunks(info.name, { start, end, maxBytes: CHUNK, buffer })) {
       const whole = new Uint8Array(Math.ceil(chunk.byteLength / 4) * 4);
       whole.set(chunk);
       device.stream.write(t.buffer, at, whole);
@@ -262,7 +274,8 @@ export class WeightLoader implements WeightSource, Disposable {
     throwIfAborted(signal, "loading the model");
     this.#loaded += bytes;
     this.#waiting += bytes;
-    onProgress?.({ phase: "load", label: name, loaded: this.#loaded, total: readBytes });
+    const loaded = Math.min(this.#loaded, readBytes); // of a layer that is split some is read twice
+    onProgress?.({ phase: "load", label: name, loaded, total: readBytes });
     if (this.#waiting < (this.#device.isCpu ? IN_FLIGHT_CPU : IN_FLIGHT)) return;
     this.#waiting = 0;
     await this.#device.stream.drain();
@@ -278,22 +291,4 @@ export class WeightLoader implements WeightSource, Disposable {
     this.#owned.push(value);
     return value;
   }
-}
-
-/** Two buffers that take turns. */
-function buffersOf(bytes: number): [Uint8Array, Uint8Array] {
-  return [new Uint8Array(bytes), new Uint8Array(bytes)];
-}
-
-function elementsOf(bytes: Uint8Array<ArrayBuffer>, { dtype }: TensorInfo, shape: number[]): [
-  data: Float32Array | Uint16Array,
-  shape: number[],
-  dtype: Dtype,
-] {
-  const { buffer, byteOffset, byteLength } = bytes;
-  if (dtype === "F64") {
-    return [new Float32Array(new Float64Array(buffer, byteOffset, byteLength / 8)), shape, "float32"];
-  }
-  if (dtype === "F32") return [new Float32Array(buffer, byteOffset, byteLength / 4), shape, "float32"];
-  return [new Uint16Array(buffer, byteOffset, byteLength / 2), shape, DTYPES[dtype]!];
 }

@@ -133,7 +133,7 @@ export class WeightPlan implements WeightSource {
   /**
    * A plan over `checkpoint` for weights kept as `dtype`, or as `quantization` says.
    *
-   * @param limit bytes that a buffer may have to be bound: dense weights of more are split
+   * @param limit bytes that a buffer may have to be bound: weights of more are split
    */
   constructor(
     checkpoint: Checkpoint,
@@ -211,7 +211,7 @@ export class WeightPlan implements WeightSource {
       { name, shape, dtypes },
     ) => [name, shape, dtypes ?? []]);
     if (bias) parts.push(...names.map((name, i): Part => [`${name}.bias`, [outputs[i]!]]));
-    const { byteLength, bufferBytes, loadingBytes } = scheme.bytes(layer, this.#lookup);
+    const { byteLength, bufferBytes, loadingBytes } = scheme.bytes(layer, this.#lookup, this.#limit);
     this.#loadingBytes = Math.max(this.#loadingBytes, loadingBytes);
     this.#plan(names.join(" + "), parts, byteLength, bufferBytes, [total, inputs], scheme.name);
     this.weights.at(-1)!.layer = layer;

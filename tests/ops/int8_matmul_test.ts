@@ -21,7 +21,7 @@ function matrixOf(on: typeof device, codes: Int8Array, absmax: Float32Array, K: 
     ...{ K, N },
     w: tensor(on, w, [w.length], "uint32"),
     groups: tensor(on, groups, [groups.length]),
-    dims: int8Dims(on, K, N),
+    dims: int8Dims(on, { K, N }),
   };
 }
 
@@ -48,7 +48,7 @@ for (const [M, K, N, threshold] of cases) {
     const want = int8MatmulReference(x, codes, absmax, { M, K, N, threshold });
     for (const on of M === 3 ? [device, plain] : [device]) {
       const matrix = matrixOf(on, codes, absmax, K, N), params = int8Threshold(on, K, threshold);
-      using y = int8Matmul(tensor(on, x, [M, K]), matrix, params, threshold);
+      using y = int8Matmul(tensor(on, x, [M, K]), [matrix], params, threshold);
       assertWithin("y", await y.read() as Float32Array, want, 1e-5);
     }
   });
@@ -57,7 +57,7 @@ for (const [M, K, N, threshold] of cases) {
 Deno.test("int8Matmul() gives the same as a GPU runs it, and adds a residual", async () => {
   const [M, K, N] = [1, 300, 34], { x, codes, absmax } = parts(M, K, N), r = randn(M * N, 5);
   const matrix = matrixOf(device, codes, absmax, K, N), params = int8Threshold(device, K, 6);
-  using y = asGpu(device, () => int8Matmul(tensor(device, x, [M, K]), matrix, params, 6, tensor(device, r, [M, N])));
+  using y = asGpu(device, () => int8Matmul(tensor(device, x, [M, K]), [matrix], params, 6, tensor(device, r, [M, N])));
   const want = int8MatmulReference(x, codes, absmax, { M, K, N, threshold: 6 }).map((v, i) => v + r[i]!);
   assertWithin("y", await y.read() as Float32Array, want, 1e-5);
 });
@@ -68,7 +68,7 @@ for (const [name, bad] of [["NaN", NaN], ["infinity", Infinity]] as const) {
     x[6] = bad;
     const matrix = matrixOf(device, codes, absmax, 64, 8);
     for (const threshold of [0, 6]) {
-      using y = int8Matmul(tensor(device, x, [1, 64]), matrix, int8Threshold(device, 64, threshold), threshold);
+      using y = int8Matmul(tensor(device, x, [1, 64]), [matrix], int8Threshold(device, 64, threshold), threshold);
       const row = await y.read() as Float32Array;
       assert(row.every((v) => !Number.isFinite(v)), `threshold ${threshold}: ${row}`);
     }
@@ -80,6 +80,6 @@ Deno.test("int8Matmul() is the float64 product of the dequantized weights where 
   const x = Float32Array.from({ length: M * K }, (_, i) => (i % K === 0 ? 127 : Math.floor(next() * 255) - 127) / 32);
   const weights = Float32Array.from(codes, (code, i) => Math.fround(code * absmax[Math.floor(i / K)]!) / 127);
   const matrix = matrixOf(device, codes, absmax, K, N), params = int8Threshold(device, K, 0);
-  using y = int8Matmul(tensor(device, x, [M, K]), matrix, params, 0);
+  using y = int8Matmul(tensor(device, x, [M, K]), [matrix], params, 0);
   assertWithin("y", await y.read() as Float32Array, productOf(x, weights, K), 1e-5);
 });

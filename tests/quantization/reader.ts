@@ -23,18 +23,18 @@ export function memoryReader(device: Device, tensors: Record<string, StoredData>
     device,
     has: (name) => name in tensors,
     numbers: (name) => Promise.resolve(Float32Array.from(decode(bytes(name).buffer, DTYPES[tensors[name]!.dtype]!))),
-    bytes: (name) => Promise.resolve(bytes(name)),
-    words(name) {
-      const padded = new Uint8Array(Math.ceil(bytes(name).length / 4) * 4);
-      padded.set(bytes(name));
+    bytes: (name, range) => Promise.resolve(bytes(name).slice(range?.start, range?.end)),
+    words(name, range) {
+      const some = bytes(name).slice(range?.start, range?.end), padded = new Uint8Array(Math.ceil(some.length / 4) * 4);
+      padded.set(some);
       const words = new Uint32Array(padded.buffer);
       return Promise.resolve(keep(device, tensor(device, words, [words.length], "uint32")));
     },
-    pieces(name, pack, multiple = 1) {
-      const { dtype, shape: [rows = 0, cols = 0] } = tensors[name]!, all = bytes(name), line = all.length / rows;
-      const n = Math.ceil(step / multiple) * multiple;
-      for (let row = 0; row < rows; row += n) {
-        const part = all.slice(row * line, Math.min(rows, row + n) * line);
+    pieces(name, pack, { multiple = 1, rows: range } = {}) {
+      const { dtype, shape: [N = 0, cols = 0] } = tensors[name]!, all = bytes(name), line = all.length / N;
+      const n = Math.ceil(step / multiple) * multiple, { first, count } = range ?? { first: 0, count: N };
+      for (let row = 0; row < count; row += n) {
+        const part = all.slice((first + row) * line, (first + Math.min(count, row + n)) * line);
         const data = dtype === "F32" ? new Float32Array(part.buffer) : new Uint16Array(part.buffer);
         tidy(device, () => pack(tensor(device, data, [part.length / line, cols], DTYPES[dtype]!), row));
       }
