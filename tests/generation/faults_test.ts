@@ -1,5 +1,6 @@
 /** R-14 and R-15 over load and generate: a GPU fault gives the right tokens or one typed error, never other text. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fromFileUrl } from "@std/path";
 import { DeviceLostError } from "../../src/errors.ts";
 import { generate, stream } from "../../src/generation/mod.ts";
 import type { Device } from "../../src/gpu/mod.ts";
@@ -142,46 +143,36 @@ Deno.test({
   },
 });
 
-/** Opens GPUDevices with the limits that ours have, and destroys them: what wgpu and the driver keep of each. */
-async function openBare(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) {
-    const adapter = await navigator.gpu.requestAdapter();
-    const { maxBufferSize, maxStorageBufferBindingSize } = adapter!.limits;
-    const gpu = await adapter!.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
-    gpu.destroy();
-    await gpu.lost;
-  }
-}
+const WARM_UP = 20, DEVICES = 100; // two a cycle: the lost one, and the next
 
-/** By how many bytes the process and its JS heap grow in `work`. */
-async function growth(work: () => Promise<void>): Promise<{ rss: number; heap: number }> {
-  const rss = residentBytes(), { heapUsed } = Deno.memoryUsage();
-  await work();
-  return { rss: residentBytes() - rss, heap: Deno.memoryUsage().heapUsed - heapUsed };
+/** By how many bytes a process grows that opens and destroys as many GPUDevices, and does nothing else. */
+async function bareGrowth(): Promise<number> {
+  const child = fromFileUrl(import.meta.resolve("./bare_devices_child.ts"));
+  const args = ["run", "--allow-all", "--no-check", child, `${WARM_UP}`, `${DEVICES}`];
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), { args, stderr: "inherit" }).output();
+  assertEquals(code, 0);
+  return Number(new TextDecoder().decode(stdout));
 }
 
 Deno.test({
-  name:
-    "50 losses, each with a new device after it, keep no byte of the pool, no heap, and of the process no 5 % more " +
-    "than as many bare GPUDevices opened and destroyed",
+  name: `${DEVICES / 2} losses, each with a new device after it, keep no byte of the pool, no JS heap, and of the ` +
+    `process no 5 % more than ${DEVICES} GPUDevices opened and destroyed without Tensaur`,
   ignore: !FULL,
   fn: async () => {
-    const cycle = async (round: number) => {
-      await lose("decode", round % 20);
-      await recover();
+    const cycles = async (count: number) => {
+      for (let round = 0; round < count; round++) {
+        await lose("decode", round % 20); // which sees that the pool is empty
+        await recover();
+      }
     };
-    for (let round = 0; round < 10; round++) await cycle(round);
+    await cycles(WARM_UP / 2);
     const before = residentBytes(), { heapUsed } = Deno.memoryUsage();
-    let ours = 0, bare = 0, heap = 0;
-    for (let block = 0; block < 5; block++) { // in turn, for wgpu keeps less and less of a device
-      bare += (await growth(() => openBare(20))).rss; // a cycle has two devices: the lost one, and the next
-      const grown = await growth(async () => {
-        for (let round = 0; round < 10; round++) await cycle(10 * block + round);
-      });
-      ours += grown.rss;
-      heap += grown.heap;
-    }
-    const seen = `of ${before} bytes: ours +${ours}, bare +${bare}; of ${heapUsed} of heap: +${heap}`;
+    await cycles(DEVICES / 2);
+    const ours = residentBytes() - before, heap = Deno.memoryUsage().heapUsed - heapUsed, bare = await bareGrowth();
+    const mb = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+    const seen = `the process grew by ${mb(ours)} from ${mb(before)}, without Tensaur by ${mb(bare)}; its heap by ${
+      mb(heap)
+    } from ${mb(heapUsed)}`;
     console.log(seen);
     assert(ours - bare < 0.05 * before && heap < 0.05 * heapUsed, seen);
   },
