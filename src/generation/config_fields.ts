@@ -98,7 +98,10 @@ export interface GenerationConfigFields {
   sequenceBias: SequenceBias | null;
   /** Tokens and what is added to their logits. */
   logitBias: Readonly<Record<number, number>> | null;
-  /** Let the model choose the prompt's last token anew, among those that begin as it does; needs `tokenizer`. Default false. */
+  /**
+   * Let the model choose the prompt's last token anew, among those that begin as it does; needs `tokenizer`. Unlike in
+   * Transformers the rest of the prompt stays as it is, with the token that begins it. Default false.
+   */
   tokenHealing: boolean;
   /** Classifier-free guidance: how far to go from the logits of the negative prompt to those of the prompt, and beyond. */
   guidanceScale: number | null;

@@ -19,7 +19,10 @@ const BYTE = /^<0x[0-9A-F]{2}>$/;
  * `inputs` with the last token of each row chosen anew among those whose text begins with its own. A row of one token is
  * chosen after the token that begins sequences; rows that end with a special token stay as they are.
  *
- * Source: Transformers' `heal_tokens` (semantics: G-76); the text before the last token is not encoded anew.
+ * Source: Transformers' `heal_tokens` (semantics: G-76). It differs in three points: there the prompt is decoded, stripped
+ * and encoded anew, and the token that begins sequences is made padding, so that the choice does not see it and the output
+ * lacks it; here the prompt's ids stay, and what heals is what goes on. There the tokens that begin alike get 10 more than
+ * the others; here no other token can be chosen.
  *
  * @throws {ValueError} without a tokenizer whose tokens can be looked at
  * @throws {NotSupportedError} if the model has an encoder

@@ -44,7 +44,7 @@ export class HeldCache implements AsyncDisposable {
     const lends = plain && !o.cache && !o.returnDictInGenerate && o.cacheImplementation === null;
     this.#lent = lends ? lendCache(model, size, length) : namedCache(model, o, size, length);
     const cache = o.cache ?? this.#lent?.cache ?? model.newCache();
-    this.start = { model, rows, o, cache, owned: new DisposableStack() };
+    this.start = { model, rows, o, cache, encoder, owned: new DisposableStack() };
     this.keeps = rows.prompts.map((row) => row.length);
     try {
       if (cache.lengths.length) this.#goOn(strategy, copies);

@@ -82,6 +82,27 @@ if (hasReference("data/models/t5")) {
     assertEquals(streamed, sequences[1]!.slice(1));
   });
 
+  Deno.test("G-67: an encoder-decoder drafts for one, reading what it reads; a decoder alone is refused, and DoLa", async () => {
+    const one = { inputIds: [inputs.inputIds[0]!] }, other = Object.create(model, { task: { value: "causal-lm" } });
+    const { sequences } = await generate(model, one, greedy), before = device.pool.stats.bytesInUse;
+    for (const more of [{ assistantModel: model, numAssistantTokens: 3 }, { promptLookupNumTokens: 3 }]) {
+      assertEquals((await generate(model, one, { ...greedy, ...more })).sequences, sequences);
+    }
+    const refused = [
+      [
+        { assistantModel: other },
+        "The main model and the assistant don't have compatible encoder-dependent input shapes. Ensure you load the " +
+        "assistant with the correct encoder-decoder class.",
+      ],
+      [{ dolaLayers: "low" }, "DoLa decoding is only available for decoder-only models."],
+    ] as const;
+    for (const [options, message] of refused) {
+      const error = await assertRejects(() => generate(model, one, { ...greedy, ...options }), ValueError);
+      assertEquals(error.message, message);
+    }
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+
   Deno.test("generate() of an encoder-decoder draws the same again, several times for each input", async () => {
     const options = { maxNewTokens: 12, eosTokenId: null, doSample: true, seed: 3, numReturnSequences: 3, topK: 0 };
     const { sequences } = await generate(model, inputs, options);

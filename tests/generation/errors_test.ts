@@ -29,6 +29,12 @@ const refused: [rule: string, options: Loose, message: string][] = [
     "generate arguments will also show up in this list)",
   ],
   [
+    "G-12", // inputs come in one place
+    { inputIds: [[7]], inputsEmbeds: [] },
+    "The following `modelKwargs` are not used by the model: ['inputIds', 'inputsEmbeds'] (note: typos in the generate " +
+    "arguments will also show up in this list)",
+  ],
+  [
     "G-7",
     { maxNewTokens: undefined, maxLength: 3 },
     "Input length of inputIds is 3, but `maxLength` is set to 3. This can lead to unexpected behavior. You should " +

@@ -21,6 +21,10 @@ const greedy = (name: string, value: unknown) =>
 const single = (name: string, value: unknown) =>
   `UserWarning: \`numBeams\` is set to 1. However, \`${name}\` is set to \`${value}\` -- this flag is only used in ` +
   `beam-based generation modes. You should set \`numBeams>1\` or unset \`${name}\`.`;
+const ignored = (option: string, name: string, base: string) =>
+  `UserWarning: You've set \`${option}\`, which triggers ${name} generate. Currently, ${name} generate is only supported ` +
+  `with Greedy Search and Sample. However, the base decoding mode (based on current flags) is ${base} -- some of the ` +
+  "set flags will be ignored.";
 
 const warned: [rule: string, options: GenerationOptions, heard: string[]][] = [
   ["nothing to warn of", { doSample: true, temperature: 0.5, topK: 7 }, []],
@@ -63,10 +67,25 @@ const warned: [rule: string, options: GenerationOptions, heard: string[]][] = [
   ["G-10", { earlyStopping: true }, [single("earlyStopping", "True")]],
   ["G-10", { numBeamGroups: 2, diversityPenalty: 0 }, [single("numBeamGroups", 2)]],
   ["G-10", { lengthPenalty: 2 }, [single("lengthPenalty", 2)]],
+  ["G-18", { assistantModel: model, promptLookupNumTokens: 2 }, [
+    "UserWarning: Both `assistantModel` and `promptLookupNumTokens` are set: the assistant is not used.",
+  ]],
+  ["G-18", { numBeams: 2, assistantModel: model, profile: "hf5" }, [ignored("assistantModel", "assisted", "beam")]],
+  ["G-18", { numBeams: 2, dolaLayers: "low", repetitionPenalty: 1.2, profile: "hf5" }, [
+    ignored("dolaLayers", "DoLa", "beam"),
+  ]],
+  ["G-58", { dolaLayers: "low" }, [
+    "UserWarning: `dolaLayers` is set to trigger DoLa decoding, but `repetitionPenalty` is set to a value of 1, which " +
+    "could induce unwanted repetition. The recommended value for DoLa decoding is `repetitionPenalty>=1.2`.",
+  ]],
   ["G-11", { padTokenId: null, eosTokenId: [9, 4] }, [
     "log: Setting `padTokenId` to `eosTokenId`:9 for open-end generation.",
   ]],
 ];
+
+function shown({ assistantModel, ...options }: GenerationOptions): string {
+  return JSON.stringify({ ...options, ...assistantModel && { assistantModel: "the model" } });
+}
 
 /** All warnings of `run`, as "category: text". */
 async function heardIn(run: () => unknown): Promise<string[]> {
@@ -80,7 +99,7 @@ async function heardIn(run: () => unknown): Promise<string[]> {
 }
 
 for (const [rule, options, want] of warned) {
-  Deno.test(`${rule}: what generate() warns of with ${JSON.stringify(options)}, once`, async () => {
+  Deno.test(`${rule}: what generate() warns of with ${shown(options)}, once`, async () => {
     const bare = modelWith(model, { config: { ...model.config, pad_token_id: undefined }, generationConfig: {} });
     const call = { ...short, ...options };
     assertEquals(await heardIn(() => generate(bare, inputs, call)), want);

@@ -92,7 +92,22 @@ function baseOf(o: StrategyOptions): Strategy {
  */
 export function checkStrategy(strategy: Strategy, o: ResolvedOptions, model: Model, rows: number): void {
   if (strategy === "contrastive" && !o.useCache) throw new ValueError("Contrastive search requires `useCache=True`");
-  if (strategy !== "assisted" && strategy !== "promptLookup") return;
+  if (strategy === "dola" && model.isEncoderDecoder) {
+    throw new ValueError("DoLa decoding is only available for decoder-only models.");
+  }
+  const assisted = strategy === "assisted" || strategy === "promptLookup";
+  if (assisted) checkAssisted(strategy, o, model, rows);
+  const named = assisted ? "assisted generation" : GOES_BACK[strategy];
+  if (named && model.sizes.states) {
+    const [name] = [model.config.architectures ?? model.config.model_type].flat();
+    throw new ValueError(`${named} is not supported with stateful models, such as ${name}`);
+  }
+}
+
+/** Strategies that a model with states cannot run, as its cache does not go back; assisted ones beside them. */
+const GOES_BACK: Partial<Record<Strategy, string>> = { contrastive: "contrastive search", dola: "dola decoding" };
+
+function checkAssisted(strategy: Strategy, o: ResolvedOptions, model: Model, rows: number): void {
   const isStatic = o.cache?.isStatic || (o.cacheImplementation ?? "").includes("static");
   const refusals: readonly [boolean, string][] = [
     [
@@ -111,9 +126,16 @@ export function checkStrategy(strategy: Strategy, o: ResolvedOptions, model: Mod
 const DOCS = "(see https://huggingface.co/docs/transformers/en/generation_strategies#universal-assisted-decoding)";
 
 function checkTokenizers({ assistantModel, tokenizer, assistantTokenizer }: ResolvedOptions, model: Model): void {
-  if (assistantModel!.task !== "causal-lm") {
+  const task = model.isEncoderDecoder ? "seq2seq-lm" : "causal-lm";
+  if (model.isEncoderDecoder && assistantModel!.task === "causal-lm") {
     throw new ValueError(
-      `Cannot draft as assistantModel must be a causal language model: its task is "${assistantModel!.task}"`,
+      "The main model and the assistant don't have compatible encoder-dependent input shapes. Ensure you load the " +
+        "assistant with the correct encoder-decoder class.",
+    );
+  }
+  if (assistantModel!.task !== task) {
+    throw new ValueError(
+      `Cannot draft as assistantModel must be a ${task} model, as the model is: its task is "${assistantModel!.task}"`,
     );
   }
   const same = assistantModel!.sizes.vocabSize === model.sizes.vocabSize;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Cache } from "../../cache/mod.ts";
-import type { Model } from "../../models/mod.ts";
+import type { EncoderDecoderInputs, Model } from "../../models/mod.ts";
 import { Decoder } from "../decoder.ts";
 import { decode } from "../loop.ts";
 import { negativePrompts } from "../negative_prompts.ts";
@@ -35,6 +35,8 @@ export interface Start {
   o: ResolvedOptions;
   /** The cache to run with. */
   cache: Cache;
+  /** What the encoder reads, where there is one. */
+  encoder?: EncoderDecoderInputs;
   /** What must be disposed of at the end. */
   owned: DisposableStack;
 }

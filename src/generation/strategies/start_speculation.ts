@@ -10,6 +10,7 @@ import { empty, keep, type Tensor } from "../../tensor/mod.ts";
 import { DEFAULTS, type GenerationConfigFields } from "../config_fields.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { entropyWarpersOf, processorsOf } from "../processors/mod.ts";
+import { fillCross } from "../prompts.ts";
 import { fieldsOf } from "../resolve.ts";
 import { assistedDecoding, type DraftSource } from "./assisted_decoding.ts";
 import { type DraftLength, DraftModel, type DraftOptions } from "./draft_model.ts";
@@ -32,7 +33,9 @@ export function assistedSteps(
   const { o, model } = start, assistant = o.assistantModel!;
   const alike = assistant.sizes.vocabSize === model.sizes.vocabSize && assistant.device === model.device;
   const cache = start.owned.use(assistant.newCache());
-  const onGpu = alike && staysOnGpu(start, context) && cache.croppable !== false;
+  if (start.encoder) fillCross(assistant, cache, start.encoder, 1);
+  const begun = start.rows.prompts[0]!.length > 1; // a draft on the GPU begins behind a token that its cache holds
+  const onGpu = alike && begun && staysOnGpu(start, context) && cache.croppable !== false;
   const { tokens, ...settings } = assistantSettings(o, assistant);
   const length = settings.schedule === "heuristic" && draftLengths.get(assistant) || { tokens };
   if (settings.schedule === "heuristic") draftLengths.set(assistant, length);

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { StaticCache } from "../../../src/cache/mod.ts";
 import { ValueError } from "../../../src/errors.ts";
 import { generate, type GenerationOptions, stream } from "../../../src/generation/mod.ts";
-import { loadModel } from "../../../src/models/mod.ts";
+import { loadModel, type Model } from "../../../src/models/mod.ts";
 import { testDevice } from "../../helpers.ts";
 import { embedded } from "../models.ts";
 
@@ -16,10 +16,23 @@ const other = Object.create(model, {
   sizes: { value: { ...model.sizes, vocabSize: 7 } },
   task: { value: "causal-lm" },
 });
+/** `model` with some of its properties replaced. */
+const like = (replaced: Record<string, unknown>): Model =>
+  new Proxy(model, {
+    get(target, name) {
+      const value = replaced[name as string] ?? Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+const stateful = like({
+  sizes: { ...model.sizes, states: {} },
+  config: { ...model.config, architectures: ["MambaForCausalLM"] },
+});
+const STATEFUL = "is not supported with stateful models, such as MambaForCausalLM";
 const codec = { decode: () => "", encode: () => [], tokenStream: () => ({ put: () => "", end: () => "" }) };
 const GROUP = "`diversityPenalty` is not 0.0 or `numBeamGroups` is not 1, triggering group beam search. In this " +
   "generation mode, ";
-const REFUSED: [name: string, options: GenerationOptions, message: string, rows?: number][] = [
+const REFUSED: [name: string, options: GenerationOptions, message: string, rows?: number, on?: Model][] = [
   [
     "an assistant with beams",
     { assistantModel: model, numBeams: 2 },
@@ -65,6 +78,25 @@ const REFUSED: [name: string, options: GenerationOptions, message: string, rows?
     { forceWordsIds: [[-3]], numBeams: 2 },
     "`forceWordsIds` has to either be a `List[List[List[int]]]` or `List[List[int]]` of positive integers, but is [[-3]].",
   ],
+  [
+    "no words to force",
+    { forceWordsIds: [], numBeams: 2 },
+    "`forceWordsIds` has to either be a `List[List[List[int]]]` or `List[List[int]]` of positive integers, but is [].",
+  ],
+  [
+    "words to force that are no whole numbers",
+    { forceWordsIds: [[[7], [1.5]]], numBeams: 2 },
+    "`forceWordsIds` has to either be a `List[List[List[int]]]` or `List[List[int]]` of positive integers, but is [[[7], [1.5]]].",
+  ],
+  [
+    "words to force of which one begins another",
+    { forceWordsIds: [[[1, 2], [1, 2, 3]]], numBeams: 2 },
+    "Each list in `nestedTokenIds` can't be a complete subset of another list, but is [[1, 2], [1, 2, 3]].",
+  ],
+  ["contrastive search with states", { penaltyAlpha: 0.5 }, `contrastive search ${STATEFUL}`, 1, stateful],
+  ["DoLa with states", { dolaLayers: "low", repetitionPenalty: 1.2 }, `dola decoding ${STATEFUL}`, 1, stateful],
+  ["an assistant with states", { assistantModel: model }, `assisted generation ${STATEFUL}`, 1, stateful],
+  ["prompt lookup with states", { promptLookupNumTokens: 2 }, `assisted generation ${STATEFUL}`, 1, stateful],
   [
     "contrastive search without a cache",
     { penaltyAlpha: 0.5, useCache: false },
@@ -126,10 +158,10 @@ const REFUSED: [name: string, options: GenerationOptions, message: string, rows?
   ],
 ];
 
-for (const [name, options, message, rows = 1] of REFUSED) {
+for (const [name, options, message, rows = 1, on = model] of REFUSED) {
   Deno.test(`generate() refuses ${name}`, async () => {
     const before = device.pool.stats.bytesInUse, { dispatches } = device.stream.counters;
-    const run = () => generate(model, { inputIds: Array(rows).fill(prompt) }, { ...few, ...options });
+    const run = () => generate(on, { inputIds: Array(rows).fill(prompt) }, { ...few, ...options });
     const error = await assertRejects(run, ValueError);
     assertEquals([error.name, error.message], ["ValueError", message]);
     assertEquals([device.pool.stats.bytesInUse, device.stream.counters.dispatches], [before, dispatches]);

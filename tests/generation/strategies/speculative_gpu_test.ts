@@ -47,6 +47,13 @@ for (const [name, options] of FULL ? OPTIONS : [OPTIONS[0]!, OPTIONS.at(-1)!]) {
   });
 }
 
+Deno.test("generate() with an assistant and with prompt lookup gives greedy tokens after a single token", async () => {
+  const prompt = [tokenizer.encode("The")[0]!], { ids } = await counted(prompt, greedy);
+  for (const more of [{ assistantModel: draft, numAssistantTokens: 3 }, { promptLookupNumTokens: 3 }]) {
+    assertEquals((await counted(prompt, { ...greedy, ...more })).ids, ids);
+  }
+});
+
 Deno.test("prompt lookup takes fewer passes than tokens where the text repeats itself", async () => {
   const { reads } = await counted(tokenizer.encode(QUOTES), {
     ...greedy,
