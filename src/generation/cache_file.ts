@@ -4,26 +4,39 @@
  * @module
  */
 import { basename, dirname, resolve } from "node:path";
-import { type Cache, type CacheDtype, DynamicCache, KvCache, type LegacyCache, makeCache } from "../cache/mod.ts";
+import {
+  type Cache,
+  type CacheDtype,
+  CrossCache,
+  DynamicCache,
+  EncoderDecoderCache,
+  KvCache,
+  type LegacyCache,
+  makeCache,
+} from "../cache/mod.ts";
 import { ModelFormatError, NotSupportedError, ValueError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
 import { openInside } from "../weights/files.ts";
 import type { ModelFile } from "../weights/files.ts";
 import { readSafetensorsHeader, type SafetensorsHeader } from "../weights/safetensors.ts";
-import { writeSafetensors } from "../weights/save.ts";
+import { type TensorToSave, writeSafetensors } from "../weights/save.ts";
 import { readState, stateTensors, stateText } from "./cache_state_file.ts";
 import { needsOf } from "./kept_caches.ts";
 
 const FORMAT = "tensaur-cache-1";
 const DTYPES = { float32: "F32", float16: "F16" } as const;
 
+/** How names of tensors begin: the model's own keys, or those of its encoder's states. */
+type PartName = "layers" | "cross";
+
 /**
  * Writes a cache to a safetensors file, with the lengths of its sequences and the config of its model.
  *
- * A `SinkCache`, a `QuantizedCache` and a `MambaCache` are written as they lie, the others as keys and values.
+ * A `SinkCache`, a `QuantizedCache` and a `MambaCache` are written as they lie, the others as keys and values; of an
+ * `EncoderDecoderCache` the decoder's part in that way, and the encoder's keys and values.
  *
- * @throws {NotSupportedError} if the cache keeps nothing of its own, as an `EncoderDecoderCache` does
+ * @throws {NotSupportedError} if the cache keeps nothing of its own
  *
  * @example
  * ```ts
@@ -38,42 +51,58 @@ const DTYPES = { float32: "F32", float16: "F16" } as const;
  * ```
  */
 export async function saveCache(cache: Cache, model: Model, path: string): Promise<void> {
-  if (!(cache instanceof KvCache && cache.isExact)) return await saveState(cache, model, path);
-  const layers = cache.toLegacyCache();
+  const [own, cross] = cache instanceof EncoderDecoderCache
+    ? [cache.selfAttentionCache, cache.crossAttentionCache]
+    : [cache, undefined];
+  const parts = [await ownPart(own, model), ...cross ? [await crossPart(cross)] : []];
+  await writeSafetensors(path, parts.flatMap(({ tensors }) => tensors), {
+    format: FORMAT,
+    model: await fingerprint(model),
+    ...Object.assign({}, ...parts.map(({ metadata }) => metadata)),
+  });
+}
+
+/** What a part of a cache adds to a file. */
+interface Part {
+  tensors: TensorToSave[];
+  metadata: Record<string, string>;
+}
+
+async function ownPart(cache: Cache, model: Model): Promise<Part> {
+  if (cache instanceof KvCache && cache.isExact) {
+    const metadata = { dtype: cache.dtype, lengths: JSON.stringify(cache.lengths) };
+    return { tensors: await pairsToSave(cache.toLegacyCache(), "layers"), metadata };
+  }
+  const { state } = cache;
+  if (state) {
+    return { tensors: await stateTensors(state), metadata: { dtype: model.cacheDtype, state: stateText(state) } };
+  }
+  throw new NotSupportedError(
+    `Cannot save the cache as it must hold keys or states of its own: a ${cache.constructor.name} does not`,
+    { hint: "Save the token ids." },
+  );
+}
+
+async function crossPart(cross: CrossCache): Promise<Part> {
+  const pairs = Array.from({ length: cross.layers }, (_, layer) => cross.at(layer));
+  const metadata = { crossDtype: cross.dtype, crossLengths: JSON.stringify(cross.lengths) };
+  return { tensors: await pairsToSave(pairs, "cross"), metadata };
+}
+
+/** Keys and values as tensors of a file; disposes of them. */
+async function pairsToSave(pairs: LegacyCache, part: PartName): Promise<TensorToSave[]> {
   try {
-    const tensors = await Promise.all(layers.flatMap((pair, layer) =>
+    return await Promise.all(pairs.flatMap((pair, layer) =>
       pair.map(async (t, i) => ({
-        name: `layers.${layer}.${i === 0 ? "key" : "value"}`,
-        dtype: DTYPES[cache.dtype],
+        name: `${part}.${layer}.${i === 0 ? "key" : "value"}`,
+        dtype: DTYPES[t.dtype as CacheDtype],
         shape: t.shape,
         data: new Uint8Array((await t.read()).buffer as ArrayBuffer),
       }))
     ));
-    await writeSafetensors(path, tensors, {
-      format: FORMAT,
-      model: await fingerprint(model),
-      dtype: cache.dtype,
-      lengths: JSON.stringify(cache.lengths),
-    });
   } finally {
-    for (const t of layers.flat()) t.dispose();
+    for (const t of pairs.flat()) t.dispose();
   }
-}
-
-async function saveState(cache: Cache, model: Model, path: string): Promise<void> {
-  const { state } = cache;
-  if (!state) {
-    throw new NotSupportedError(
-      `Cannot save the cache as it must hold keys or states of its own: a ${cache.constructor.name} does not`,
-      { hint: "Save the parts of an EncoderDecoderCache, or the token ids." },
-    );
-  }
-  await writeSafetensors(path, await stateTensors(state), {
-    format: FORMAT,
-    model: await fingerprint(model),
-    dtype: model.cacheDtype,
-    state: stateText(state),
-  });
 }
 
 /** What {@linkcode loadCache} takes. */
@@ -101,7 +130,21 @@ export async function loadCache(model: Model, path: string, options: LoadCacheOp
   }
   expectSame("model", metadata.get("model"), await fingerprint(model), "Use the model that it was saved with.");
   expectSame("dtype", metadata.get("dtype"), model.cacheDtype, "Load the model with the dtype that it had then.");
-  const state = metadata.get("state");
+  using made = new DisposableStack();
+  const own = made.use(await readOwn(model, file, header, options));
+  const crossLengths = metadata.get("crossLengths");
+  const cross = crossLengths === undefined ? undefined : await readCross(model, file, header, lengthsOf(crossLengths));
+  made.move(); // nothing failed: they are the caller's
+  return cross ? new EncoderDecoderCache(own, cross) : own;
+}
+
+async function readOwn(
+  model: Model,
+  file: ModelFile,
+  header: SafetensorsHeader,
+  options: LoadCacheOptions,
+): Promise<Cache> {
+  const { metadata } = header, state = metadata.get("state");
   if (state !== undefined) {
     if (options.cacheImplementation === undefined) return await readState(file, header, state, model.device);
     throw new ValueError(
@@ -110,9 +153,9 @@ export async function loadCache(model: Model, path: string, options: LoadCacheOp
       { hint: "Leave cacheImplementation out." },
     );
   }
-  const dtype = metadata.get("dtype") as CacheDtype, lengths = lengthsOf(metadata.get("lengths"));
+  const dtype = model.cacheDtype, lengths = lengthsOf(metadata.get("lengths"));
   using owned = new DisposableStack();
-  const layers: LegacyCache = await readLayers(file, header, (t) => owned.use(t), model, dtype);
+  const layers = await readLayers(file, header, (t) => owned.use(t), model, { part: "layers", dtype });
   const { attention } = model.sizes, name = options.cacheImplementation ?? "dynamic";
   const needs = { ...needsOf(model, options.maxCacheLen ?? Math.max(1, ...lengths)), dtype };
   const cache = (name === "dynamic" ? new DynamicCache({ dtype }) : makeCache(name, needs)) as KvCache;
@@ -125,27 +168,39 @@ export async function loadCache(model: Model, path: string, options: LoadCacheOp
   }
 }
 
+async function readCross(
+  model: Model,
+  file: ModelFile,
+  header: SafetensorsHeader,
+  lengths: readonly number[],
+): Promise<CrossCache> {
+  const dtype = header.metadata.get("crossDtype") === "float16" ? "float16" : "float32";
+  using owned = new DisposableStack();
+  const layers = await readLayers(file, header, (t) => owned.use(t), model, { part: "cross", dtype });
+  return layers.length ? CrossCache.of(DynamicCache.fromLegacyCache(layers, lengths)) : new CrossCache(dtype);
+}
+
 async function readLayers(
   file: ModelFile,
   { tensors }: SafetensorsHeader,
   own: (t: Tensor) => Tensor,
-  model: Model,
-  dtype: CacheDtype,
+  { device }: Model,
+  { part, dtype }: { part: PartName; dtype: CacheDtype },
 ): Promise<LegacyCache> {
-  const layers: [Tensor, Tensor][] = [];
-  for (let layer = 0; layer < tensors.size / 2; layer++) {
+  const layers: [Tensor, Tensor][] = [], count = tensors.keys().filter((name) => name.startsWith(`${part}.`));
+  for (const layer of Array(Math.ceil([...count].length / 2)).keys()) {
     const pair: Tensor[] = [];
-    for (const part of ["key", "value"]) {
-      const info = tensors.get(`layers.${layer}.${part}`);
+    for (const which of ["key", "value"]) {
+      const name = `${part}.${layer}.${which}`, info = tensors.get(name);
       if (!info || info.shape.length !== 4 || info.dtype !== DTYPES[dtype]) {
         throw new ModelFormatError(
-          `Cannot load the cache as ${file.name} must have layers.${layer}.${part} [B, Hkv, S, Dh] in ${dtype}: it has ` +
+          `Cannot load the cache as ${file.name} must have ${name} [B, Hkv, S, Dh] in ${dtype}: it has ` +
             (info ? `${info.dtype} [${info.shape}]` : "none"),
         );
       }
       const bytes = (await file.read(info.start, info.end - info.start)).slice().buffer;
       const data = dtype === "float16" ? new Float16Array(bytes) : new Float32Array(bytes);
-      pair.push(own(tensor(model.device, data, info.shape, dtype)));
+      pair.push(own(tensor(device, data, info.shape, dtype)));
     }
     layers.push(pair as [Tensor, Tensor]);
   }

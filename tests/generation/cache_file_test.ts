@@ -2,7 +2,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   type Cache,
+  CrossCache,
   DynamicCache,
+  EncoderDecoderCache,
   type KvCache,
   NoCache,
   PagedCache,
@@ -17,6 +19,8 @@ import { loadModel, type Model } from "../../src/models/mod.ts";
 import { setWarningHook } from "../../src/warn.ts";
 import { testDevice } from "../helpers.ts";
 import { hasReference, referencePath } from "../reference.ts";
+import { TINY_ENCODER_DECODERS, writeModel } from "../models/tiny_model.ts";
+import { TemporaryFolder } from "../weights/fixture.ts";
 import { embedded } from "./models.ts";
 
 const device = await testDevice();
@@ -137,6 +141,47 @@ Deno.test("loadCache() makes codes of a saved cache, as of a first input", async
   await logits(model, fed, rows);
   assertEquals([codes.lengths, codes.quantizedLengths], [fed.lengths, fed.quantizedLengths]);
   assertEquals(await logits(model, codes, next), await logits(model, fed, next));
+});
+
+Deno.test("saveCache() and loadCache() keep both parts of an encoder-decoder's cache", async () => {
+  using folder = new TemporaryFolder();
+  await writeModel(folder, TINY_ENCODER_DECODERS.bart);
+  using bart = await loadModel(folder.path, { device, dtype: "float32" });
+  const kinds: [self: () => Cache, as?: string][] = [
+    [() => new DynamicCache()],
+    [() => new DynamicCache(), "static"],
+    [() => new PagedCache()],
+    [() => new SinkCache({ windowLength: 16, numSinkTokens: 2 })],
+  ];
+  const decode = async (cache: Cache, decoderInputIds: number[][], inputIds?: number[][]) => {
+    using output = await bart.forward({ inputIds, decoderInputIds }, { cache });
+    return [...await output.logits!.read()];
+  };
+  const before = device.pool.stats.bytesInUse, forms = { maxCacheLen: 12 };
+  for (const [self, cacheImplementation] of kinds) {
+    using cache = new EncoderDecoderCache(self(), new CrossCache());
+    using words = await bart.forward({
+      inputIds: [[4, 5, 6, 7], [8, 9, 0, 0]],
+      attentionMask: [[1, 1, 1, 1], [1, 1, 0, 0]],
+      decoderInputIds: [[2, 20, 21], [2, 30, 31]],
+    }, { cache });
+    assertEquals(words.encoderLastHiddenState !== undefined, true);
+    await saveCache(cache, bart, path);
+    using again = await loadCache(bart, path, { cacheImplementation, ...forms }) as EncoderDecoderCache;
+    assertEquals([again.lengths, again.crossAttentionCache.lengths], [[3, 3], [4, 2]]);
+    for (const ids of [[[7], [8]], [[9], [10]]]) assertEquals(await decode(again, ids), await decode(cache, ids));
+  }
+  using encoded = bart.newCache(); // of which only the encoder has run
+  bart.encode({ inputIds: [[4, 5, 6]] }, encoded).dispose();
+  await saveCache(encoded, bart, path);
+  using fresh = await loadCache(bart, path);
+  assertEquals(await decode(fresh, [[2]]), await decode(encoded, [[2]]));
+  const text = new TextDecoder("latin1").decode(await Deno.readFile(path)).replace("cross.0.key", "cross.7.key");
+  await Deno.writeFile(path, Uint8Array.from(text, (c) => c.charCodeAt(0)));
+  await assertRejects(() => loadCache(bart, path), ModelFormatError, "must have cross.0.key");
+  encoded[Symbol.dispose]();
+  fresh[Symbol.dispose]();
+  assertEquals(device.pool.stats.bytesInUse, before);
 });
 
 if (hasReference("data/models/mamba")) {
