@@ -11,6 +11,8 @@ import { allocate, type ModelFile } from "./files.ts";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./gguf.ts";
 import type { SafetensorsDtype, TensorInfo } from "./safetensors.ts";
 
+const PIECE = 2 * 2 ** 20; // bytes that are read at a time
+
 /** What a tensor of the file is called, and how it is read. */
 export interface GgufName {
   /** Its name in the file. */
@@ -93,6 +95,26 @@ export class GgufCheckpoint implements Checkpoint {
     return await this.#read(entry, 0, entry.rows, allocate(entry.rows * entry.line, name));
   }
 
+  /** Checks that the scales of every block are finite numbers: one that is not spoils a whole row. */
+  async checkScales(): Promise<void> {
+    const buffer = allocate(PIECE, this.#gguf.file.name);
+    for (const { source: { name, type, start, end } } of this.#entries.values()) {
+      const format = blockFormat(type);
+      if (!format) continue;
+      const step = Math.floor(PIECE / format.bytes) * format.bytes;
+      for (let at = start; at < end; at += step) {
+        const bytes = await this.#gguf.file.read(at, Math.min(step, end - at), buffer);
+        const wrong = badBlock(bytes, format);
+        if (wrong === undefined) continue;
+        throw new ModelFormatError(
+          `Cannot load ${name} as scales must be finite numbers: block ${(at - start) / format.bytes + wrong} has ` +
+            "one that is NaN or infinite",
+          { hint: "The file is damaged, or was made of damaged weights: download it again." },
+        );
+      }
+    }
+  }
+
   /** Some rows, in Hugging Face's order and form. */
   async #read({ source, stored, line, format, heads, rows }: Entry, row: number, count: number, into: Uint8Array) {
     const { file } = this.#gguf, raw = format ? allocate(count * stored, source.name) : into;
@@ -128,6 +150,13 @@ export class GgufCheckpoint implements Checkpoint {
 export function rotaryRow(r: number, size: number): number {
   const at = r % size, half = size / 2;
   return r - at + 2 * (at % half) + Math.floor(at / half);
+}
+
+/** The first block with a scale that is NaN or infinite. */
+function badBlock(bytes: Uint8Array, format: BlockFormat): number | undefined {
+  for (let at = 0; at < bytes.length; at += format.bytes) {
+    for (const scale of format.scales) if ((bytes[at + scale + 1]! & 0x7c) === 0x7c) return at / format.bytes;
+  }
 }
 
 function entryOf(name: string, source: GgufTensor, { heads, blocks }: GgufName, file: string): Entry {

@@ -1,6 +1,6 @@
 /** Damaged GGUF files through loadModel(): header, metadata, offsets, types, scales. */
-import { assert, assertEquals } from "@std/assert";
-import { TensaurError } from "../../src/errors.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { ModelFormatError, TensaurError } from "../../src/errors.ts";
 import { loadModel, type LoadOptions } from "../../src/models/mod.ts";
 import { findModelFiles } from "../../src/models/model_files.ts";
 import { familyOf } from "../../src/models/registry.ts";
@@ -112,6 +112,19 @@ Deno.test(`loadModel() of ${RUNS} damaged GGUF files: a typed error, or what the
     await device.stream.settled();
   }
   assert(seen.loaded! > RUNS / 20 && seen.ModelFormatError! > RUNS / 5, JSON.stringify(seen));
+});
+
+Deno.test("loadModel() refuses a GGUF file with a scale that is NaN, in blocks or as numbers, before it allocates", async () => {
+  using folder = new TemporaryFolder();
+  const path = `${folder.path}/x.gguf`, bytes = whole.slice(), { name, end } = matrices.at(-1)!;
+  view(bytes).setUint16(end - 18, 0x7e00, true);
+  await Deno.writeFile(path, bytes);
+  for (const options of [{}, { dtype: "float16" }] as const) {
+    const made = device.pool.stats.created;
+    const message = `Cannot load ${name} as scales must be finite numbers`;
+    await assertRejects(() => loadModel(path, { device, ...options }), ModelFormatError, message);
+    assertEquals(device.pool.stats.created, made);
+  }
 });
 
 /** The kernels over blocks give what the plain form of the same numbers does. */

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { AbortError, ModelFormatError, NotSupportedError, TensaurError, ValueError } from "../../src/errors.ts";
 import { type GgufHeader, parseGgufHeader } from "../../src/weights/gguf.ts";
+import { BLOCK_FORMATS, unpackedBlock } from "../../src/quantization/gguf_blocks.ts";
 import { openInside } from "../../src/weights/files.ts";
 import { GgufCheckpoint, openGguf, rotaryRow } from "../../src/weights/gguf_checkpoint.ts";
 import { type GgufTensorToSave, type TypedValue, writeGguf } from "../../src/weights/gguf_write.ts";
@@ -174,6 +175,40 @@ Deno.test("GgufCheckpoint gives rows in Hugging Face's order, blocks as numbers,
     assertEquals(numbers[0], numbers[1]);
     assertEquals(checkpoint.tensors.get("blocks")!.dtype as string, "Q4_0");
     await assertRejects(() => checkpoint.chunks("heads", { start: 3, maxBytes: 16 }).next(), ValueError, "whole rows");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("GgufCheckpoint.checkScales() finds every scale of every format that is not finite, and no code", async () => {
+  const dir = await Deno.makeTempDir(), next = random(8), BLOCKS = 6;
+  try {
+    for (const format of Object.values(BLOCK_FORMATS)) {
+      const { name, size, bytes } = format, block = unpackedBlock(format);
+      for (let run = 0; run < 24; run++) {
+        const data = Uint8Array.from({ length: BLOCKS * bytes }, () => next() < 0.3 ? 0x7e : next() * 256);
+        const good = run % 4 === 0;
+        for (let at = 0; good && at < data.length; at += bytes) {
+          for (const s of format.scales) data.fill(0, at + s, at + s + 2);
+        }
+        const bad = Array.from({ length: BLOCKS }, (_, i) => {
+          format.unpack(data, i * bytes, block);
+          return !(Number.isFinite(block.d) && Number.isFinite(block.dmin));
+        }).indexOf(true);
+        await writeGguf(`${dir}/x.gguf`, [], [{ name: "q", type: name, shape: [2, 3 * size], data: () => once(data) }]);
+        using checkpoint = new GgufCheckpoint(
+          await openGguf(await openInside(dir, "x.gguf")),
+          new Map([["w", { source: "q", blocks: run % 2 === 0 }]]),
+        );
+        const error = await checkpoint.checkScales().catch((error) => error);
+        if (bad < 0) assertEquals(error, undefined);
+        else {assert(
+            error instanceof ModelFormatError && error.message.includes(`: block ${bad} has`),
+            `${name} ${error}`,
+          );}
+        assert(!good || bad < 0);
+      }
+    }
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
