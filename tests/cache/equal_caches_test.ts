@@ -15,7 +15,7 @@ import { assertClose, random, testDevice } from "../helpers.ts";
 import { hasReference, referencePath } from "../reference.ts";
 import { embedded } from "../generation/models.ts";
 
-const STEPS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 200 : 40;
+const STEPS = Deno.env.get("TENSAUR_TEST_FULL") === "1" ? 200 : 24;
 const device = await testDevice();
 const make: Record<string, () => KvCache> = {
   static: () => new StaticCache({ maxCacheLen: 256 }),

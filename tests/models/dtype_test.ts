@@ -26,8 +26,11 @@ import {
 } from "./fixture.ts";
 
 const EXACT = 1e-4, NEAR = 5e-3, LOOSE = 5e-2;
-/** Rounding to float16 alone moves these logits, which lie below a cap of 1, by 1.1e-2 (bfloat16: 0.15): they get a rounded copy too. */
-const ROUNDED_COPY = ["gemma2"];
+/**
+ * Rounding to float16 alone moves these logits by 1.1e-2 and 1.6e-2 (bfloat16: 0.15 and 0.1): gemma2's lie below a cap of
+ * 1, opt-proj's come out of a narrow embedding. They get a rounded copy too.
+ */
+const ROUNDED_COPY = ["gemma2", "opt-proj"];
 /**
  * Keys and values rounded to float16 move them by another 4.9e-3 and 6.7e-3, whoever computes: PyTorch in float32 with
  * nothing else rounded gives 5.0e-3 and 6.7e-3, and transformers' own float16 is off by 2.3e-2 and 3.1e-2. Every other
