@@ -39,7 +39,7 @@ export interface SpeculationBuffers {
 
 /**
  * Ends a round: keeps drafted tokens as long as `chosen` says the same, then the one of `chosen`, and makes the window of
- * the next round. A token whose logit is not finite is given as `INVALID_TOKEN`.
+ * the next round. Where `state` counts a draft, what came after it was over is not kept. A token whose logit is not finite is given as `INVALID_TOKEN`.
  *
  * @param chosen [k + 1] uint32: what follows each of the first k + 1 tokens of the window
  * @param logits [k + 1, V] float32 that they were chosen from
@@ -61,21 +61,26 @@ export interface DrawnDraft {
 
 /**
  * Chooses what follows each token of the window so that it is distributed as the model's own draws: a drafted token with
- * probability min(1, p / q), else a draw from what p has beyond q. The same seed and steps give the same tokens.
+ * probability min(1, p / q), else a draw from what p has beyond q; after the last draft that `state` counts, a draw from
+ * p. The same seed and steps give the same tokens.
  *
  * Source: Leviathan et al. 2022, https://arxiv.org/abs/2211.17192
  *
  * @param p [k + 1, V] float32: the model's scores, warped
  * @returns [k + 1] uint32
  */
-export function acceptDrawn(p: Tensor, { q, params }: DrawnDraft, { window, steps }: SpeculationBuffers): Tensor {
+export function acceptDrawn(
+  p: Tensor,
+  { q, params }: DrawnDraft,
+  { window, steps, state }: SpeculationBuffers,
+): Tensor {
   const [rows = 0, vocab = 0] = expectShape("acceptDrawn", "p", p, ["k", "V"]);
   expectShape("acceptDrawn", "q", q, ["n", vocab]);
   expectShape("acceptDrawn", "params", params, [1, 8]);
   const chosen = empty(p.device, [rows], "uint32");
   launchDrawn(p.device, {
     consts: rowThreads(p.device, vocab),
-    bindings: { p, q, window, steps, params, chosen },
+    bindings: { p, q, window, steps, params, state, chosen },
     grid: [rows],
   });
   return chosen;
@@ -134,7 +139,9 @@ export type SpeculationWords = Record<keyof SpeculationBuffers, Uint32Array>;
 export function acceptDraftsReference(chosen: Uint32Array, logits: Float32Array, words: SpeculationWords): void {
   const { window, positions, steps, pair, pairPositions, state } = words, V = logits.length / chosen.length;
   const choices = [...chosen].map((t, i) => t < V && Number.isFinite(logits[i * V + t]) ? t : INVALID_TOKEN);
-  const k = chosen.length - 1, ring = state.length - STATE_HEADER;
+  const width = chosen.length - 1,
+    k = state[1]! > 0 ? Math.min(width, state[2]!) : width,
+    ring = state.length - STATE_HEADER;
   let accepted = 0;
   while (accepted < k && choices[accepted] === window[accepted + 1]) accepted++;
   for (let i = 0; i <= accepted; i++) state[STATE_HEADER + (state[4]! + i) % ring] = choices[i]!;

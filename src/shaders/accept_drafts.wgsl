@@ -1,5 +1,6 @@
 // accept_drafts: ends a round of speculative decoding: drafted tokens are kept as long as the model chose the same, then
-// the model's own choice; these go to the ring, and the last of them begins the next window
+// the model's own choice; these go to the ring, and the last of them begins the next window. Of a draft that was made here
+// none counts that came after it was over
 //
 // chosen   [k + 1] u32: what the model chose after each token of the window      logits  [k + 1, V] f32 it chose from
 // changes  window [n] u32: the last token, then drafts; positions, steps [n] u32: where they stand, and how many tokens
@@ -28,7 +29,8 @@ fn choiceAt(i: u32) -> u32 {
 }
 
 fn acceptAll() {
-  let k = arrayLength(&chosen) - 1u;
+  let width = arrayLength(&chosen) - 1u;
+  let k = select(width, min(width, state[2]), state[1] > 0u);
   var accepted = 0u;
   while (accepted < k && choiceAt(accepted) == window[accepted + 1u]) {
     accepted++;

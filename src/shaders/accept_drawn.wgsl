@@ -1,9 +1,10 @@
 // accept_drawn: chosen[i] = the i-th drafted token with probability min(1, p / q), else a draw from what p has beyond q; so
-// it is distributed as p. The last row has no draft and is a draw from p.
+// it is distributed as p. The row after the last that counts has no draft and is a draw from p.
 //
 // p, q     [k + 1, n] and [at least k, n] f32: scores of the model and of the draft; -1e30 and below are never drawn
 // window   [k + 1 or more] u32: drafts from 1 on      steps [k + 1 or more] u32: tokens drawn before each
 // params   [1, 8] u32 (sampling.wgsl), of which the seed is used       chosen [k + 1] u32
+// state    as accept_drafts has it: how many drafts count
 // grid     [k + 1]: one workgroup a row, each thread strides n by WG
 // paper    https://arxiv.org/abs/2211.17192
 const WG: u32 = 64; // @const 64 8 256
@@ -16,7 +17,8 @@ const WG: u32 = 64; // @const 64 8 256
 @group(0) @binding(2) var<storage, read> window: array<u32>;
 @group(0) @binding(3) var<storage, read> steps: array<u32>;
 @group(0) @binding(4) var<storage, read> params: array<u32>;
-@group(0) @binding(5) var<storage, read_write> chosen: array<u32>;
+@group(0) @binding(5) var<storage, read> state: array<u32>;
+@group(0) @binding(6) var<storage, read_write> chosen: array<u32>;
 
 const SEED: u32 = 4u;
 const NEG: f32 = -1e30;
@@ -44,7 +46,7 @@ fn main(
     return;
   }
   let first = row * n;
-  let hasDraft = row + 1u < rows;
+  let hasDraft = row < min(rows - 1u, state[2]);
   let start = select(0u, first, hasDraft); // where its row of q begins
   var most = vec2<f32>(NEG);
   for (var i = thread; i < n; i += WG) {

@@ -57,11 +57,13 @@ const ROUNDS: [name: string, drafts: number[], chosen: number[], change?: (logit
   ["a choice that is no token", [3, 1], [3, 4_000_000_000, 1]],
   ["a chosen logit that is NaN", [3, 1], [3, 1, 2], (x) => x[5 + 1] = NaN],
   ["a chosen logit that is infinite", [3, 1], [3, 1, 2], (x) => x[3] = Infinity],
+  ["a draft that was over after two", [3, 1, 4, 4, 2], [3, 1, 4, 4, 2, 0]],
   ["a logit that is NaN behind what is kept", [3, 1], [2, 1, 2], (x) => x.fill(NaN, 5)],
 ];
 for (const [name, drafts, chosen, change] of ROUNDS) {
   Deno.test(`acceptDrafts() equals its reference: ${name}`, async () => {
-    const V = 5, logits = randn(chosen.length * V, 3), want = words(9, drafts, [drafts.length, 2, 1]);
+    const V = 5, logits = randn(chosen.length * V, 3), all = drafts.length, over = name.includes("over") ? 2 : all;
+    const want = words(9, drafts, name.includes("ring") ? [0, 0, 0] : [all, over, 1]); // that one is the host's draft
     change?.(logits);
     const buffers = onGpu(want);
     using ids = tensor(device, chosen, [chosen.length], "uint32");
@@ -147,11 +149,18 @@ Deno.test("a token that was not finite is marked, and the next window begins wit
   await assertSame(buffers, want);
 });
 
-/** What {@linkcode acceptDrawn} chooses of drafts in rows of `V`. */
-async function drawn(p: Float32Array, q: Float32Array, drafts: readonly number[], seed: number): Promise<number[]> {
+/** What {@linkcode acceptDrawn} chooses of drafts in rows of `V`, of which the first `count` count. */
+async function drawn(
+  p: Float32Array,
+  q: Float32Array,
+  drafts: readonly number[],
+  seed: number,
+  count = drafts.length,
+): Promise<number[]> {
   const rows = drafts.length + 1, V = p.length / rows;
   const put = (data: readonly number[]) => tensor(device, data, [data.length], "uint32");
-  const buffers = { window: put([0, ...drafts]), steps: put(Array.from({ length: rows }, (_, i) => 3 + i)) };
+  const steps = Array.from({ length: rows }, (_, i) => 3 + i);
+  const buffers = { window: put([0, ...drafts]), steps: put(steps), state: put([40, rows, count, 1]) };
   using scores = tensor(device, p, [rows, V]);
   using from = tensor(device, q, [q.length / V, V]);
   using params = samplingParams(device, { seed });
@@ -174,12 +183,14 @@ Deno.test("acceptDrawn() chooses as its reference, with masked scores, a draft t
       { length: rows - 1 },
       (_, i) => i % 3 ? q.slice(i * V, (i + 1) * V).indexOf(Math.max(...q.slice(i * V, (i + 1) * V))) : 1,
     );
-    const got = await drawn(p, q, drafts, 11);
-    got.forEach((token, i) => {
-      const part = (x: Float32Array) => x.subarray(i * V, (i + 1) * V), last = i === rows - 1;
-      const want = acceptDrawnReference(part(p), part(last ? p : q), drafts[i], { seed: 11, step: 3 + i });
-      assertEquals(token, want, `row ${i} of V ${V}`);
-    });
+    for (const count of [rows - 1, 4, 0]) {
+      const got = await drawn(p, q, drafts, 11, count);
+      for (let i = 0; i <= (count === 0 ? 0 : rows - 1); i++) {
+        const part = (x: Float32Array) => x.subarray(i * V, (i + 1) * V), draft = i < count ? drafts[i] : undefined;
+        const want = acceptDrawnReference(part(p), part(draft === undefined ? p : q), draft, { seed: 11, step: 3 + i });
+        assertEquals(got[i], want, `row ${i} of V ${V}, ${count} drafts`);
+      }
+    }
   }
 });
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Cache } from "../../cache/mod.ts";
+import { throwIfAborted } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
 import { sampleLogits, warpLogits } from "../../ops/mod.ts";
 import { draftSettings, draftToken, type DrawnDraft } from "../../ops/speculation.ts";
@@ -12,13 +13,15 @@ import { DecodeStep } from "../decode_step.ts";
 import type { DraftSource } from "./assisted_decoding.ts";
 import { type DraftLength, type DraftOptions, learnLength } from "./draft_model.ts";
 import type { GpuStepModel } from "./gpu_step_model.ts";
-import { ReplayedStep, type StepAt } from "./replayed_step.ts";
+import { ReplayedStep, type StepAt, submitSteps } from "./replayed_step.ts";
 import type { Round, SpeculationRounds } from "./speculation_rounds.ts";
 
 /** A draft that is there once `steps` have run. */
 export interface GpuDraft {
   /** How many tokens. */
   tokens: number;
+  /** Tokens of the window that checks them: the one before them, they, and perhaps more that do not count. */
+  rows: number;
   /** What makes them. */
   steps: readonly StepAt[];
 }
@@ -39,7 +42,7 @@ export function hostDrafts(source: DraftSource, rounds: SpeculationRounds): GpuD
     async draft(ids, most) {
       const { tokens } = await source.propose(ids, most);
       if (tokens.length) rounds.draft(ids.at(-1)!, tokens);
-      return { tokens: tokens.length, steps: [] };
+      return { tokens: tokens.length, rows: tokens.length + 1, steps: [] };
     },
     learn: (drafted, { accepted }) => source.learn(drafted, accepted),
   };
@@ -48,13 +51,15 @@ export function hostDrafts(source: DraftSource, rounds: SpeculationRounds): GpuD
 const FIRST_GUESS = 4;
 
 /**
- * Drafts of a smaller model, a replayed step each; they and the pass that checks them are one submission. So it
- * is too late for a threshold to end a draft: a round drafts as many tokens as the last rounds were sure of, and what is
- * drafted is tried.
+ * Drafts of a smaller model, a replayed step each. Without a threshold they and the pass that checks them are one
+ * submission. With one, as many tokens are drafted at once as the last drafts had, and the host looks whether one of them
+ * was unsure: the draft ends with that one, as it would if each token were looked at, and no later one is tried.
  */
 export class GpuDraftModel implements GpuDraftSource, Disposable {
+  readonly #model: Model;
   readonly #runner: GpuStepModel;
   readonly #cache: Cache;
+  readonly #rounds: SpeculationRounds;
   readonly #o: DraftOptions;
   readonly #length: DraftLength;
   readonly #pair: ReplayedStep;
@@ -70,17 +75,19 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
    */
   constructor(
     { model, cache, runner }: { model: Model; cache: Cache; runner: GpuStepModel },
-    { buffers }: SpeculationRounds,
+    rounds: SpeculationRounds,
     o: DraftOptions,
     length: DraftLength,
     drawn?: DrawnDraft,
   ) {
+    this.#model = model;
     this.#runner = runner;
     this.#cache = cache;
+    this.#rounds = rounds;
     this.#o = o;
     this.#length = length;
     this.#most = drawn?.q.shape[0] ?? Infinity;
-    const { device } = model;
+    const { device } = model, { buffers } = rounds;
     using made = new DisposableStack();
     const words = draftSettings(model.sizes.vocabSize, o.confidenceThreshold, o.eosTokenIds);
     const settings = this.#settings = made.use(keep(device, tensor(device, words, [words.length], "uint32")));
@@ -104,24 +111,37 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
   }
 
   /** Decodes token by token. */
-  draft(ids: readonly number[], most: number): Promise<GpuDraft> {
+  async draft(ids: readonly number[], most: number): Promise<GpuDraft> {
     const longest = Math.min(most, Math.floor(this.#length.tokens), this.#most);
-    const tokens = this.#o.confidenceThreshold > 0 ? Math.min(longest, Math.round(this.#guess)) : longest;
-    if (tokens <= 0) return Promise.resolve({ tokens: 0, steps: [] });
-    this.#cache.reserve(1, [tokens + 1]);
-    const steps = Array.from({ length: tokens }, (_, i) => {
-      return { step: i === 0 ? this.#pair : this.#single, length: ids.length + i };
-    });
-    this.#cache.advanced([tokens + 1]);
-    return Promise.resolve({ tokens, steps });
+    if (longest <= 0) return { tokens: 0, rows: 1, steps: [] };
+    const { confidenceThreshold } = this.#o;
+    if (confidenceThreshold === 0) return { tokens: longest, rows: longest + 1, steps: this.#steps(ids, 0, longest) };
+    for (let drafted = 0, over = false;;) {
+      const next = Math.min(longest, drafted + Math.max(1, Math.round(this.#guess)));
+      submitSteps(this.#model, this.#steps(ids, drafted, next), ids.length + longest);
+      ({ drafted, over } = await this.#rounds.drafted());
+      throwIfAborted(this.#o.signal, "drafting");
+      if (!over && drafted < longest) continue;
+      this.#guess = (this.#guess + drafted) / 2;
+      const rows = 2 ** Math.ceil(Math.log2(drafted + 1)); // few widths are recorded, and kernels have such numbers of rows
+      return { tokens: drafted, rows: Math.min(rows, most + 1), steps: [] };
+    }
   }
 
   /** Keeps of the cache what is true; drafts more after success, less after failure. */
-  learn(drafted: number, { accepted, sure }: Round, ids: readonly number[]): void {
+  learn(drafted: number, { accepted }: Round, ids: readonly number[]): void {
     this.#cache.crop(this.#cache.lengths.map((n) => Math.min(n, ids.length - 2)));
-    if (drafted === 0) return;
-    this.#guess = sure === undefined ? drafted + 1 : (this.#guess + sure) / 2;
     learnLength(this.#length, this.#o.schedule, drafted, accepted);
+  }
+
+  /** What drafts the tokens `from` to `until` after `ids`. */
+  #steps(ids: readonly number[], from: number, until: number): StepAt[] {
+    const tokens = until - from + (from === 0 ? 1 : 0); // the first step has two
+    this.#cache.reserve(1, [tokens]);
+    this.#cache.advanced([tokens]);
+    return Array.from({ length: until - from }, (_, i) => {
+      return { step: from + i === 0 ? this.#pair : this.#single, length: ids.length + from + i };
+    });
   }
 
   /** Returns the memory; the cache stays. */

@@ -19,8 +19,14 @@ export interface Round {
   tokens: number[];
   /** Drafted tokens that were kept. */
   accepted: number;
-  /** Drafted tokens until one was unsure or ends sequences, itself included; undefined where none was. */
-  sure?: number;
+}
+
+/** What a draft has come to. */
+export interface Drafted {
+  /** Tokens until one was unsure or ends sequences, itself included. */
+  drafted: number;
+  /** Whether one was. */
+  over: boolean;
 }
 
 /** Chooses what follows each token of a window: logits [k + 1, V] to [k + 1] uint32. */
@@ -83,18 +89,29 @@ export class SpeculationRounds implements Disposable {
     window.write([last, ...tokens, ...Array<number>(window.size - 1 - tokens.length).fill(0)]);
   }
 
-  /** The pass that checks `drafted` tokens. */
-  check(drafted: number): ReplayedStep {
-    const known = this.#steps.get(drafted);
-    this.#steps.delete(drafted); // the last one used comes last
-    const step = known ?? this.#newStep(drafted);
-    this.#steps.set(drafted, step);
-    for (const [width, oldest] of this.#steps) {
+  /** The pass that checks what follows the first of `rows` tokens of the window. */
+  check(rows: number): ReplayedStep {
+    const known = this.#steps.get(rows);
+    this.#steps.delete(rows); // the last one used comes last
+    const step = known ?? this.#newStep(rows);
+    this.#steps.set(rows, step);
+    for (const [old, oldest] of this.#steps) {
       if (this.#steps.size <= MOST_RECORDED) break;
       oldest[Symbol.dispose]();
-      this.#steps.delete(width);
+      this.#steps.delete(old);
     }
     return step;
+  }
+
+  /**
+   * What was drafted since the last pass.
+   *
+   * @throws {NumericError} if logits were not finite
+   */
+  async drafted(): Promise<Drafted> {
+    const [, , drafted = 0, over = 0] = await this.#state();
+    if (over === BROKEN_DRAFT) throw notFinite();
+    return { drafted, over: over > 0 };
   }
 
   /**
@@ -103,18 +120,14 @@ export class SpeculationRounds implements Disposable {
    * @throws {NumericError} if logits were not finite
    */
   async read(): Promise<Round> {
-    const state = await this.buffers.state.read({ early: true }) as Uint32Array;
-    const [, , , , emitted = 0, sure, accepted = 0, over = 0] = state, ring = state.length - STATE_HEADER;
+    const state = await this.#state();
+    const [, , , , emitted = 0, , accepted = 0, over = 0] = state, ring = state.length - STATE_HEADER;
     const tokens = Array.from({ length: emitted - this.#emitted }, (_, i) => {
       return state[STATE_HEADER + (this.#emitted + i) % ring]!;
     });
     this.#emitted = emitted;
-    if (tokens.includes(INVALID_TOKEN) || over === BROKEN_DRAFT) {
-      throw new NumericError("Cannot choose the next tokens as the logits must be finite: they are NaN or infinite", {
-        hint: 'Load the model with dtype: "float32", or check the weights.',
-      });
-    }
-    return { tokens, accepted, sure: over ? sure : undefined };
+    if (tokens.includes(INVALID_TOKEN) || over === BROKEN_DRAFT) throw notFinite();
+    return { tokens, accepted };
   }
 
   /** Returns the memory; the cache stays. */
@@ -124,15 +137,25 @@ export class SpeculationRounds implements Disposable {
     this.#owned.dispose();
   }
 
-  #newStep(drafted: number): ReplayedStep {
+  async #state(): Promise<Uint32Array> {
+    return await this.buffers.state.read({ early: true }) as Uint32Array;
+  }
+
+  #newStep(rows: number): ReplayedStep {
     const { window, positions } = this.buffers, { device } = this.#model;
     const input = {
-      tokens: keep(device, window.rows(0, drafted + 1)),
-      positions: keep(device, positions.rows(0, drafted + 1)),
+      tokens: keep(device, window.rows(0, rows)),
+      positions: keep(device, positions.rows(0, rows)),
     };
-    const step = new DecodeStep(this.#model, this.#cache, [drafted + 1], input);
+    const step = new DecodeStep(this.#model, this.#cache, [rows], input);
     return new ReplayedStep(this.#model, step, (logits) => {
       acceptDrafts(this.#choose(logits, this.buffers), logits, this.buffers);
     });
   }
+}
+
+function notFinite(): NumericError {
+  return new NumericError("Cannot choose the next tokens as the logits must be finite: they are NaN or infinite", {
+    hint: 'Load the model with dtype: "float32", or check the weights.',
+  });
 }

@@ -40,16 +40,15 @@ export async function* speculativeDecoding(
   while (ids.length < until) {
     throwIfAborted(o.signal, "generating");
     const most = Math.min(until - ids.length - 1, rounds.most, (ctx.room?.() ?? Infinity) - 1);
-    const draft = await source.draft(ids, most), width = draft.tokens + 1;
-    cache.reserve(1, [width]);
-    const check = { step: rounds.check(draft.tokens), length: ids.length + draft.tokens };
-    submitSteps(model, [...draft.steps, check], until);
-    cache.advanced([width]);
+    const draft = await source.draft(ids, most), { rows } = draft;
+    cache.reserve(1, [rows]);
+    submitSteps(model, [...draft.steps, { step: rounds.check(rows), length: ids.length + rows - 1 }], until);
+    cache.advanced([rows]);
     const round = await rounds.read(), { tokens } = round;
     await setImmediate(); // an early read resolves without letting timers and signals run
     throwIfAborted(o.signal, "generating");
     ids.push(...tokens);
-    if (tokens.length < width) cache.crop([ids.length - 1]);
+    if (tokens.length < rows) cache.crop([ids.length - 1]);
     source.learn(draft.tokens, round, ids);
     for (const [i, token] of tokens.entries()) yield { tokens: [token], more: i + 1 < tokens.length };
   }

@@ -97,6 +97,28 @@ async function rounds(prompt: number[], options: GenerationOptions) {
   return { ids: ids.slice(prompt.length), rounds: puts - 1 };
 }
 
+/** The tokens of each round, drafted on the GPU, or with `outputScores` by the host, token by token. */
+async function groups(prompt: number[], options: GenerationOptions): Promise<number[][]> {
+  const each: number[][] = [];
+  const streamer = { put: (rows: readonly (readonly number[])[]) => void each.push([...rows[0]!]), end() {} };
+  await counted(prompt, { ...options, streamer });
+  return each.slice(1);
+}
+
+Deno.test("a draft ends within its round where it is unsure: the rounds are those of a drafter that looks at each token", async () => {
+  const lengths = new Set<number>(), prompt = tokenizer.encode(QUOTES);
+  for (const [threshold, schedule] of [[0.2, "constant"], [0.4, "heuristic_transient"], [0.8, "constant"]] as const) {
+    const how: GenerationOptions = { ...greedy, assistantModel: draft, numAssistantTokens: 6 };
+    how.assistantConfidenceThreshold = threshold;
+    how.numAssistantTokensSchedule = schedule;
+    const [[first], ...rounds] = await groups(prompt, { ...how, maxNewTokens: 24 }) as [[number], ...number[][]];
+    const more = { ...how, maxNewTokens: 23, outputScores: true }; // whose first pass drafts too
+    assertEquals(rounds, await groups([...prompt, first], more), `${threshold}, ${schedule}`);
+    rounds.forEach((round) => lengths.add(round.length));
+  }
+  assert(lengths.size > 1, `rounds of ${[...lengths]} tokens`);
+});
+
 Deno.test("prompt lookup draws what plain sampling draws with the same seed", async () => {
   const prompt = tokenizer.encode(QUOTES), drawn = { ...greedy, doSample: true, temperature: 0.7, topK: 20, seed: 4 };
   const plain = await rounds(prompt, drawn), looked = await rounds(prompt, { ...drawn, promptLookupNumTokens: 5 });
