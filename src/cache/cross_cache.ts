@@ -9,9 +9,15 @@ import { attendOver, bytesOf, type CacheDtype, type PackedKv } from "./layer_sto
 import { paddedKv } from "./legacy.ts";
 import { selectPacked, startsOf } from "./packed_rows.ts";
 
+interface CrossLayer extends PackedKv {
+  geometry?: Tensor;
+  /** False after a reset: the memory waits for keys of the same lengths. */
+  filled: boolean;
+}
+
 /** Keys and values of an encoder's states, packed: filled once a layer, then only read. */
 export class CrossCache implements Disposable {
-  readonly #layers: (PackedKv & { geometry?: Tensor } | undefined)[] = [];
+  readonly #layers: (CrossLayer | undefined)[] = [];
   #lengths: number[] = [];
   #origins: number[] = []; // which of the sequences that were filled each one is
   #starts: Tensor | undefined;
@@ -38,7 +44,7 @@ export class CrossCache implements Disposable {
 
   /** Layers that are filled. */
   get layers(): number {
-    return this.#layers.length;
+    return this.#layers.filter((layer) => layer?.filled).length;
   }
 
   /** Keys and values of `layer`, each [B, Hkv, S, Dh] with S the longest sequence; shorter ones end in zeros. */
@@ -53,7 +59,7 @@ export class CrossCache implements Disposable {
 
   /** Encoder tokens of each sequence. */
   get lengths(): readonly number[] {
-    return this.#lengths;
+    return this.layers ? this.#lengths : [];
   }
 
   /** Bytes on the GPU. */
@@ -68,24 +74,42 @@ export class CrossCache implements Disposable {
 
   /** Whether the keys of `layer` are there. */
   isUpdated(layer: number): boolean {
-    return this.#layers[layer] !== undefined;
+    return this.#layers[layer]?.filled ?? false;
   }
 
-  /** Keeps k and v [T, Hkv, Dh] of sequences of these lengths. */
+  /**
+   * Keeps k and v [T, Hkv, Dh] of sequences of these lengths; after a {@linkcode CrossCache.reset} in the memory of before,
+   * where the lengths are the same.
+   */
   fill(layer: number, k: Tensor, v: Tensor, lengths: readonly number[]): void {
     if (this.isUpdated(layer)) {
       throw new ValueError(`Cannot fill layer ${layer} as it must be empty: the encoder's keys are filled once`);
     }
-    const take = (t: Tensor) => keep(t.device, cast(t, this.dtype));
-    this.#layers[layer] = { k: take(k), v: take(v) };
     this.#setLengths(lengths);
     this.#origins = [...lengths.keys()];
+    const known = this.#layers[layer];
+    if (known && `${known.k.shape}` === `${k.shape}`) {
+      for (const [from, to] of [[k, known.k], [v, known.v]] as const) {
+        using same = cast(from, this.dtype);
+        to.device.stream.copy(same.buffer.gpu, same.byteOffset, to.buffer.gpu, to.byteOffset, to.byteLength);
+      }
+      known.filled = true;
+      return;
+    }
+    using made = new DisposableStack();
+    const take = (t: Tensor) => made.use(keep(t.device, cast(t, this.dtype)));
+    const fresh = { k: take(k), v: take(v), filled: true };
+    made.move(); // nothing failed: they are the layer's
+    if (known) this.#forget(known);
+    this.#layers[layer] = fresh;
   }
 
   /** Attends with q [T, H, Dh] over all keys of each sequence; returns [T, H, Dh]. */
   attend(layer: number, q: Tensor, batch: Batch, options: Omit<AttentionOptions, "causal">): Tensor {
     const filled = this.#layers[layer];
-    if (!filled) throw new ValueError(`Cannot attend to the encoder as layer ${layer} must be filled: it is empty`);
+    if (!filled?.filled) {
+      throw new ValueError(`Cannot attend to the encoder as layer ${layer} must be filled: it is empty`);
+    }
     const { device } = q, [, kvHeads = 0, headDim = 0] = filled.k.shape;
     const strides = { sequenceStride: 0, headStride: headDim, keyStride: kvHeads * headDim };
     filled.geometry ??= keep(
@@ -105,7 +129,7 @@ export class CrossCache implements Disposable {
     if (origins.length === this.#origins.length && origins.every((n, b) => n === this.#origins[b])) return;
     this.#origins = origins;
     for (const layer of this.#layers) {
-      if (!layer) continue;
+      if (!layer?.filled) continue;
       const [k, v] = [layer.k, layer.v].map((t) => keep(t.device, selectPacked(t, this.#lengths, rows)));
       layer.k.dispose();
       layer.v.dispose();
@@ -119,15 +143,24 @@ export class CrossCache implements Disposable {
   fork(): CrossCache {
     const copy = new CrossCache(this.dtype);
     for (const [i, layer] of this.#layers.entries()) {
-      if (layer) tidy(layer.k.device, () => copy.fill(i, layer.k, layer.v, this.#lengths));
+      if (layer?.filled) tidy(layer.k.device, () => copy.fill(i, layer.k, layer.v, this.#lengths));
     }
     return copy;
   }
 
+  /** Forgets everything, keeps the memory: what was recorded against it serves the next states of the same lengths. */
+  reset(): void {
+    for (const layer of this.#layers) if (layer) layer.filled = false;
+  }
+
   /** Forgets everything. */
   [Symbol.dispose](): void {
-    for (const layer of this.#layers.splice(0)) for (const t of Object.values(layer ?? {})) t?.dispose();
+    for (const layer of this.#layers.splice(0)) if (layer) this.#forget(layer);
     this.#setLengths([]);
+  }
+
+  #forget({ k, v, geometry }: CrossLayer): void {
+    for (const t of [k, v, geometry]) t?.dispose();
     this.#generation++;
   }
 
@@ -135,6 +168,7 @@ export class CrossCache implements Disposable {
     const same = lengths.length === this.#lengths.length && lengths.every((n, b) => n === this.#lengths[b]);
     if (same) return;
     this.#lengths = [...lengths];
+    this.#generation++;
     this.#starts?.dispose();
     this.#starts = undefined;
   }

@@ -152,10 +152,10 @@ export class EncoderDecoderCache implements Cache {
     return new EncoderDecoderCache(this.selfAttentionCache.fork(), this.crossAttentionCache.fork());
   }
 
-  /** Forgets both parts. */
+  /** Forgets both parts, keeps their memory. */
   reset(): void {
     this.selfAttentionCache.reset();
-    this.crossAttentionCache[Symbol.dispose]();
+    this.crossAttentionCache.reset();
   }
 
   /** Disposes of `resource` with the cache. */

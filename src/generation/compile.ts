@@ -7,11 +7,12 @@ import { type Cache, StaticCache } from "../cache/mod.ts";
 import { throwIfAborted, ValueError } from "../errors.ts";
 import type { KernelVariant } from "../gpu/mod.ts";
 import type { Model } from "../models/mod.ts";
-import { passKernels } from "../models/warm_up.ts";
+import { encodeNothing, generates, passKernels } from "../models/warm_up.ts";
 import { argmax, gatherRows, topK } from "../ops/mod.ts";
 import { empty, tensor, tidy } from "../tensor/mod.ts";
 import { Decoder } from "./decoder.ts";
 import type { GenerationOptions } from "./options.ts";
+import { cacheFor } from "./prompts.ts";
 import { resolveOptions } from "./resolve.ts";
 import { SpeculationRounds } from "./strategies/speculation_rounds.ts";
 
@@ -51,9 +52,12 @@ const compiled = new WeakMap<Model, CompiledCaches>();
  * themselves wherever batch and length fit and no cache is passed; a batch of another size gets its own cache when it
  * first comes. The memory is the model's, and returned with it; compiling again replaces what there was.
  *
+ * Of an encoder-decoder the rows are the decoder's, and a step is recorded anew where the encoder's rows have other lengths
+ * than in the generation before; those of a speech model never have.
+ *
  * Source: `torch.compile(mode="reduce-overhead")` with a static cache.
  *
- * @throws {ValueError} if the model is no causal language model, or an option is not a whole number from 1
+ * @throws {ValueError} if the model generates no text, or an option is not a whole number from 1
  * @throws {OutOfMemoryError} if the caches do not fit
  * @throws {AbortError} if `signal` fires
  *
@@ -70,8 +74,8 @@ const compiled = new WeakMap<Model, CompiledCaches>();
 export async function compile(model: Model, options: CompileOptions = {}): Promise<void> {
   const { maxPositionEmbeddings } = model.sizes;
   const { maxBatch = 1, maxLength = Math.min(maxPositionEmbeddings, MAX_LENGTH), signal } = options;
-  if (model.task !== "causal-lm") {
-    throw new ValueError(`Cannot compile as the model must be a causal language model: its task is "${model.task}"`);
+  if (!generates(model)) {
+    throw new ValueError(`Cannot compile as the model must generate text: its task is "${model.task}"`);
   }
   for (const [name, value] of Object.entries({ maxBatch, maxLength })) {
     if (Number.isSafeInteger(value) && value >= 1) continue;
@@ -125,6 +129,7 @@ function windowKernels(model: Model): KernelVariant[] {
     tidy(device, () => void topK(gatherRows(empty(device, [1, V]), tensor(device, [0], [1], "uint32")), 1));
     for (const width of WINDOWS) {
       using cache = model.newCache();
+      encodeNothing(model, cache, [width]);
       cache.reserve(1, [width]);
       using rounds = new SpeculationRounds(model, cache, width, argmax);
       rounds.check(width - 1).run(width);
@@ -142,8 +147,8 @@ class CompiledCaches implements Disposable {
   readonly #model: Model;
   readonly #maxBatch: number;
   readonly #maxLength: number;
-  readonly #caches = new Map<number, StaticCache>();
-  readonly #lent = new Set<StaticCache>();
+  readonly #caches = new Map<number, Cache>();
+  readonly #lent = new Set<Cache>();
   #disposed = false;
 
   constructor(model: Model, maxBatch: number, maxLength: number) {
@@ -157,6 +162,7 @@ class CompiledCaches implements Disposable {
     using lent = this.lend(size, Math.min(2, this.#maxLength));
     if (!lent || this.#maxLength < 2) return;
     const model = this.#model, o = resolveOptions(model, { ...TWO_STEPS, doSample: false }, 1);
+    encodeNothing(model, lent.cache, Array<number>(size).fill(1));
     using decoder = new Decoder(model, rowsOf(size), lent.cache, o);
     using logits = await decoder.prefill();
     decoder.choose(logits);
@@ -168,22 +174,23 @@ class CompiledCaches implements Disposable {
     if (this.#disposed || size > this.#maxBatch || length > this.#maxLength) return undefined;
     const known = this.#caches.get(size);
     if (known && this.#lent.has(known)) return undefined; // two generations at once
-    const cache = known ?? new StaticCache({ maxCacheLen: this.#maxLength, dtype: this.#model.cacheDtype });
+    const model = this.#model;
+    const cache = known ?? cacheFor(model, new StaticCache({ maxCacheLen: this.#maxLength, dtype: model.cacheDtype }));
     this.#caches.set(size, cache);
     this.#lent.add(cache);
     return {
       cache,
       [Symbol.dispose]: () => {
         this.#lent.delete(cache);
-        if (this.#disposed) cache.dispose();
-        else if (!this.#model.device.guard.error) cache.reset();
+        if (this.#disposed) cache[Symbol.dispose]();
+        else if (!model.device.guard.error) cache.reset();
       },
     };
   }
 
   [Symbol.dispose](): void {
     this.#disposed = true;
-    for (const cache of this.#caches.values()) if (!this.#lent.has(cache)) cache.dispose();
+    for (const cache of this.#caches.values()) if (!this.#lent.has(cache)) cache[Symbol.dispose]();
     this.#caches.clear();
   }
 }

@@ -1,9 +1,12 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { StaticCache } from "../../src/cache/mod.ts";
 import { AbortError, type TensaurError, ValueError } from "../../src/errors.ts";
 import { compile, type CompileOptions, generate, stream } from "../../src/generation/mod.ts";
 import { loadModel, type Model } from "../../src/models/mod.ts";
-import { testDevice } from "../helpers.ts";
+import { tensor } from "../../src/tensor/mod.ts";
+import { randn, testDevice } from "../helpers.ts";
+import { TINY_ENCODER_DECODERS, writeModel } from "../models/tiny_model.ts";
+import { TemporaryFolder } from "../weights/fixture.ts";
 import { embedded } from "./models.ts";
 
 const device = await testDevice();
@@ -151,6 +154,47 @@ Deno.test("loadModel() with warmUp compiles what a prompt and a step need while 
   using cold = await loadModel(path, { device });
   assertEquals((await generate(cold, { inputIds: [prompt] }, greedy)).sequences, sequences);
 });
+
+for (const kind of ["t5", "bart", "whisper"] as const) {
+  Deno.test(`compile() of an encoder-decoder: recordings serve the next input of the same lengths: ${kind}`, async () => {
+    using folder = new TemporaryFolder();
+    await writeModel(folder, TINY_ENCODER_DECODERS[kind]);
+    const speech = kind === "whisper";
+    using features = tensor(device, randn(60, 1), [1, 5, 12]);
+    using others = tensor(device, randn(60, 2), [1, 5, 12]);
+    const inputs = [features, others].map((inputFeatures, i) =>
+      speech ? { inputFeatures } : { inputIds: [i ? [33, 51, 17, 40] : [4, 5, 6, 7]] }
+    );
+    const options = { ...greedy, maxNewTokens: 12 }, before = device.pool.stats.bytesInUse;
+    {
+      using plain = await loadModel(folder.path, { device, dtype: "float32" });
+      const want = [];
+      for (const input of inputs) want.push((await generate(plain, input, options)).sequences);
+      if (kind !== "bart") assertNotEquals(want[0], want[1]); // its tied weights repeat a token whatever is read
+      using model = await loadModel(folder.path, { device, dtype: "float32" });
+      await compile(model, { maxLength: 16 });
+      const { pipelines } = device.kernels.counters;
+      for (const i of [0, 1, 0]) assertEquals((await generate(model, inputs[i], options)).sequences, want[i]);
+      assertEquals(device.kernels.counters.pipelines, pipelines);
+      const { capture } = device.stream, seen: ReturnType<typeof counts>[] = [];
+      let captures = 0;
+      device.stream.capture = (fn) => (captures++, capture.call(device.stream, fn));
+      for await (const _ of stream(model, inputs[1], options)) seen.push(counts());
+      device.stream.capture = capture;
+      assertEquals(seen.at(-1), seen[1]);
+      assertEquals(captures, 1); // the choice; the model's part is that of the generation before
+      if (!speech) { // other lengths: recorded anew
+        const input = { inputIds: [[9, 10, 11, 12, 13, 14]] };
+        assertEquals(
+          (await generate(model, input, options)).sequences,
+          (await generate(plain, input, options)).sequences,
+        );
+      }
+    }
+    await device.stream.settled();
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+}
 
 const wrong: [string, CompileOptions, typeof TensaurError][] = [
   ["maxBatch 0", { maxBatch: 0 }, ValueError],
