@@ -11,7 +11,7 @@ import { runPeers } from "./peers/run.ts";
 import { setupPeers } from "./peers/setup.ts";
 import { behind, lineText, type PeerReport, peerRows, rows } from "./peers/table.ts";
 import { denoRun, Interrupted, stopOnInterrupt } from "./process.ts";
-import { readReport, type Report, RESULTS, writeReport, writeResult } from "./report.ts";
+import { readReport, type Report, RESULTS, withLast, writeReport, writeResult } from "./report.ts";
 import { speculationTable } from "./speculation_bench.ts";
 import { originOf, runSuite } from "./suite.ts";
 
@@ -30,13 +30,13 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   peers-setup        install the peers and make their models, in a cache folder (3 GB at most)
   peers [NAMES]      run the peers beside Tensaur, in turn, and write their table into BENCHMARKS.md; with names, run the
                      turns that have one in their name, and only print
-  all                report, then peers
+  all                report, then peers, in ten minutes; with --resume again, until the peers are through
   render             write BENCHMARKS.md and the charts again from the last results
 
   --quick            few repetitions, one round of the peers, short lengths
-  --limit SECONDS    for report, peers (900; quick 300) and all (1200; quick 480): what has not begun by then is left out
+  --limit SECONDS    for report, peers (900; quick 300) and all (590; quick 480): what has not begun by then is left out
   --rounds N         turns of each, of peers and --compare (3)
-  --resume           peers: keep what the last run found before it broke off, and try again what failed
+  --resume           peers, all: keep what the last run found before it broke off, and try again what failed
   --saved [FILE]     gate and --compare: judge the last report, or that one, and measure nothing
   --print            only print: no file of the repository changes
   --save FILE        keep the report, or what peers found, there too
@@ -57,7 +57,7 @@ not run.`;
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
 const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--plain", "--help"];
 const COMMANDS = ["report", "caches", "speculation", "attention", "gate", "peers-setup", "peers", "all", "render"];
-const LIMITS = { all: [1200, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
+const LIMITS = { all: [590, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
 const RESERVE = 20; // seconds, for writing
 const REPORT_PART = 0.5; // of the limit, when the peers follow
 const ATTENTION_LIMIT = 900_000; // ms
@@ -93,8 +93,15 @@ async function report(names: readonly string[], until?: number): Promise<Report>
   for (const m of found.models) {
     show(`${m.model} ${m.dtype}: prompt ${round(m.prefill)} tok/s, decode ${round(m.decode)} tok/s`);
   }
-  await finish(found, names, () => writeReport(found));
+  await finish(found, names, async () => writeReport(withLast(found, await readReport())));
   return found;
+}
+
+/** The report; with `--resume` not where the last one is of this commit. */
+async function reportUnlessThere(until: number): Promise<void> {
+  const last = Deno.args.includes("--resume") ? await readReport() : undefined;
+  if (last && last.origin.commit === (await originOf()).commit) say("the report is of this commit");
+  else await report([], until);
 }
 
 /** Keeps what was found where `--save` says, and among the results unless it is of a part, or only to be printed. */
@@ -212,7 +219,7 @@ async function main(): Promise<boolean> {
   else if (command === "caches" || command === "speculation") await part(command);
   else if (command === "render") await render();
   else if (command === "all") {
-    await report([], 1000 * limit("all") * REPORT_PART);
+    await reportUnlessThere(1000 * limit("all") * REPORT_PART);
     await peers([], limit("all") - RESERVE - performance.now() / 1000);
   } else await report(names, 1000 * (numberOf("--limit") ?? Infinity));
   return true;

@@ -87,6 +87,22 @@ export async function writeReport({ step, ...rest }: Report): Promise<void> {
   await writeResult("report.json", { ...rest, ...step && { step: { ...step, traces: {} } } });
 }
 
+/**
+ * The report with what only longer runs measure (caches, speculation, long reports) as `last` has it, where it has none
+ * itself; each such part names the run that it is of.
+ */
+export function withLast(report: Report, last: Report | undefined): Report {
+  if (!last) return report;
+  const titles = new Set(report.texts.map(({ title }) => title)), { date, commit, load } = last.origin;
+  const head = `${date}, commit ${commit}, ${load.toFixed(1)} busy threads before`;
+  const texts = last.texts.filter(({ title }) => !titles.has(title)).map(({ title, text }) => ({
+    title,
+    text: /^\S+, commit /.test(text) ? text : `${head}\n${text}`,
+  }));
+  const { caches = last.caches, speculation = last.speculation } = report;
+  return { ...report, ...caches && { caches }, ...speculation && { speculation }, texts: [...report.texts, ...texts] };
+}
+
 /** Keeps `value` among the results. */
 export async function writeResult(name: string, value: unknown): Promise<void> {
   await Deno.mkdir(RESULTS, { recursive: true });

@@ -11,7 +11,7 @@ import type { Device } from "../../src/gpu/mod.ts";
 import { attention, kvLayout } from "../../src/ops/attention.ts";
 import { layerNorm } from "../../src/ops/layer_norm.ts";
 import { matmulPacked, packedMatrix } from "../../src/ops/matmul_packed.ts";
-import { packedColumns } from "../../src/ops/pack_weight.ts";
+import { packedColumns, stripOf } from "../../src/ops/pack_weight.ts";
 import {
   codebookDims,
   type CodedMatrix,
@@ -37,7 +37,8 @@ type Case = [name: string, dtype: string, run: (device: Device) => () => void];
 
 function gemm(M: number, n: number, name: string, dtype: "float32" | "float16"): Case {
   return [name, SHORT[dtype], (device) => {
-    const x = zeros(device, [M, n]), matrix = packedMatrix(zeros(device, [n, n], dtype), n);
+    const x = zeros(device, [M, n]), strip = stripOf(device); // as a model's layers lie
+    const matrix = packedMatrix(zeros(device, [n, n], dtype), n, { strip });
     return () => void matmulPacked(x, matrix);
   }];
 }

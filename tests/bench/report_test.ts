@@ -4,7 +4,7 @@ import { goalRows, kernelShare, reached, refused } from "../../bench/goals.ts";
 import { markdown } from "../../bench/markdown.ts";
 import type { PeerReport } from "../../bench/peers/table.ts";
 import { jsonLines } from "../../bench/process.ts";
-import type { OpResult, Report } from "../../bench/report.ts";
+import { type OpResult, type Report, withLast } from "../../bench/report.ts";
 
 const origin = {
   date: "2026-01-01T00:00:00.000Z",
@@ -156,4 +156,16 @@ Deno.test("badFlag() names a flag that there is not, and one that lacks its valu
 
 Deno.test("jsonLines() reads objects among other lines, and none that broke off", () => {
   assertEquals(jsonLines('warning\n{"a":1}\n\n{"a":2}\n{"a":'), [{ a: 1 }, { a: 2 }]);
+});
+
+Deno.test("withLast() keeps what a short run left out, and says which run it is of", () => {
+  const caches = { origin: { ...origin, commit: "old" }, results: [] };
+  const last = report({ caches, texts: [{ title: "Attention", text: "old" }, { title: "Quantized", text: "rows" }] });
+  const found = withLast(report({ missing: ["caches: no time was left"] }), last);
+  assertEquals(found.caches?.origin.commit, "old");
+  assertEquals(found.texts.map(({ title }) => title), ["Attention", "Quantized"]);
+  assertEquals(found.texts[0]!.text, "a table");
+  assertEquals(found.texts[1]!.text, "2026-01-01T00:00:00.000Z, commit abc1234, 0.0 busy threads before\nrows");
+  assertEquals(withLast(found, last).texts, found.texts);
+  assertEquals(withLast(found, undefined), found);
 });
