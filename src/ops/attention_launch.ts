@@ -60,6 +60,7 @@ function launchTiles(
       SPAN: span,
       HELD: Math.ceil(quads / span),
       ASKED: Math.ceil(Dh / 4 / lanes),
+      HALVINGS: Math.log2(lanes),
     }] as const
     : body === "rows"
     ? [attendByRows, {}, { MINE: rows / lanes, ASKED: byFour ? 4 : 2, HELD: 2 }] as const

@@ -90,7 +90,7 @@ function attendToRuns({ q, kv, cuSeqlens, kvHeads, scheme, overrides, split }: C
     },
     consts: {
       ...{ DH: Dh, ROWS: rows, KEYS: rows === 8 ? 1 : 2, LANES: lanes, SPAN: span, HELD: Math.ceil(ofKey / span) },
-      ...{ BITS: bits, FOURS: 8 / bits, RUN: run },
+      ...{ BITS: bits, FOURS: 8 / bits, RUN: run, HALVINGS: Math.log2(lanes) },
     },
     overrides,
     bindings: { q, words, rest, cuSeqlens, counts, o: parts ?? o },

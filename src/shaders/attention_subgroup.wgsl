@@ -12,6 +12,7 @@ const ROWS: u32 = 8; // @const
 const PACK: u32 = 1; // @const
 const KEYS: u32 = 2; // @const
 const LANES: u32 = 8; // @const
+const HALVINGS: u32 = 3; // @const
 const SPAN: u32 = 8; // @const
 const HELD: u32 = 2; // @const
 const ASKED: u32 = 2; // @const
@@ -20,6 +21,7 @@ const ASKED: u32 = 2; // @const
 // @optional BY_4 BIAS CAP SPLIT MAPPED
 // @include "floats.wgsl"
 // @include "attention_tile.wgsl"
+// @include "lanes.wgsl"
 
 const Q4: u32 = (DH + 3) / 4;
 
@@ -125,7 +127,7 @@ fn main(
         score[r][i] = scoreOf(score[r][i], place, j + i * LANES + lane, last, slope[r], added[r]);
         most = max(most, score[r][i]);
       }
-      most = subgroupMax(most);
+      most = greatestOfLanes(most);
       let shrink = exp(largest[r] - most);
       largest[r] = most;
       total[r] *= shrink;

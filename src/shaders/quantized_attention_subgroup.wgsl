@@ -14,6 +14,7 @@ const DH: u32 = 64; // @const
 const ROWS: u32 = 4; // @const
 const KEYS: u32 = 2; // @const
 const LANES: u32 = 8; // @const
+const HALVINGS: u32 = 3; // @const
 const SPAN: u32 = 8; // @const
 const HELD: u32 = 1; // @const
 const BITS: u32 = 4; // @const
@@ -30,6 +31,7 @@ override SOFTCAP: f32 = 50.0;
 override WINDOW: u32 = 0;
 // @include "floats.wgsl"
 // @include "kv_groups.wgsl"
+// @include "lanes.wgsl"
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> words: array<u32>;
@@ -181,7 +183,7 @@ fn main(
         score[r][i] = select(NEG, x, j + i * LANES + lane < end);
         most = max(most, score[r][i]);
       }
-      most = subgroupMax(most);
+      most = greatestOfLanes(most);
       let shrink = exp(largest[r] - most);
       largest[r] = most;
       total[r] *= shrink;

@@ -147,10 +147,14 @@ fn storeRow(
   let share = select(0.0, 1.0 / all, all > 0.0); // a query that sees no key gives zeros
   let to = oAt(t.s, token, head, DV);
   // @end
-  // @unroll
-  for (var n = 0u; n < HELD; n++) {
+  for (var n = 0u; n < HELD + geometry[ZERO]; n++) {
+    var four = vec4<f32>();
+    // @unroll
+    for (var m = 0u; m < HELD; m++) {
+      four = select(four, value[m], m == n);
+    }
     if (lane + n * SPAN < QUADS) {
-      storeQuad(to, lane + n * SPAN, value[n] * share);
+      storeQuad(to, lane + n * SPAN, four * share);
     }
   }
 }

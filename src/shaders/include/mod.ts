@@ -18,6 +18,7 @@ import kv from "./kv.wgsl" with { type: "text" };
 import kvCodes from "./kv_codes.wgsl" with { type: "text" };
 import kvGroups from "./kv_groups.wgsl" with { type: "text" };
 import kvQuads from "./kv_quads.wgsl" with { type: "text" };
+import lanes from "./lanes.wgsl" with { type: "text" };
 import linear from "./linear.wgsl" with { type: "text" };
 import packCodes from "./pack_codes.wgsl" with { type: "text" };
 import quantized from "./quantized.wgsl" with { type: "text" };
@@ -47,6 +48,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "kv_codes.wgsl": kvCodes,
   "kv_groups.wgsl": kvGroups,
   "kv_quads.wgsl": kvQuads,
+  "lanes.wgsl": lanes,
   "linear.wgsl": linear,
   "pack_codes.wgsl": packCodes,
   "quantized.wgsl": quantized,
