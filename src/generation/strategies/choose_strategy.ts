@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { SinkCache } from "../../cache/mod.ts";
 import { ValueError } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
 import { warnOnce } from "../../warn.ts";
@@ -117,6 +118,11 @@ function checkAssisted(strategy: Strategy, o: ResolvedOptions, model: Model, row
     [rows > 1, "assisted generate is only supported for batchSize = 1"],
     [!o.useCache, "assisted generate requires `useCache=True`"],
     [isStatic, "assisted generate is not supported with Static cache classes`"],
+    [
+      o.cache instanceof SinkCache, // a pass of several tokens lets go of keys that its first ones would see one by one
+      "Cannot check drafts with a SinkCache as a pass of several tokens must see what single steps see: its window moves " +
+      "by the whole pass",
+    ],
   ];
   const refusal = refusals.find(([refused]) => refused);
   if (refusal) throw new ValueError(refusal[1]);

@@ -1,6 +1,6 @@
 /** What strategies refuse: exact texts, before anything runs. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { StaticCache } from "../../../src/cache/mod.ts";
+import { SinkCache, StaticCache } from "../../../src/cache/mod.ts";
 import { ValueError } from "../../../src/errors.ts";
 import { generate, type GenerationOptions, stream } from "../../../src/generation/mod.ts";
 import { loadModel, type Model } from "../../../src/models/mod.ts";
@@ -118,6 +118,12 @@ const REFUSED: [name: string, options: GenerationOptions, message: string, rows?
     "an assistant with a static cache",
     { assistantModel: model, cache: new StaticCache({ maxCacheLen: 64 }) },
     "assisted generate is not supported with Static cache classes`",
+  ],
+  [
+    "prompt lookup with a cache with sinks",
+    { promptLookupNumTokens: 2, cache: new SinkCache({ windowLength: 8, numSinkTokens: 1 }) },
+    "Cannot check drafts with a SinkCache as a pass of several tokens must see what single steps see: its window moves " +
+    "by the whole pass",
   ],
   [
     "several sequences of an assistant",
