@@ -1,15 +1,17 @@
 /** The example files run, and do what they say. */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CACHES, chat } from "../examples/chat_with_caches.ts";
 import { generationLoop } from "../examples/generation_loop.ts";
 import { continuations } from "../examples/prompt_cache.ts";
-import { DynamicCache, PagedCache, StaticCache } from "../src/cache/mod.ts";
+import { DynamicCache, PagedCache, SinkCache, StaticCache } from "../src/cache/mod.ts";
 import { ValueError } from "../src/errors.ts";
 import { generate } from "../src/generation/mod.ts";
 import { loadModel } from "../src/models/mod.ts";
 import { loadTokenizer } from "../src/tokenizer/mod.ts";
 import { embedded } from "./generation/models.ts";
 import { testDevice } from "./helpers.ts";
+import { TINY_CONFIGS, writeModel } from "./models/tiny_model.ts";
+import { TemporaryFolder } from "./weights/fixture.ts";
 
 const device = await testDevice();
 const model = await loadModel(embedded("tensaur-tiny"), { device, dtype: "float32" });
@@ -49,12 +51,29 @@ Deno.test("examples/prompt_cache.ts gives generate()'s answers, and leaves the p
 
 const questions = ["Who are you?", "What is the moon?"];
 Deno.test("examples/chat_with_caches.ts gives the same answers on every cache that promises it", async () => {
-  using plain = new DynamicCache();
-  const want = await chat(model, tokenizer, plain, questions, 10);
+  const want = await chat(model, tokenizer, undefined, questions, 10);
   for (const [name, make] of Object.entries(CACHES)) {
     using cache = make();
+    let resets = 0;
+    const { reset } = cache;
+    cache.reset = () => (resets++, reset.call(cache));
     const answers = await chat(model, tokenizer, cache, questions, 10);
     if (name !== "quantized") assertEquals(answers, want, name);
-    assertEquals(cache.lengths.length, 1);
+    assertEquals([cache.lengths.length, resets], [1, 0], `${name}: the second turn goes on from the first`);
   }
+});
+
+Deno.test("examples/chat_with_caches.ts goes on from states, and crops the first input of a cache with sinks", async () => {
+  using folder = new TemporaryFolder();
+  await writeModel(folder, { ...TINY_CONFIGS.mamba, vocab_size: 2048 });
+  using mamba = await loadModel(folder.path, { device, dtype: "float32" });
+  using states = mamba.newCache();
+  const want = await chat(mamba, tokenizer, undefined, questions, 6);
+  assertEquals(await chat(mamba, tokenizer, states, questions, 6), want);
+  using sinks = new SinkCache({ windowLength: 16, numSinkTokens: 4 });
+  const long = "Please tell me a very long story about a king and his daughter who lived by the sea.";
+  const answers = await chat(model, tokenizer, sinks, [long, "And then?"], 8);
+  assertEquals(answers.length, 2);
+  assert(tokenizer(long).inputIds[0]!.length > 16);
+  assertEquals(sinks.getSeqLength(), 16);
 });
