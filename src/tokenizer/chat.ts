@@ -62,7 +62,9 @@ export async function renderChat(
   }
   const source = chooseTemplate(templates, options);
   // Many APIs write null for what a message does not have; templates test for the key.
-  const plain = messages.map((message) => Object.fromEntries(Object.entries(message).filter(([, v]) => v !== null)));
+  const plain = messages.map((message) =>
+    namedReasoning(Object.fromEntries(Object.entries(message).filter(([, v]) => v !== null)))
+  );
   const final = options.continueFinalMessage ? tagFinalMessage(plain) : undefined;
   const own = source === options.chatTemplate; // the caller's own template is not the model's
   const text = await renderChatTemplate(source, {
@@ -74,6 +76,12 @@ export async function renderChat(
     ...options.templateVariables,
   }, trust && !own);
   return final === undefined ? text : cutAtTag(text, final);
+}
+
+/** A message whose reasoning has the names that templates read, whichever it came by. */
+function namedReasoning(message: Record<string, unknown>): Record<string, unknown> {
+  const reasoning = message.reasoning_content ?? message.thinking ?? message.reasoning;
+  return reasoning === undefined ? message : { thinking: reasoning, ...message, reasoning_content: reasoning };
 }
 
 function chooseTemplate(templates: ChatTemplates, { chatTemplate, tools }: ChatTemplateOptions): string {

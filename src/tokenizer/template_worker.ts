@@ -9,6 +9,8 @@
  */
 import type * as Jinja from "@huggingface/jinja";
 import { parseJsonText } from "../weights/json_text.ts";
+import { asPython, type Evaluator, type Node, RULES, type Scope, type Statement } from "./python_rules.ts";
+import { pythonStr, type Value, VALUES } from "./python_values.ts";
 
 /** What to render, as plain data. */
 export interface RenderRequest {
@@ -27,39 +29,18 @@ export interface RenderRequest {
 /** What came of it: the text, or why there is none; `raised` marks the template's own `raise_exception`. */
 export type RenderResult = { text: string } | { error: string; raised: boolean };
 
-type Scope = Jinja.Environment;
-type Statement = NonNullable<Parameters<Jinja.Interpreter["evaluate"]>[0]>;
-type Value = ReturnType<Jinja.Interpreter["evaluate"]>;
-/** A node of a parsed template, of which only the type is known. */
-type Node = { type: string } & Record<string, never>;
-
-/** The interpreter at work. */
-interface Evaluator {
-  /** The value of an expression or statement, as Python has it. */
-  evaluate(statement: Statement | undefined, scope: Scope): Value;
-  /** The same, as the package has it. */
-  evaluateAsIs(node: object, scope: Scope): Value;
-  /** A value of plain data. */
-  convert(value: unknown): Value;
-}
-
 // As the worker imports it: deno.json does not reach into a data: URL.
 const JINJA = "npm:@huggingface/jinja@0.5.11";
 
 /** Source of the worker: the functions of this file, and a mailbox around them. */
 export function workerSource(): string {
   const functions = [
+    ...VALUES,
+    ...RULES,
     parseJsonText,
-    pythonQuote,
-    pythonRepr,
-    pythonStr,
-    pythonEquals,
     strftime,
     range,
     printedExpressions,
-    binaryAsPython,
-    stripAsPython,
-    asPython,
     makeInterpreter,
     renderTemplate,
   ];
@@ -135,58 +116,6 @@ function makeInterpreter(
   return new PythonInterpreter(environment);
 }
 
-/** What the package does otherwise than Python; undefined where both agree. */
-function asPython(e: Evaluator, node: Node | undefined, scope: Scope): Value | undefined {
-  switch (node?.type) {
-    case "Given":
-      return node["value"];
-    case "BinaryExpression":
-      return binaryAsPython(e, node, scope);
-    case "CallExpression":
-      return stripAsPython(e, node, scope);
-    case "FilterExpression": {
-      const filter: string = node["filter"]!["value"];
-      if (filter !== "string" && filter !== "trim") return;
-      const text = pythonStr(e.evaluate(node["operand"], scope));
-      return e.convert(filter === "trim" ? text.trim() : text);
-    }
-    case "For": {
-      if (node["iterable"]!["type"] === "SelectExpression") return;
-      let items = e.evaluate(node["iterable"], scope);
-      if (items.type === "StringValue") items = e.convert([...items.value as string]);
-      if (items.type === "UndefinedValue") items = e.convert([]);
-      return e.evaluateAsIs({ ...node, iterable: { type: "Given", value: items } }, scope);
-    }
-  }
-}
-
-function binaryAsPython(e: Evaluator, node: Node, scope: Scope): Value | undefined {
-  const operator: string = node["operator"]!["value"];
-  if (!["~", "+", "==", "!="].includes(operator)) return;
-  const [left, right] = [e.evaluate(node["left"], scope), e.evaluate(node["right"], scope)];
-  if (operator === "~") return e.convert(pythonStr(left) + pythonStr(right));
-  if (operator !== "+") return e.convert(pythonEquals(left, right) === (operator === "=="));
-  if ((left.type === "StringValue") !== (right.type === "StringValue")) {
-    throw new Error(`"+" must add two strings: it adds ${left.type} and ${right.type}`);
-  }
-  const given = (value: Value) => ({ type: "Given", value });
-  return e.evaluateAsIs({ ...node, left: given(left), right: given(right) }, scope);
-}
-
-/** The methods strip, lstrip and rstrip with the characters to strip. */
-function stripAsPython(e: Evaluator, node: Node, scope: Scope): Value | undefined {
-  const method: string = node["callee"]!["property"]?.["value"] ?? "";
-  const [argument, more] = node["args"] as unknown as Statement[];
-  if (!/^[lr]?strip$/.test(method) || argument === undefined || more !== undefined) return;
-  const text = e.evaluate(node["callee"]!["object"], scope), chars = e.evaluate(argument, scope);
-  if (text.type !== "StringValue" || chars.type !== "StringValue") return;
-  const all = [...text.value as string], set = new Set(chars.value as string);
-  let start = 0, end = all.length;
-  while (method !== "rstrip" && start < end && set.has(all[start]!)) start++;
-  while (method !== "lstrip" && end > start && set.has(all[end - 1]!)) end--;
-  return e.convert(all.slice(start, end).join(""));
-}
-
 /** The expressions that a template prints: those that stand in a body, not within another expression. */
 function printedExpressions(node: unknown, found: Set<unknown> = new Set()): Set<unknown> {
   for (const key of ["body", "alternate", "defaultBlock"]) {
@@ -197,55 +126,6 @@ function printedExpressions(node: unknown, found: Set<unknown> = new Set()): Set
     }
   }
   return found;
-}
-
-/** Python's `repr` of a string. */
-function pythonQuote(text: string): string {
-  const mark = text.includes("'") && !text.includes('"') ? '"' : "'";
-  const escapes: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", [mark]: `\\${mark}` };
-  return mark + text.replace(/[\\'"\p{Cc}]/gu, (c) => {
-    if (c === "'" || c === '"') return escapes[c] ?? c;
-    return escapes[c] ?? `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`;
-  }) + mark;
-}
-
-/** Python's `repr` of a value. */
-function pythonRepr(value: Value): string {
-  switch (value.type) {
-    case "StringValue":
-      return pythonQuote(value.value as string);
-    case "BooleanValue":
-      return value.value ? "True" : "False";
-    case "NullValue":
-      return "None";
-    case "ArrayValue":
-      return `[${(value.value as Value[]).map(pythonRepr).join(", ")}]`;
-    case "TupleValue": {
-      const items = (value.value as Value[]).map(pythonRepr);
-      return `(${items.join(", ")}${items.length === 1 ? "," : ""})`;
-    }
-    case "ObjectValue": {
-      const entries = [...value.value as Map<string, Value>];
-      return `{${entries.map(([key, item]) => `${pythonQuote(key)}: ${pythonRepr(item)}`).join(", ")}}`;
-    }
-    default:
-      return value.toString();
-  }
-}
-
-/** Python's `str` of a value, as a template prints it: nothing for an undefined one. */
-function pythonStr(value: Value): string {
-  if (value.type === "StringValue") return value.value as string;
-  return value.type === "UndefinedValue" ? "" : pythonRepr(value);
-}
-
-/** Python's `==`; dicts count as equal only in the same order of keys. */
-function pythonEquals(left: Value, right: Value): boolean {
-  const isNumber = (value: Value) => typeof value.value === "number" || typeof value.value === "boolean";
-  if (isNumber(left) && isNumber(right)) return Number(left.value) === Number(right.value);
-  if (left.value === undefined || right.value === undefined) return left.type === right.type; // none and undefined
-  const both = typeof left.value === "object" && typeof right.value === "object";
-  return both ? pythonRepr(left) === pythonRepr(right) : left.value === right.value;
 }
 
 /** Python's `range`, with an end. */

@@ -112,6 +112,33 @@ const printed: [source: string, text: string][] = [
     "a| a|a|a",
   ],
   ["{{ [1]|trim }}{% for x in undefined_thing %}x{% endfor %}", "[1]"],
+  [
+    "{{ none in [1, none] }} {{ [1] in [[1], 2] }} {{ 'a' not in ['a'] }} {{ true in [1] }} {{ 'k' in d }} {{ 'b' in d }}",
+    "True True False True False True",
+  ],
+  [
+    "{{ x|upper }} {{ none|lower }} {{ 'aBC dE'|capitalize }} {{ undefined_thing|upper }}",
+    "[1, \"A'B\", NONE, TRUE, {'K': 1.5, 'Q\"': '\\N\\X01\u00c9'}] none Abc de ",
+  ],
+  ["{{ undefined_thing|length }} {{ '\ud83d\ude42'|length }} {{ none|map(attribute='a')|list }}", "0 1 []"],
+  ["{{ [3, 1, 2]|min }} {{ [3, 1, 2]|max }} {{ [1, none, true]|join('-') }} {{ ['a']|join }}", "1 3 1-None-True a"],
+  ["{{ '{}-{}'.format(1, none) }} {{ '{1}{0}{x}{{}}'.format('a', 'b', x='c') }}", "1-None bac{}"],
+  [
+    "{% for a, b in [('x', 1), ['y', 2]] %}{{ a }}{{ b }}{% endfor %}{% for c in s if c != 'b' %}{{ c }}{% endfor %}",
+    "x1y2ac",
+  ],
+  [
+    "{{ d is iterable }} {{ undefined_thing is iterable }} {{ 1 is iterable }} {{ d is sequence }} {{ true is number }} {{ none is not iterable }}",
+    "True True False True True True",
+  ],
+  [
+    "[{{ ' \\u0085\\ufeffa\\u001f '|trim }}] [{{ '\\u0085 a'.strip() }}] [{{ ' a '.strip(none) }}]",
+    "[\ufeffa] [a] [a]",
+  ],
+  [
+    "{{ ['\\u200b\\u00a0', '\\ue000', '\ud835\udcd0\u00e9', '\\u2028'] }}",
+    "['\\u200b\\xa0', '\\ue000', '\ud835\udcd0\u00e9', '\\u2028']",
+  ],
   ["{{ 7 // 2 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ -1 }} {{ not true }}", "3 3.5 8 -1 False"],
 ];
 for (const [source, text] of printed) {
@@ -147,6 +174,15 @@ Deno.test("tokenizer.applyChatTemplate() gives the template what transformers gi
   });
   const want = "[[{'role': 'user', 'name': 'n'}], [{'name': 'f'}], None, False, '<|begin_of_text|>', False, 1]";
   assertEquals(text, want); // a key whose value is null is left out, as in transformers 5
+});
+
+Deno.test("tokenizer.applyChatTemplate() gives reasoning the names that templates read", async () => {
+  const tokenizer = tokenizerWith("{{ messages|tojson }}");
+  const messages = [{ role: "assistant", reasoning: "r" }, { role: "assistant", thinking: "t", reasoning: "r" }];
+  assertEquals(JSON.parse(await tokenizer.applyChatTemplate(messages, asText)), [
+    { thinking: "r", role: "assistant", reasoning: "r", reasoning_content: "r" },
+    { thinking: "t", role: "assistant", reasoning: "r", reasoning_content: "t" },
+  ]);
 });
 
 Deno.test("tokenizer.applyChatTemplate() chooses among named templates", async () => {

@@ -124,6 +124,8 @@ const rendered: [title: string, source: string, ours: string, python: string][] 
     "",
     "01",
   ],
+  ["what map gives is a list, no generator", "{{ [{'a': 1}]|map(attribute='a')|tojson }}", "[1]", "TypeError"],
+  ["safe marks nothing", "{{ '<'|safe + '<' }}", "<<", "<&lt;"],
   ["a float without decimals that comes from JSON is an integer", "{{ x }}", "2", "2.0"],
 ];
 for (const [title, source, ours, python] of rendered) {
