@@ -135,7 +135,7 @@ export function matmulTraits(device: Device): MatmulTraits {
 
 /** Rows up to which a kernel norms them itself. */
 export const FEW = 4;
-const TURNED = 512; // numbers of a row of x that matmul_columns turns itself
+const TURNED = [512, 1024]; // numbers of a row of x that matmul_columns turns itself, where a workgroup has room for 8 rows
 const SLICES = [8, 4, 16]; // threads that share a sum on a GPU, the default first
 
 /**
@@ -223,10 +223,11 @@ function run(
   const lanes = columns > 128 ? 32 : kernel === "matmul_row" ? 16 : 8; // of narrow matrices each core gets an equal part
   const tiles = (lanes: number, rows: number) => [Math.ceil(columns / lanes), Math.ceil(M / rows), batch] as const;
   if (kernel === "matmul_columns") {
-    const turns = K <= TURNED, grid = tiles(gate ? 32 : 64, rows);
+    const room = device.limits.maxComputeWorkgroupStorageSize / (4 * rows), grid = tiles(gate ? 32 : 64, rows);
+    const turns = TURNED.find((depth) => K <= depth && depth <= room), consts = { DEPTH: turns ?? TURNED[0]! };
     const variant = { ...flags, [turns ? "SHARED" : M % 4 === 0 ? "BY_4" : "SCALARS"]: true };
     using xT = turns ? x.reshape([M, K]) : transpose(x.reshape([M, K]));
-    KERNELS.matmul_columns(device, { flags: variant, overrides, bindings: { ...bindings, x: xT }, grid });
+    KERNELS.matmul_columns(device, { flags: variant, consts, overrides, bindings: { ...bindings, x: xT }, grid });
   } else if (kernel === "matmul_tile") {
     KERNELS.matmul_tile(device, { flags, overrides, bindings: { ...bindings, x }, grid: tiles(gate ? 8 : 16, 64) });
   } else if (kernel === "matmul") {

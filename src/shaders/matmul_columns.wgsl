@@ -5,11 +5,11 @@
 // x        [K, M] f32, in vec4 with BY_4, for which M divides by 4; SHARED [M, K], K divides by 4 and is at most DEPTH
 // w        [K, N]       y  [M, N] f32       as in matmul and include/linear.wgsl
 // grid     [N4 / 2 / LANES, M / 8]: a thread holds 8 x 8 sums; with GATED of 4 columns of each half
-// measured on 2 busy EPYC cores, a core, f32: BY_4 10 GFLOP/s, SHARED 9.4, with places by a product at each step 6.4, with x
-//          in parts and barriers between them 6.0; x by scalars 6.4, not transposed and four of K at a time 3.8
+// measured on 2 busy EPYC cores, a core, f32: BY_4 10 GFLOP/s, 8.0 with the transposition at K = 768, SHARED 9.4, 9.2 there;
+//          with places by a product at each step 6.4, with x in parts and barriers between them 5.8; x by scalars 6.4, not transposed and four of K at a time 3.8
 const LANES: u32 = 32;
 const ROWS: u32 = 8;
-const DEPTH: u32 = 512;
+const DEPTH: u32 = 512; // @const 512 1024
 // @one-of F32 F16 BF16
 // @one-of SHARED BY_4 SCALARS
 // @optional BIAS RESIDUAL N_BY_4 GATED
