@@ -4,6 +4,7 @@
  * @module
  */
 import { GpuError, NotSupportedError, ValueError } from "../errors.ts";
+import { calmDawn } from "./dawn_ticks.ts";
 import { Guard } from "./guard.ts";
 import { KernelCache } from "./kernel.ts";
 import { BufferPool, formatBytes } from "./pool.ts";
@@ -232,6 +233,7 @@ async function webgpuPackage(): Promise<typeof import("webgpu")> {
 async function dawn(): Promise<GPU> {
   if (!pinned.tensaurDawn) {
     const { create } = await webgpuPackage();
+    calmDawn();
     const gpu = create(["disable-dawn-features=timestamp_quantization"]) as GPU;
     pinned.tensaurDawn = { gpu, objects: [] };
   }

@@ -89,10 +89,12 @@ fn main(
       scores[row * WIDTH + i] = x;
       most = max(most, x);
     }
-    tops[lane] = most;
-    workgroupBarrier();
-    for (var i = 0u; i < SHARES; i++) {
-      most = max(most, tops[i * ROWS + row]);
+    if (SHARES > 1u) {
+      tops[lane] = most;
+      workgroupBarrier();
+      for (var i = 0u; i < SHARES; i++) {
+        most = max(most, tops[i * ROWS + row]);
+      }
     }
     let shrink = exp(largest - most);
     largest = most;
