@@ -45,13 +45,14 @@ export class RingStore implements LayerStore {
 
   /** Stores, then attends; a batch that does not fit beside the window attends first. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
+    const geometry = this.#layout(q.shape[1]!, options); // also where they are not used: the next batch may be recorded
+    const past = pass.ring(this.ring);
     if (!this.fits(pass)) {
       const o = this.#attendLong(q, k, v, pass, options);
       this.append(k, v, pass);
       return o;
     }
-    const geometry = this.#layout(q.shape[1]!, options);
-    const kv = { k: this.#k, v: this.#v, geometry, past: pass.ring(this.ring), paged: true };
+    const kv = { k: this.#k, v: this.#v, geometry, past, paged: true };
     storeKv(k, v, kv, pass.batch.cuSeqlens);
     this.stored(pass, options);
     return attendOver(q, kv, { ...pass, lengths: this.held(pass.lengths) }, options);

@@ -13,7 +13,7 @@ import {
   type SearchStep,
   type StepRecord,
 } from "./search.ts";
-import { type Accepted, acceptMatching, acceptSampled, acceptTop, type Draft } from "./speculative.ts";
+import { type Accepted, acceptMatching, acceptSampled, acceptTop, type Draft, MOST_CHECKED } from "./speculative.ts";
 import type { HostTensor, StepOutput } from "./step_model.ts";
 
 /** What drafts tokens. */
@@ -34,7 +34,7 @@ export async function* assistedDecoding(ctx: SearchContext, source: DraftSource)
   const ids = [...ctx.prompts[0]!];
   for (let emitted = 0; emitted < o.newTokens;) {
     throwIfAborted(o.signal, "generating");
-    const most = Math.min(o.newTokens - emitted, ctx.room?.() ?? Infinity) - 1;
+    const most = Math.min(o.newTokens - emitted, MOST_CHECKED, ctx.room?.() ?? Infinity) - 1;
     const draft = await source.propose(ids, most);
     throwIfAborted(o.signal, "generating");
     const n = draft.tokens.length;

@@ -6,6 +6,9 @@
 import { draw, type Random, softmax } from "./math.ts";
 import type { TopTokens } from "./step_model.ts";
 
+/** Most tokens of a pass that checks a draft: a ring can take back as many. */
+export const MOST_CHECKED = 64;
+
 /** Tokens that were drafted, and what they were drawn from where the draft was a sample. */
 export interface Draft {
   /** Tokens. */

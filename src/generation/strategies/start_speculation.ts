@@ -20,6 +20,7 @@ import { seededRandom } from "./math.ts";
 import { promptLookup } from "./prompt_lookup.ts";
 import type { Process, SearchContext, SearchStep } from "./search.ts";
 import { type ChooseNext, SpeculationRounds } from "./speculation_rounds.ts";
+import { MOST_CHECKED } from "./speculative.ts";
 import { speculativeDecoding } from "./speculative_decoding.ts";
 import type { Start } from "./start.ts";
 import { type Codec, translatedDraft } from "./translated_draft.ts";
@@ -85,7 +86,6 @@ interface DrawnBoth {
 }
 
 const MOST_DRAWN = 32; // drafts of a round whose scores are kept
-const MOST_WINDOW = 256; // tokens of a window; one read brings a round's
 
 function drawnDrafts({ model, o, owned }: Start): DrawnBoth {
   const { device, sizes: { vocabSize } } = model, settings = samplingOf(o);
@@ -100,7 +100,7 @@ function acceptingDraws({ draft: { q }, params }: DrawnBoth): ChooseNext {
 }
 
 function widthOf({ newTokens }: ResolvedOptions): number {
-  return Math.min(newTokens, MOST_WINDOW);
+  return Math.min(newTokens, MOST_CHECKED);
 }
 
 function samplingOf({ temperature, topK, topP, minP, seed }: ResolvedOptions): SamplingSettings {

@@ -59,3 +59,17 @@ for (const [shift, dtype] of (["float16", "float32"] as const).entries()) {
     await device.stream.settled();
   });
 }
+
+Deno.test("a draft that is longer than what a ring can take back is checked as far as it can", async () => {
+  using model = await loadModel(embedded("tensaur-draft"), { device });
+  const long = [...prompt, ...prompt, ...prompt, ...prompt], plain = { maxNewTokens: 90 };
+  const run = async (options: GenerationOptions) => {
+    using cache = new SlidingWindowCache({ slidingWindow: 64 });
+    const { sequences } = await generate(model, { inputIds: [long] }, { ...greedy, ...plain, ...options, cache });
+    return sequences[0]!.slice(long.length);
+  };
+  const [, , , eosTokenId] = await run({ maxNewTokens: 4 }), want = await run({ eosTokenId }); // few rounds of long drafts
+  const drafts = { eosTokenId, assistantModel, numAssistantTokens: 80, assistantConfidenceThreshold: 0 };
+  for (const outputScores of [false, true]) assertEquals(await run({ ...drafts, outputScores }), want);
+  await device.stream.settled();
+});
