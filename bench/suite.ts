@@ -189,14 +189,13 @@ async function firstTokens(path: string, isCpu: boolean, rounds: number): Promis
 /** Where and of what the figures are. */
 export async function originOf(): Promise<Origin> {
   await using device = await openDevice();
-  const { info, provider, isCpu } = device,
-    git = await output("git", ["describe", "--always", "--dirty"]).catch(() => "");
+  const { info, provider, isCpu } = device;
   const vulkan = await output("vulkaninfo", ["--summary"], { limit: 20_000 }).catch(() => "");
   const mesa = await output("dpkg-query", ["-W", "-f=Mesa ${Version}", "mesa-vulkan-drivers"]).catch(() => "");
   const nvidia = await output("nvidia-smi", ["--query-gpu=driver_version", "--format=csv,noheader"]).catch(() => "");
   return {
     date: new Date().toISOString(),
-    commit: Deno.env.get("TENSAUR_COMMIT") ?? (git.trim() || "unknown"),
+    commit: Deno.env.get("TENSAUR_COMMIT") ?? await commitHere().catch(() => "unknown"),
     device: info.description || info.vendor,
     driver: nvidia.trim() || (/driverInfo\s*=\s*(.+)/.exec(vulkan)?.[1] ?? (isCpu && mesa || "unknown")),
     provider,
@@ -207,4 +206,19 @@ export async function originOf(): Promise<Origin> {
     deno: Deno.version.deno,
     tensaur: VERSION,
   };
+}
+
+/** The commit, and whether files differ from it: others than what benches write, or none could be resumed. */
+async function commitHere(): Promise<string> {
+  const git = (...args: string[]) => output("git", args, { cwd: new URL("../", BENCH) });
+  const commit = (await git("describe", "--always")).trim(), own = ["BENCHMARKS.md", "bench/results", "docs"];
+  const changed = await git(
+    "status",
+    "--porcelain",
+    "--untracked-files=no",
+    "--",
+    ".",
+    ...own.map((path) => `:!${path}`),
+  );
+  return changed.trim() ? `${commit}-dirty` : commit;
 }
