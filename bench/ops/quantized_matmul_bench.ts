@@ -48,9 +48,9 @@ for (const [M, K, N] of [[1, 4096, 4096], [4, 1024, 4096], [256, 512, 512]] as c
       bytes: 4 * M * K + matrix.w.byteLength + matrix.groups.byteLength + 4 * M * N,
       flops: 2 * M * K * N,
       run: () => {
-        if (kind === "int8") return int8Matmul(x, [matrix], params, 6);
         const y = empty(device, [M, N]);
-        quantizedMatmul(x, matrix, y);
+        if (kind === "int8") int8Matmul(x, [matrix], params, 6, y);
+        else quantizedMatmul(x, matrix, y);
         return y;
       },
     });

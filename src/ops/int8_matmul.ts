@@ -1,13 +1,18 @@
 import { type Device, kernel } from "../gpu/mod.ts";
+import fewWgsl from "../shaders/int8_few.wgsl" with { type: "text" };
 import matmulWgsl from "../shaders/int8_matmul.wgsl" with { type: "text" };
 import outliersWgsl from "../shaders/int8_outliers.wgsl" with { type: "text" };
 import quantizeWgsl from "../shaders/int8_quantize.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { subgroupLanes } from "./launching.ts";
+import { ACTIVATIONS, FEW, type Fusion } from "./matmul_packed.ts";
 import { packedColumns } from "./pack_weight.ts";
 import { type CodedMatrix, type DimsOptions, tile } from "./quantized_matmul.ts";
+import { rmsNorm } from "./rms_norm.ts";
 
 const outliers = kernel("int8_outliers", outliersWgsl);
 const quantize = kernel("int8_quantize", quantizeWgsl);
+const few = kernel("int8_few", fewWgsl);
 const matmul = kernel("int8_matmul", matmulWgsl);
 const LANES = 32;
 const bits = new Uint32Array(1), float = new Float32Array(bits.buffer);
@@ -35,20 +40,27 @@ export function int8Threshold(device: Device, K: number, threshold: number): Ten
  * @param matrices of kind "int8", each of which makes the columns that its `dims` name
  * @param params of {@linkcode int8Threshold}
  * @param threshold 0: no column is an outlier
- * @param residual added, [M, N] float32
- * @returns [M, N] float32
+ * @param y [M, N] float32, changed in place; as `quantizedMatmul` has it with a gate or parts
+ * @param fusion what is done around the product
  */
 export function int8Matmul(
   x: Tensor,
   matrices: readonly CodedMatrix[],
   params: Tensor,
   threshold: number,
-  residual?: Tensor,
-): Tensor {
-  const { device } = x, { K } = matrices[0]!, N = matrices.reduce((sum, matrix) => sum + matrix.N, 0);
-  const M = x.size / K, blocks = Math.ceil(K / 32);
+  y: Tensor,
+  fusion: Fusion = {},
+): void {
+  const { device } = x, { K } = matrices[0]!, M = x.size / K, blocks = Math.ceil(K / 32);
+  if (M <= FEW && K % 4 === 0 && device.isCpu && subgroupLanes(device) >= 8) {
+    return fewRows(x, matrices, threshold, y, fusion);
+  }
+  const { norm, ...behind } = fusion;
+  if (norm) {
+    using h = rmsNorm(x, norm.weight, norm.eps);
+    return int8Matmul(h, matrices, params, threshold, y, behind);
+  }
   const OUTLIERS = threshold > 0;
-  const y = empty(device, [...x.shape.slice(0, -1), N]);
   using q = empty(device, [blocks + 1 + K + M * (8 * blocks + 1)], "uint32");
   if (OUTLIERS) outliers(device, { bindings: { x, dims: params, q }, grid: [M === 0 ? 0 : blocks] });
   quantize(device, {
@@ -57,16 +69,38 @@ export function int8Matmul(
     bindings: { x, dims: params, q },
     grid: [M],
   });
-  const { ROWS, flags } = tile(device, M);
+  const { ROWS, flags } = tile(device, M), { residual, gate } = behind;
   for (const { N, w, groups, dims } of matrices) {
     matmul(device, {
-      flags: { ...flags, OUTLIERS, RESIDUAL: residual !== undefined },
+      flags: { ...flags, OUTLIERS, RESIDUAL: residual !== undefined, GATED: gate !== undefined },
       consts: { ROWS },
+      overrides: behindOverrides(behind),
       bindings: { x, q, w, groups, dims, residual, y },
       grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
     });
   }
-  return y;
+}
+
+/** One kernel for all of it. */
+function fewRows(x: Tensor, matrices: readonly CodedMatrix[], threshold: number, y: Tensor, fusion: Fusion): void {
+  const { norm, residual, gate } = fusion, [ROWS, TILES] = x.size === matrices[0]!.K ? [1, 4] : [FEW, 2];
+  for (const { N, w, groups, dims } of matrices) {
+    few(x.device, {
+      flags: { SUBGROUPS: true, OUTLIERS: threshold > 0, RESIDUAL: !!residual, NORM: !!norm, GATED: !!gate },
+      consts: { ROWS, TILES },
+      overrides: {
+        ...behindOverrides(fusion),
+        ...threshold > 0 && { THRESHOLD: threshold },
+        ...norm && { EPS: norm.eps },
+      },
+      bindings: { x, w, groups, dims, residual, y, norm: norm?.weight },
+      grid: [x.size === 0 ? 0 : Math.ceil(N / 32 / TILES), 1, 1],
+    });
+  }
+}
+
+function behindOverrides({ gate, activation = gate ?? "identity", parts = 1 }: Fusion): Record<string, number> {
+  return { ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS: parts };
 }
 
 /** What {@linkcode int8MatmulReference} takes. */

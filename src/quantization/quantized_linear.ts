@@ -5,21 +5,11 @@
  */
 import { add } from "../ops/binary.ts";
 import { int8Matmul } from "../ops/int8_matmul.ts";
-import { type Activation, FEW } from "../ops/matmul_packed.ts";
+import { FEW } from "../ops/matmul_packed.ts";
 import { type CodedMatrix, quantizedMatmul, quantizedRows } from "../ops/quantized_matmul.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
-import { gelu, relu, silu, tanh } from "../ops/unary.ts";
 import { empty, type Tensor, tidy } from "../tensor/mod.ts";
 import { type Fusion, type Linear, unfused } from "./linear.ts";
-
-const ACTIVATIONS: Readonly<Record<Activation, (x: Tensor) => Tensor>> = {
-  identity: (x) => x,
-  silu,
-  gelu,
-  gelu_tanh: (x) => gelu(x, { approximate: "tanh" }),
-  relu,
-  tanh,
-};
 
 /** What LLM.int8() needs beside its matrix. */
 export interface Int8Settings {
@@ -71,7 +61,6 @@ export class QuantizedLinear implements Linear {
   /** `act(norm(x) · W + bias) + residual`, gated or not. */
   forward(x: Tensor, fusion: Fusion = {}): Tensor {
     const { norm, gate, residual } = fusion, rows = x.size / this.inFeatures;
-    if (this.#int8) return this.#int8Product(x, fusion);
     if (norm && rows > FEW) {
       using h = rmsNorm(x, norm.weight, norm.eps);
       return this.forward(h, { ...fusion, norm: undefined });
@@ -90,17 +79,9 @@ export class QuantizedLinear implements Linear {
   #product(x: Tensor, fusion: Fusion): Tensor {
     const { gate, parts = 1 } = fusion, width = this.outFeatures / (gate ? 2 : parts), rows = x.shape.slice(0, -1);
     const y = empty(x.device, parts > 1 ? [parts, x.size / this.inFeatures, width] : [...rows, width]);
-    for (const matrix of this.#matrices) quantizedMatmul(x, matrix, y, fusion);
+    if (this.#int8) int8Matmul(x, this.#matrices, this.#int8.params, this.#int8.threshold, y, fusion);
+    else for (const matrix of this.#matrices) quantizedMatmul(x, matrix, y, fusion);
     return y;
-  }
-
-  #int8Product(x: Tensor, fusion: Fusion): Tensor {
-    const { params, threshold } = this.#int8!;
-    return unfused(x, fusion, (x, { activation = "identity", residual }) => {
-      if (activation === "identity") return int8Matmul(x, this.#matrices, params, threshold, residual);
-      const y = ACTIVATIONS[activation](int8Matmul(x, this.#matrices, params, threshold));
-      return residual ? add(y, residual) : y;
-    });
   }
 
   /** Returns the memory. */

@@ -1,4 +1,5 @@
-// int8_matmul: y = (codes of x · codes of W) * rowAbsmax * columnAbsmax / 127² + outliers of x · W + bias + residual
+// int8_matmul: y = f((codes of x · codes of W) * rowAbsmax * columnAbsmax / 127² + outliers of x · W), f what
+// quantized_store.wgsl does behind a product
 //
 // x        [M, K] f32, from which come the columns that are outliers
 // q        as int8_quantize leaves it: from K/32 on how many outlier columns there are, and which; from K/32 + 1 + K on of
@@ -13,7 +14,7 @@
 const ROWS: u32 = 1u; // @const 1 4 8
 const LANES: u32 = 32u;
 // @one-of ALONE SUBGROUPS SPLIT
-// @optional OUTLIERS RESIDUAL
+// @optional OUTLIERS RESIDUAL GATED
 // @never SPLIT ROWS=8
 // @never SUBGROUPS ROWS=8
 
@@ -22,7 +23,7 @@ const LANES: u32 = 32u;
 // @end
 @group(0) @binding(1) var<storage, read> q: array<u32>;
 @group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> groups: array<f32>;
+@group(0) @binding(3) var<storage, read> groups: array<u32>;
 @group(0) @binding(4) var<storage, read> dims: array<u32>;
 // @if RESIDUAL
 @group(0) @binding(5) var<storage, read> residual: array<f32>;
@@ -36,9 +37,8 @@ var<workgroup> partialOutliers: array<vec4<f32>, ROWS * SLICES * LANES>;
 const SLICES: u32 = 1u;
 // @end
 
-fn dot4(a: vec4<u32>, b: u32) -> vec4<i32> {
-  return vec4<i32>(dot4I8Packed(a.x, b), dot4I8Packed(a.y, b), dot4I8Packed(a.z, b), dot4I8Packed(a.w, b));
-}
+// @include "quantized_store.wgsl"
+// @include "int8.wgsl"
 
 @compute @workgroup_size(LANES, SLICES)
 fn main(
@@ -51,18 +51,17 @@ fn main(
   let K = dims[0];
   let N4 = dims[2];
   let words = min(8u, arrayLength(&w)); // 8, but the compiler must not know: unrolled it takes seconds to compile
-  let M = arrayLength(&y) / dims[3];
+  // @include "quantized_columns.wgsl"
   let blocks = (K + 31u) / 32u;
   let stride = 8u * blocks + 1u;
   let rows = blocks + 1u + K; // where they begin in q
-  let column = min(group.x * LANES + thread.x, N4 - 1u); // lanes past the end repeat the last column and do not store
   let row0 = group.y * ROWS;
   // @if SPLIT
   let slice = thread.y;
   // @else
   let slice = 0u;
   // @end
-  var sums: array<vec4<i32>, ROWS>;
+  var products: array<vec4<i32>, ROWS>;
   var rest: array<vec4<f32>, ROWS>;
 
   for (var block = slice; block < blocks; block += SLICES) {
@@ -80,10 +79,10 @@ fn main(
       for (var r = 0u; r < ROWS; r++) {
         // @if SUBGROUPS
         let first = lane & ~7u;
-        sums[r] += dot4(a, subgroupShuffle(own[r], first | j)) + dot4(b, subgroupShuffle(own[r], first | (j + 1u)));
+        products[r] += dot4(a, subgroupShuffle(own[r], first | j)) + dot4(b, subgroupShuffle(own[r], first | (j + 1u)));
         // @else
         let at = rows + min(row0 + r, M - 1u) * stride + 1u + 8u * block + j;
-        sums[r] += dot4(a, q[at]) + dot4(b, q[at + 1u]);
+        products[r] += dot4(a, q[at]) + dot4(b, q[at + 1u]);
         // @end
       }
     }
@@ -92,8 +91,7 @@ fn main(
   // @if OUTLIERS
   for (var i = slice; i < q[blocks]; i += SLICES) {
     let k = q[blocks + 1u + i];
-    let word = w[k / 4u * N4 + column] << vec4<u32>(24u - 8u * (k % 4u));
-    let code = vec4<f32>(bitcast<vec4<i32>>(word) >> vec4<u32>(24u));
+    let code = codeOf(k, N4, column);
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       rest[r] += code * x[min(row0 + r, M - 1u) * K + k];
@@ -103,43 +101,26 @@ fn main(
   // @if SPLIT
   // @unroll
   for (var r = 0u; r < ROWS; r++) {
-    partial[(r * SLICES + thread.y) * LANES + thread.x] = sums[r];
+    partial[(r * SLICES + thread.y) * LANES + thread.x] = products[r];
     partialOutliers[(r * SLICES + thread.y) * LANES + thread.x] = rest[r];
   }
   workgroupBarrier();
-  if (thread.y > 0u) {
-    return;
-  }
-  // @unroll
-  for (var r = 0u; r < ROWS; r++) {
-    for (var s = 1u; s < SLICES; s++) {
-      sums[r] += partial[(r * SLICES + s) * LANES + thread.x];
-      rest[r] += partialOutliers[(r * SLICES + s) * LANES + thread.x];
-    }
-  }
-  // @end
-  if (group.x * LANES + thread.x < N4) {
+  if (slice == 0u) {
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
-      if (row0 + r < M) {
-        let absmax = bitcast<f32>(q[rows + (row0 + r) * stride]);
-        store(row0 + r, column, vec4<f32>(sums[r]) * (absmax / 127.0) + rest[r]);
+      for (var s = 1u; s < SLICES; s++) {
+        products[r] += partial[(r * SLICES + s) * LANES + thread.x];
+        rest[r] += partialOutliers[(r * SLICES + s) * LANES + thread.x];
       }
     }
   }
-}
-
-fn store(row: u32, column: u32, sum: vec4<f32>) {
-  for (var c = 0u; c < min(4u, dims[1] - 4u * column); c++) {
-    let n = 4u * column + c;
-    let at = row * dims[3] + dims[6] + n;
-    var value = sum[c] * (groups[n] / 127.0);
-    if (dims[7] > 0u) {
-      value += groups[dims[7] + n];
-    }
-    // @if RESIDUAL
-    value += residual[at];
-    // @end
-    y[at] = value;
+  // @end
+  var sums: array<vec4<f32>, ROWS>;
+  let scale = scaleOf(column);
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    let absmax = bitcast<f32>(q[rows + min(row0 + r, M - 1u) * stride]);
+    sums[r] = (vec4<f32>(products[r]) * (absmax / 127.0) + rest[r]) * scale;
   }
+  // @include "quantized_finish.wgsl"
 }

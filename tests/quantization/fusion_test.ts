@@ -84,6 +84,11 @@ const cases: [what: string, on: Device, Kind, M: number, K: number, outputs: num
   ["as a GPU ", device, "nf4", 6, 64, [20, 20], { ...gated, norm: undefined }],
   ["", device, "int8", 1, 64, [16, 16], gated],
   ["", device, "int8", 3, 64, [20], all],
+  ["", device, "int8", 4, 36, [40, 40], gated],
+  ["", device, "int8", 2, 32, [12, 12, 12], { norm: true, bias: true, parts: 3 }],
+  ["", device, "int8", 6, 64, [12, 12], gated],
+  ["without subgroups ", plain, "int8", 1, 64, [20, 20], gated],
+  ["as a GPU ", device, "int8", 2, 64, [16, 24], { ...all, gate: "gelu_tanh", activation: undefined }],
 ];
 
 for (const [what, on, kind, M, K, outputs, around] of cases) {

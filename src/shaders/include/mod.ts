@@ -13,6 +13,7 @@ import elem from "./elem.wgsl" with { type: "text" };
 import floatAt from "./float_at.wgsl" with { type: "text" };
 import floats from "./floats.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
+import int8 from "./int8.wgsl" with { type: "text" };
 import integerGroups from "./integer_groups.wgsl" with { type: "text" };
 import kv from "./kv.wgsl" with { type: "text" };
 import kvCodes from "./kv_codes.wgsl" with { type: "text" };
@@ -22,6 +23,9 @@ import lanes from "./lanes.wgsl" with { type: "text" };
 import linear from "./linear.wgsl" with { type: "text" };
 import packCodes from "./pack_codes.wgsl" with { type: "text" };
 import quantized from "./quantized.wgsl" with { type: "text" };
+import quantizedColumns from "./quantized_columns.wgsl" with { type: "text" };
+import quantizedFinish from "./quantized_finish.wgsl" with { type: "text" };
+import quantizedStore from "./quantized_store.wgsl" with { type: "text" };
 import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
@@ -43,6 +47,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "float_at.wgsl": floatAt,
   "floats.wgsl": floats,
   "grid.wgsl": grid,
+  "int8.wgsl": int8,
   "integer_groups.wgsl": integerGroups,
   "kv.wgsl": kv,
   "kv_codes.wgsl": kvCodes,
@@ -52,6 +57,9 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "linear.wgsl": linear,
   "pack_codes.wgsl": packCodes,
   "quantized.wgsl": quantized,
+  "quantized_columns.wgsl": quantizedColumns,
+  "quantized_finish.wgsl": quantizedFinish,
+  "quantized_store.wgsl": quantizedStore,
   "random.wgsl": random,
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,

@@ -16,8 +16,7 @@
 // paper    https://arxiv.org/abs/2210.17323, https://arxiv.org/abs/2305.14314
 const LANES: u32 = 32u;
 override EPS: f32 = 1e-6;
-override PARTS: u32 = 1u;
-// @include "activated.wgsl"
+// @include "quantized_store.wgsl"
 
 // @if X_BY_4
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -46,11 +45,6 @@ var<workgroup> partialSquares: array<f32, ROWS * SLICES>;
 // @end
 // @else
 const SLICES: u32 = 1u;
-// @end
-// @if GATED
-// @if !SUBGROUPS
-var<workgroup> seconds: array<vec4<f32>, ROWS * LANES>;
-// @end
 // @end
 
 // Four numbers of a row of x, zeros past its end.
@@ -115,19 +109,7 @@ fn main(
   let lane = 0u;
   // @end
   let N4 = dims[2];
-  // threads past the end repeat the last column and do not store
-  // @if GATED
-  let columns = N4 / 2u; // of each half
-  let M = 2u * arrayLength(&y) / dims[3];
-  let own = (group.x * LANES + thread.x) / 8u * 4u + thread.x % 4u;
-  let isGate = thread.x % 8u < 4u;
-  let column = min(own, columns - 1u) + select(columns, 0u, isGate);
-  // @else
-  let columns = N4;
-  let M = arrayLength(&y) / dims[3];
-  let own = group.x * LANES + thread.x;
-  let column = min(own, columns - 1u);
-  // @end
+  // @include "quantized_columns.wgsl"
   let row0 = group.y * ROWS;
   let blocks = dims[4];
   let runBlocks = dims[5]; // a run of blocks has one scale
@@ -265,83 +247,5 @@ fn main(
     sums[r] *= inverseSqrt(squares[r] / f32(dims[0]) + EPS);
   }
   // @end
-  // @if GATED
-  var ups: array<vec4<f32>, ROWS>;
-  // @if SUBGROUPS
-  // @unroll
-  for (var r = 0u; r < ROWS; r++) {
-    ups[r] = subgroupShuffle(sums[r], lane ^ 4u);
-  }
-  // @else
-  if (slice == 0u) {
-    // @unroll
-    for (var r = 0u; r < ROWS; r++) {
-      seconds[r * LANES + thread.x] = sums[r];
-    }
-  }
-  workgroupBarrier();
-  // @unroll
-  for (var r = 0u; r < ROWS; r++) {
-    ups[r] = seconds[r * LANES + (thread.x ^ 4u)];
-  }
-  // @end
-  if (isGate && own < columns && slice == 0u) {
-    // @unroll
-    for (var r = 0u; r < ROWS; r++) {
-      if (row0 + r < M) {
-        storeGated(row0 + r, own, sums[r], ups[r]);
-      }
-    }
-  }
-  // @else
-  if (own < columns && slice == 0u) {
-    // @unroll
-    for (var r = 0u; r < ROWS; r++) {
-      if (row0 + r < M) {
-        store(M, row0 + r, own, sums[r]);
-      }
-    }
-  }
-  // @end
+  // @include "quantized_finish.wgsl"
 }
-
-// Four sums with the bias of their columns, from column n of this matrix on.
-fn biased(sum: vec4<f32>, n: u32) -> vec4<f32> {
-  let bias = dims[7];
-  var value = sum;
-  if (bias > 0u) {
-    for (var c = 0u; c < min(4u, dims[1] - n); c++) {
-      value[c] += bitcast<f32>(groups[bias + n + c]);
-    }
-  }
-  return value;
-}
-
-// @if GATED
-fn storeGated(row: u32, column: u32, gate: vec4<f32>, up: vec4<f32>) {
-  let half = dims[1] / 2u;
-  let value = activated4(biased(gate, 4u * column)) * biased(up, half + 4u * column);
-  for (var c = 0u; c < 4u; c++) {
-    let at = row * half + 4u * column + c;
-    // @if RESIDUAL
-    y[at] = value[c] + residual[at];
-    // @else
-    y[at] = value[c];
-    // @end
-  }
-}
-// @else
-fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
-  let value = activated4(biased(sum, 4u * column));
-  let width = dims[3] / PARTS;
-  for (var c = 0u; c < min(4u, dims[1] - 4u * column); c++) {
-    let n = dims[6] + 4u * column + c;
-    let at = (n / width * rows + row) * width + n % width;
-    // @if RESIDUAL
-    y[at] = value[c] + residual[at];
-    // @else
-    y[at] = value[c];
-    // @end
-  }
-}
-// @end
