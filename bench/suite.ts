@@ -142,7 +142,7 @@ function steps(report: Report, { quick, only, until = Infinity, say }: SuiteOpti
       const text = await script("caches_bench", [await pathOf("bench-30m"), ...flags], { limit: CACHES_LIMIT });
       report.caches = { origin: report.origin, results: jsonLines<CacheResult>(text) };
     }],
-    ["speculation", async () => {
+    ["speculation report", async () => {
       const flags = ["--json", ...quick ? ["--rounds", "1", "--tokens", "32", "--small"] : []];
       const text = await script("speculation_bench", flags, { limit: SPECULATION_LIMIT });
       report.speculation = { origin: report.origin, results: jsonLines<SpeculationResult>(text) };
