@@ -2,6 +2,7 @@
  * The figures to reach on a machine with lavapipe and two cores, and the gate: a figure under half of its goal fails.
  */
 import type { ModelResult } from "./model_bench.ts";
+import type { QuantizedResult } from "./quantized_bench.ts";
 import type { OpResult, Report } from "./report.ts";
 
 /** A figure beside its goal. */
@@ -27,6 +28,29 @@ interface Goal {
   /** Whether less is better. */
   less?: true;
 }
+
+const QUANTIZED: readonly Goal[] = [
+  {
+    work: "bench-120m, decode in 4 bits (q4_0), of the rate in 16",
+    unit: "×",
+    goal: 1.3,
+    values: (r) => quantized(r, /^q4_0$/, (form, plain) => plain.tokenCpu / form.tokenCpu),
+  },
+  {
+    work: "bench-120m quantized, bytes of the weights, of the scheme's own",
+    unit: "×",
+    goal: 1.03,
+    values: (r) => quantized(r, /./, ({ overTheory }) => overTheory),
+    less: true,
+  },
+  {
+    work: "bench-120m, quantized while it is loaded, of a plain load",
+    unit: "×",
+    goal: 2,
+    values: (r) => quantized(r, /^(nf4|int8)$/, (form, plain) => form.loadCpu / plain.loadCpu),
+    less: true,
+  },
+];
 
 const LAVAPIPE: readonly Goal[] = [
   {
@@ -54,6 +78,7 @@ const LAVAPIPE: readonly Goal[] = [
     goal,
     values: (r) => flops(r, `quantized_matmul ${scheme}`, "[1, 4096] x [4096, 4096]"),
   })),
+  ...QUANTIZED,
   {
     work: "attention, prompt of 512, heads of 64, with subgroups",
     unit: "GFLOP/s a core",
@@ -126,6 +151,7 @@ const GPU: readonly Goal[] = [
     goal: 40,
     values: (r) => shares(r, "quantized_matmul q4", "[1, 4096] x [4096, 4096]"),
   },
+  ...QUANTIZED,
   {
     work: "GEMM f16 4096³",
     unit: "TFLOP/s",
@@ -154,6 +180,15 @@ function bytes(report: Report, name: string, shape: string): number[] {
 
 function shares(report: Report, name: string, shape: string): number[] {
   return ops(report, name, shape).map(({ gigabytesPerSecond, ceilings }) => 100 * gigabytesPerSecond / ceilings.copy);
+}
+
+/** A figure of each form whose name fits, beside the model in 16 bits. */
+function quantized(
+  { quantized: [plain, ...forms] = [] }: Report,
+  names: RegExp,
+  figure: (form: QuantizedResult, plain: QuantizedResult) => number,
+): number[] {
+  return forms.filter(({ form }) => names.test(form)).map((form) => figure(form, plain!));
 }
 
 function gemms(report: Report, plain: boolean): (number | undefined)[] {

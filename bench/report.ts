@@ -7,6 +7,7 @@ import type { LoadResult } from "./load_bench.ts";
 import type { Measurement } from "./measure.ts";
 import type { ModelResult } from "./model_bench.ts";
 import type { TracedPair } from "./profiles.ts";
+import type { QuantizedResult } from "./quantized_bench.ts";
 import type { SpeculationResult } from "./speculation_bench.ts";
 
 /** Where figures come from. */
@@ -60,6 +61,8 @@ export interface Report {
   caches?: { origin: Origin; results: CacheResult[] };
   /** Every way to draft, and where these figures are from. */
   speculation?: { origin: Origin; results: SpeculationResult[] };
+  /** A model in 16 bits, then its quantized forms. */
+  quantized?: QuantizedResult[];
   /** What the longer reports printed. */
   texts: { title: string; text: string }[];
   /** What could not be measured, and why. */

@@ -12,6 +12,7 @@ import type { FirstTokenResult, ModelResult } from "./model_bench.ts";
 import { benchModels } from "./peers/cache.ts";
 import { denoRun, Interrupted, jsonLines, output, type RunOptions } from "./process.ts";
 import { profilePair } from "./profiles.ts";
+import { type QuantizedResult, quantizedText } from "./quantized_bench.ts";
 import { SHAPES, writeRandomModel } from "./random_model.ts";
 import type { FirstTokens, Origin, Report } from "./report.ts";
 import type { SpeculationResult } from "./speculation_bench.ts";
@@ -40,7 +41,6 @@ const STEP_LIMIT = 120_000, GRACE = 60_000; // ms
 /** Reports that print tables of their own: what of, the script, its flags, and those for few repetitions. */
 const TEXTS: readonly [title: string, file: string, flags: readonly string[], quickFlags: readonly string[]][] = [
   ["Attention", "attention_report", [], ["--quick"]],
-  ["Quantized models", "quantized_bench", [], ["--only", "q4_0", "--rounds", "1", "--tokens", "8"]],
 ];
 
 /** The folder of the benches. */
@@ -146,6 +146,11 @@ function steps(report: Report, { quick, only, until = Infinity, say }: SuiteOpti
       const flags = ["--json", ...quick ? ["--rounds", "1", "--tokens", "32", "--small"] : []];
       const text = await script("speculation_bench", flags, { limit: SPECULATION_LIMIT });
       report.speculation = { origin: report.origin, results: jsonLines<SpeculationResult>(text) };
+    }],
+    ["quantized models report", async () => {
+      const flags = quick ? ["--json", "--only", "q4_0", "--rounds", "1", "--tokens", "8"] : ["--json"];
+      report.quantized = JSON.parse(await script("quantized_bench", flags, { limit: TEXT_LIMIT })) as QuantizedResult[];
+      report.texts.push({ title: "Quantized models", text: quantizedText(report.quantized) });
     }],
     ...TEXTS.map(([title, file, flags, quickFlags]): Step => [`${title.toLowerCase()} report`, async () => {
       const text = await script(file, quick ? quickFlags : flags, { limit: TEXT_LIMIT });

@@ -54,6 +54,18 @@ Deno.test("reached() takes the worst figure of a goal, with and without subgroup
   assertEquals([without!.value, without!.share], [3, 3 / 7]);
 });
 
+Deno.test("reached() sets quantized models beside the one in 16 bits", () => {
+  const form = { weightBytes: 1, overTheory: 1, peak: 1, dispatchesPerToken: 78 };
+  const quantized = [
+    { ...form, form: "float16", loadCpu: 100, tokenCpu: 60 },
+    { ...form, form: "q4_0", loadCpu: 90, tokenCpu: 40, overTheory: 1.01 },
+    { ...form, form: "nf4", loadCpu: 300, tokenCpu: 50, overTheory: 1.04 },
+  ];
+  const found = reached(report({ quantized })).filter(({ work }) => work.startsWith("bench-120m"));
+  assertEquals(found.map(({ value }) => value), [1.5, 1.04, 3]);
+  assertEquals(found.map(({ share }) => share! >= 1), [true, false, false]);
+});
+
 Deno.test("refused() takes what is under half of its goal, and nothing that was not measured", () => {
   const ops = [gemm("matmul f32", 512, 8), gemm("matmul f32", 512, 3.4, true)];
   const bad = refused(reached(report({ ops, firstTokens: [{ model: "bench-30m", warm: 2999, cold: 8001 }] })));
