@@ -1,6 +1,6 @@
 /** `deno task bench`: the report, the gate, the comparison with another commit, and the peers. */
 import { textTable } from "../src/cli/table.ts";
-import { cacheTable } from "./caches_bench.ts";
+import { cacheGoals, cacheTable } from "./caches_bench.ts";
 import { writeCharts } from "./charts.ts";
 import { compare, LEAST_RATIO, verdict } from "./compare.ts";
 import { badFlag, flagValue, positional } from "./flags.ts";
@@ -132,7 +132,7 @@ async function part(name: "caches" | "speculation"): Promise<void> {
   const names = name === "caches" ? [name] : ["speculation report"], last = await readReport();
   const { caches, speculation, missing } = await runSuite({ names, quick, say });
   if (missing.length) throw new Error(missing.join());
-  if (caches) show(textTable(cacheTable(caches.results)));
+  if (caches) show(`${textTable(cacheTable(caches.results))}\n\n${textTable(cacheGoals(caches.results))}`);
   if (speculation) show(textTable(speculationTable(speculation.results)));
   if (printOnly || !last) return;
   const texts = last.texts.filter(({ title }) => title.toLowerCase() !== name); // as earlier reports had it

@@ -1,7 +1,7 @@
 /** BENCHMARKS.md, made of what the benches found; nothing in it is written by hand but the sentences. */
 import { markdownTable } from "../src/cli/table.ts";
 import { formatBytes } from "../src/gpu/mod.ts";
-import { cacheTable } from "./caches_bench.ts";
+import { cacheGoals, cacheTable } from "./caches_bench.ts";
 import { type Chart, picture } from "./charts.ts";
 import { goalRows, kernelShare, LEAST_SHARE, reached, round } from "./goals.ts";
 import { loadText } from "./load_bench.ts";
@@ -177,6 +177,7 @@ function cacheText({ caches }: Report): string[] {
     "threads before. Bytes are those on the GPU. Of static: the rate by CPU time beside that of the static cache. " +
     "Written to: bytes that a fork takes when it gets its first token.",
     markdownTable(cacheTable(results)),
+    markdownTable(cacheGoals(results)),
   ];
 }
 
