@@ -1,11 +1,15 @@
 /** Memory of every kind of cache: what it reports, what it returns, and what is left of it when there is none. */
 import { assert, assertEquals } from "@std/assert";
 import {
+  CrossCache,
   DynamicCache,
+  EncoderDecoderCache,
   HybridCache,
   type KvCache,
+  MambaCache,
   OffloadedCache,
   OffloadedStaticCache,
+  packBatch,
   PagedCache,
   QuantizedCache,
   SinkCache,
@@ -13,7 +17,8 @@ import {
   StaticCache,
 } from "../../src/cache/mod.ts";
 import { OutOfMemoryError } from "../../src/errors.ts";
-import { assertClose, testDevice } from "../helpers.ts";
+import { tensor, tidy } from "../../src/tensor/mod.ts";
+import { assertClose, randn, testDevice } from "../helpers.ts";
 import { ArrayCache, type Attended, step } from "./array_cache.ts";
 
 const device = await testDevice();
@@ -121,3 +126,36 @@ for (const [name, kind] of Object.entries(KINDS)) {
     assertEquals(device.pool.stats.bytesInUse, before);
   });
 }
+
+Deno.test("the parts of an EncoderDecoderCache and states report the pool's bytes, and return all of them", async () => {
+  const before = device.pool.stats.bytesInUse, used = () => device.pool.stats.bytesInUse - before;
+  {
+    using cache = new EncoderDecoderCache(new StaticCache({ maxCacheLen: 20 }), new CrossCache("float16"));
+    const model = arrays(KINDS.dynamic!), cross = cache.crossAttentionCache;
+    for (const encoder of [[3, 5], [3, 5], [7, 2]]) { // again in the same memory, then in another
+      tidy(device, () => {
+        const T = encoder[0]! + encoder[1]!, rows = () => tensor(device, randn(T * 12), [T, 2, 6]);
+        for (let layer = 0; layer < LAYERS; layer++) cross.fill(layer, rows(), rows(), encoder);
+        const q = tensor(device, randn(2 * 24), [2, 4, 6]);
+        using batch = packBatch(device, [0, 0], [0, 0], [1, 1]);
+        for (let layer = 0; layer < LAYERS; layer++) cross.attend(layer, q, batch, { scale: 0.4 });
+      });
+      if (cache.lengths[0] !== 5) await assertSame(step(device, cache, model, [5, 2], 3));
+      assertEquals([cache.byteLength, cross.lengths], [used(), encoder]);
+      cross.reset();
+      assertEquals([cache.byteLength, cross.lengths, cross.layers], [used(), [], 0]);
+    }
+  }
+  assertEquals(used(), 0);
+  {
+    using cache = new MambaCache({ layers: 2, intermediateSize: 3, convKernel: 4, stateSize: 2 });
+    cache.reserve(2, [1, 1]);
+    cache.convStates(device, 0);
+    {
+      using batch = packBatch(device, [0, 0], [0, 0], [1, 1]);
+      cache.advance(batch);
+    }
+    assertEquals(cache.byteLength, used());
+  }
+  assertEquals(used(), 0);
+});
