@@ -27,7 +27,7 @@ interface Case {
 
 const LIMIT = 1700; // ms
 const HEAD_DIMS = [16, 32, 40, 64, 72, 80, 96, 112, 128, 256], KEYS = 4096, PAGE = 64;
-const SHAPES = [[1024, [16, 16]], [1, [16, 16]], [1, [16, 4]]] as const;
+const SHAPES = [[1024, [16, 16]], [8, [16, 16]], [1, [16, 16]], [1, [16, 4]]] as const;
 
 const cases: Case[] = HEAD_DIMS.flatMap((Dh) =>
   (["float16", "float32"] as const).flatMap((dtype) =>

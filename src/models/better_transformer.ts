@@ -29,7 +29,9 @@ export function isBetterTransformer(model: Model): boolean {
 
 /**
  * Converts a model as `model.to_bettertransformer()` does: an eager model attends with fused kernels from then on. The
- * results are the same, and no weight changes.
+ * results are the same, and no weight changes: an activation other than relu and gelu, which BetterTransformer replaces by
+ * gelu with a warning, stays what the model was trained with. (The fused layer there knows two activations and one epsilon;
+ * here each op has its own kernel. Positions that are not absolute are refused by {@linkcode loadModel} already.)
  *
  * @returns the model itself
  * @throws {RuntimeError} if it is converted already
