@@ -4,7 +4,7 @@ import type { CachePass, LayerStore, StoreSpec } from "./layer_store.ts";
 import { OffloadedStore } from "./offloaded_store.ts";
 import { OffloadSlots } from "./offload_slots.ts";
 import { expectCount } from "./sliding_window_cache.ts";
-import type { CacheProperties } from "./properties.ts";
+import { type CacheProperties, COMPACT, FIXED } from "./properties.ts";
 
 /** What an {@linkcode OffloadedCache} takes. */
 export interface OffloadedCacheOptions {
@@ -27,13 +27,7 @@ export interface OffloadedCacheOptions {
  */
 export class OffloadedCache extends KvCache {
   /** What it is good for. */
-  static readonly properties: CacheProperties = {
-    memoryEfficient: true,
-    compile: false,
-    initRecommended: false,
-    latency: "low",
-    longContext: true,
-  };
+  static readonly properties: CacheProperties = COMPACT;
   /** Each pass writes keys from the host. */
   readonly replayable = false;
   readonly #slots = new OffloadSlots();
@@ -110,13 +104,7 @@ export interface OffloadedStaticCacheOptions extends OffloadedCacheOptions {
  */
 export class OffloadedStaticCache extends OffloadedCache {
   /** What it is good for. */
-  static override readonly properties: CacheProperties = {
-    memoryEfficient: false,
-    compile: true,
-    initRecommended: true,
-    latency: "high",
-    longContext: true,
-  };
+  static override readonly properties: CacheProperties = { ...FIXED, longContext: true };
   /** Its capacity is fixed. */
   readonly isStatic = true;
   /** Most tokens that a sequence can have. */

@@ -11,3 +11,21 @@ export interface CacheProperties {
   /** It suits long contexts. */
   readonly longContext: boolean;
 }
+
+/** Of caches whose buffers never move. */
+export const FIXED: CacheProperties = {
+  memoryEfficient: false,
+  compile: true,
+  initRecommended: true,
+  latency: "high",
+  longContext: false,
+};
+
+/** Of caches that take less of the GPU's memory and more time. */
+export const COMPACT: CacheProperties = {
+  memoryEfficient: true,
+  compile: false,
+  initRecommended: false,
+  latency: "low",
+  longContext: true,
+};

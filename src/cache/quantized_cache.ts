@@ -9,7 +9,7 @@ import { bytesOf, type CachePass, type LayerStore, type StoreSpec } from "./laye
 import { type QuantizedCacheConfig, quantizedConfig, schemeOf } from "./quantized_config.ts";
 import { type Change, QuantizedStore } from "./quantized_store.ts";
 import { ENDLESS } from "./sliding_window_cache.ts";
-import type { CacheProperties } from "./properties.ts";
+import { type CacheProperties, COMPACT } from "./properties.ts";
 
 const count = kernel("kv_counts", countsWgsl);
 
@@ -36,13 +36,7 @@ export interface QuantizedCacheOptions extends QuantizedCacheConfig {
  */
 export class QuantizedCache extends KvCache {
   /** What it is good for. */
-  static readonly properties: CacheProperties = {
-    memoryEfficient: true,
-    compile: false,
-    initRecommended: false,
-    latency: "low",
-    longContext: true,
-  };
+  static readonly properties: CacheProperties = COMPACT;
   /** The config with its defaults. */
   readonly config: Required<QuantizedCacheConfig>;
   readonly #scheme: KvScheme;

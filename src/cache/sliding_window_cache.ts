@@ -3,7 +3,7 @@ import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import type { LayerStore, StoreSpec } from "./layer_store.ts";
 import { ringShape } from "./rings.ts";
 import { RingStore } from "./ring_store.ts";
-import type { CacheProperties } from "./properties.ts";
+import { type CacheProperties, FIXED } from "./properties.ts";
 
 /** What a {@linkcode SlidingWindowCache} takes. */
 export interface SlidingWindowCacheOptions {
@@ -35,13 +35,7 @@ export const ENDLESS: number = 2 ** 31 - 1;
  */
 export class SlidingWindowCache extends KvCache {
   /** What it is good for. */
-  static readonly properties: CacheProperties = {
-    memoryEfficient: false,
-    compile: true,
-    initRecommended: true,
-    latency: "high",
-    longContext: false,
-  };
+  static readonly properties: CacheProperties = FIXED;
   /** Tokens that a token sees. */
   readonly slidingWindow: number;
   readonly #options: SlidingWindowCacheOptions;

@@ -1,6 +1,6 @@
 import { type CacheDtype, KvCache } from "./kv_cache.ts";
 import { expectCount } from "./sliding_window_cache.ts";
-import type { CacheProperties } from "./properties.ts";
+import { type CacheProperties, FIXED } from "./properties.ts";
 
 /** What a {@linkcode StaticCache} takes. */
 export interface StaticCacheOptions {
@@ -26,13 +26,7 @@ export interface StaticCacheOptions {
  */
 export class StaticCache extends KvCache {
   /** What it is good for. */
-  static readonly properties: CacheProperties = {
-    memoryEfficient: false,
-    compile: true,
-    initRecommended: true,
-    latency: "high",
-    longContext: false,
-  };
+  static readonly properties: CacheProperties = FIXED;
   /** Its capacity is fixed. */
   readonly isStatic = true;
   /** Most tokens that a sequence can have. */
