@@ -48,12 +48,12 @@ export function hostDrafts(source: DraftSource, rounds: SpeculationRounds): GpuD
   };
 }
 
-const FIRST_GUESS = 4;
+const LOOK_AFTER = 2; // drafted tokens: to look costs a part of what a token does that is not to be tried
 
 /**
  * Drafts of a smaller model, a replayed step each. Without a threshold they and the pass that checks them are one
- * submission. With one, as many tokens are drafted at once as the last drafts had, and the host looks whether one of them
- * was unsure: the draft ends with that one, as it would if each token were looked at, and no later one is tried.
+ * submission. With one, the host looks after every other token whether one of them was unsure: the draft ends with that one,
+ * as it would if each token were looked at, and no later one is tried.
  */
 export class GpuDraftModel implements GpuDraftSource, Disposable {
   readonly #model: Model;
@@ -67,7 +67,6 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
   readonly #settings: Tensor;
   readonly #owned: DisposableStack;
   readonly #most: number;
-  #guess = FIRST_GUESS;
 
   /**
    * Drafts into the window of `rounds` with `model` and its empty `cache`, whose prompts `runner` runs; greedily, or drawn
@@ -117,12 +116,11 @@ export class GpuDraftModel implements GpuDraftSource, Disposable {
     const { confidenceThreshold } = this.#o;
     if (confidenceThreshold === 0) return { tokens: longest, rows: longest + 1, steps: this.#steps(ids, 0, longest) };
     for (let drafted = 0, over = false;;) {
-      const next = Math.min(longest, drafted + Math.max(1, Math.round(this.#guess)));
+      const next = Math.min(longest, drafted + LOOK_AFTER);
       submitSteps(this.#model, this.#steps(ids, drafted, next), ids.length + longest);
       ({ drafted, over } = await this.#rounds.drafted());
       throwIfAborted(this.#o.signal, "drafting");
       if (!over && drafted < longest) continue;
-      this.#guess = (this.#guess + drafted) / 2;
       const rows = 2 ** Math.ceil(Math.log2(drafted + 1)); // few widths are recorded, and kernels have such numbers of rows
       return { tokens: drafted, rows: Math.min(rows, most + 1), steps: [] };
     }
