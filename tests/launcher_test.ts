@@ -83,7 +83,8 @@ async function machine(world: World) {
         env: { ...env, ...world.env },
         stdin: "null",
       }).output();
-      const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).replaceAll(top, "TOP");
+      const text = (bytes: Uint8Array) =>
+        new TextDecoder().decode(bytes).replaceAll(top, "TOP").replaceAll(/\.\d+(?=\.incomplete)/g, ".PID");
       return {
         code,
         stdout: text(stdout),
@@ -210,7 +211,12 @@ const cases: [
     files: withLavapipe,
     env: { HF_HOME: "/h f", HF_ENDPOINT: "http://127.0.0.1:8080/x" },
     args: ["quantize", "--out", "a.gguf", "--trace=t.json"],
-  }, { stdout: ["--allow-write=/h f/hub,TOP/home/.cache/tensaur,a.gguf,t.json", "--allow-net=127.0.0.1:8080 "] }],
+  }, {
+    stdout: [
+      "--allow-write=/h f/hub,TOP/home/.cache/tensaur,a.gguf,a.gguf.PID.incomplete,t.json,t.json.PID.incomplete",
+      "--allow-net=127.0.0.1:8080 ",
+    ],
+  }],
   ["permits no more than deno.json says", { path: { deno: "deno" }, files: withLavapipe }, {
     stdout: [
       "--no-prompt --allow-read --allow-env=HF_*,",

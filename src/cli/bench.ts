@@ -21,7 +21,7 @@ import {
   whole,
 } from "./options.ts";
 import { openSession, type Session } from "./session.ts";
-import { markdownTable } from "./table.ts";
+import { csvTable, markdownTable } from "./table.ts";
 import { Ui } from "./ui.ts";
 import { VERSION } from "./version.ts";
 
@@ -30,7 +30,7 @@ interface BenchFlags extends ModelFlags, DeviceFlags, UiFlags {
   generatedTokens: number;
   batchSize: number;
   runs: number;
-  output: "md" | "json";
+  output: "md" | "json" | "csv";
 }
 
 /** Least, mean and standard deviation of several runs. */
@@ -64,7 +64,9 @@ export function benchCommand(): Command {
     .option("-g, --generated-tokens <n>", "tokens to generate", whole(2), 64)
     .option("-b, --batch-size <n>", "prompts at a time", whole(1), 1)
     .option("-n, --runs <n>", "runs that count", whole(1), 3)
-    .addOption(new Option("--output <form>", "a Markdown table or JSON").choices(["md", "json"]).default("md"))
+    .addOption(
+      new Option("--output <form>", "a Markdown table, JSON or CSV").choices(["md", "json", "csv"]).default("md"),
+    )
     .addHelpText("after", EXAMPLES);
   addOutputOptions(addDeviceOptions(addModelOptions(command)));
   return command.action(run);
@@ -86,7 +88,7 @@ async function run(flags: BenchFlags): Promise<void> {
   }
   const result = await resultOf(session, flags, runs);
   if (flags.json || flags.output === "json") ui.printJson(result);
-  else ui.print(`${asMarkdown(result)}\n`);
+  else ui.print(`${flags.output === "csv" ? csvTable([flat(result)]) : asMarkdown(result)}\n`);
 }
 
 function checkLength(model: Model, { promptTokens, generatedTokens }: BenchFlags): void {
@@ -140,6 +142,16 @@ async function resultOf({ name, model, device }: Session, flags: BenchFlags, run
     tensaur: { version: VERSION, commit: await currentCommit() ?? null },
     date: new Date().toISOString(),
   };
+}
+
+/** The figures by their paths: `{ a: { b: 1 } }` → `{ "a.b": 1 }`. */
+function flat(value: object, prefix = ""): Record<string, unknown> {
+  return Object.assign(
+    {},
+    ...Object.entries(value).map(([key, part]) =>
+      typeof part === "object" && part !== null ? flat(part, `${prefix}${key}.`) : { [prefix + key]: part }
+    ),
+  );
 }
 
 function asMarkdown(r: Result): string {

@@ -11,10 +11,12 @@ import { type ChatState, isCommand, runCommand } from "./chat_commands.ts";
 import { EXIT, exitCodeOf, reportError } from "./exit_code.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
+  addCacheOptions,
   addDeviceOptions,
   addModelOptions,
   addOutputOptions,
   addSamplingOptions,
+  type CacheFlags,
   type DeviceFlags,
   type DraftFlags,
   type ModelFlags,
@@ -22,12 +24,14 @@ import {
   samplingOf,
   type UiFlags,
 } from "./options.ts";
+import { PromptCache } from "./prompt_cache.ts";
 import { streamReply, timingLines } from "./reply.ts";
 import { openSession, type Session } from "./session.ts";
 import { Ui } from "./ui.ts";
 
-interface ChatFlags extends ModelFlags, DeviceFlags, SamplingFlags, DraftFlags, UiFlags {
+interface ChatFlags extends ModelFlags, DeviceFlags, SamplingFlags, CacheFlags, DraftFlags, UiFlags {
   system?: string;
+  out?: string;
   chatTemplate?: string;
 }
 
@@ -49,8 +53,10 @@ export function chatCommand(): Command {
     .description("talk with a model")
     .option("--system <text>", "begin with this system message")
     .option("--chat-template <jinja>", "use this chat template, or the model's one of this name")
+    .option("-o, --out <file>", "the JSON file that /save writes the messages to")
     .addHelpText("after", EXAMPLES);
-  addOutputOptions(addDeviceOptions(addModelOptions(addSamplingOptions(command))));
+  const least = "forget the oldest messages beyond so many tokens, answer included";
+  addOutputOptions(addDeviceOptions(addModelOptions(addCacheOptions(addSamplingOptions(command), least))));
   return command.action(run);
 }
 
@@ -58,9 +64,10 @@ async function run(flags: ChatFlags): Promise<void> {
   const ui = new Ui(flags);
   using session = await openWarm(flags, ui);
   using input = openInput();
-  const { system, chatTemplate } = flags;
-  using conversation = new Conversation(session.model, session.tokenizer, { system, chatTemplate });
-  const state: ChatState = { conversation, sampling: { ...flags }, assistance: session.assistance };
+  const { system, chatTemplate, maxKvSize, promptCacheFile } = flags, { model, tokenizer } = session;
+  const promptCache = await PromptCache.open(model, promptCacheFile);
+  using conversation = new Conversation(model, tokenizer, { system, chatTemplate, maxKvSize, promptCache });
+  const state: ChatState = { conversation, sampling: { ...flags }, assistance: session.assistance, out: flags.out };
   const prompt = ui.style("bold", ">>> ");
   if (input.terminal) ui.note(ui.style("dim", `${session.name}: type a message, or /help`));
   for (let message; (message = await nextMessage(input, prompt, ui)) !== undefined;) {
@@ -69,10 +76,11 @@ async function run(flags: ChatFlags): Promise<void> {
       await answer(message, state, input, flags, ui);
       continue;
     }
-    const told = runCommand(message, state);
+    const told = await runCommand(message, state);
     if (told === undefined) break;
     ui.note(told);
   }
+  await conversation.save();
 }
 
 /** Loads the model and compiles its kernels before anybody waits for an answer. */

@@ -1,5 +1,5 @@
 /**
- * What can be typed in a chat beside messages: /help, /clear, /system, /set, /bye.
+ * What can be typed in a chat beside messages: /help, /clear, /system, /set, /save, /bye.
  *
  * @module
  */
@@ -13,12 +13,15 @@ export interface ChatState {
   conversation: Conversation;
   sampling: SamplingFlags;
   assistance: Session["assistance"];
+  /** Where /save writes if no file is named. */
+  out?: string;
 }
 
 const HELP = `/clear               forget what was said
 /system [text]       set the system message and begin anew; without a text, remove it
 /set NAME [value]    set temp, top-k, top-p, min-p, repeat-penalty, seed, max-tokens, beams or lookup; without a value,
                      the default
+/save [file]         write the messages to a JSON file; without a name, to that of --out
 /bye                 leave; so do /exit, /quit and Ctrl-D
 """                  begin a message of several lines, and end it
 Ctrl-C               end the answer`;
@@ -43,7 +46,7 @@ export function isCommand(message: string): boolean {
 }
 
 /** Runs a command; returns what to tell the user, or undefined to leave. */
-export function runCommand(message: string, state: ChatState): string | undefined {
+export async function runCommand(message: string, state: ChatState): Promise<string | undefined> {
   const [, name = "", rest = ""] = /^\/(\S+)\s*([^]*)$/.exec(message.trim()) ?? [];
   const { conversation } = state;
   switch (name) {
@@ -63,8 +66,23 @@ export function runCommand(message: string, state: ChatState): string | undefine
       return rest ? "Set the system message." : "Removed the system message.";
     case "set":
       return set(state.sampling, rest);
+    case "save":
+      return await save(conversation, rest || state.out);
     default:
       return `There is no command /${name}. /help lists them.`;
+  }
+}
+
+/** A file that cannot be written is told, and the chat goes on. */
+async function save({ messages, system }: Conversation, path: string | undefined): Promise<string> {
+  if (path === undefined) return "Name the file when you start: --out chat.json.";
+  const all = [...system === undefined ? [] : [{ role: "system", content: system }], ...messages];
+  try {
+    await Deno.writeTextFile(path, `${JSON.stringify(all, null, 2)}\n`);
+    return `Wrote ${all.length} messages to ${path}.`;
+  } catch (error) {
+    const hint = error instanceof Deno.errors.NotCapable ? ` Start the chat with --out ${path} to permit it.` : "";
+    return `Cannot write ${path}: ${(error as Error).message}.${hint}`;
   }
 }
 

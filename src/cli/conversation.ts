@@ -7,6 +7,7 @@ import type { Cache } from "../cache/mod.ts";
 import { ValueError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import type { ChatMessage, Tokenizer } from "../tokenizer/mod.ts";
+import { type PromptCache, sharedPrefix } from "./prompt_cache.ts";
 import { newTokensFor, type Reply, type ReplyOptions, streamReply } from "./reply.ts";
 
 /** How a {@linkcode Conversation} begins. */
@@ -15,6 +16,10 @@ export interface ConversationOptions {
   system?: string;
   /** A chat template instead of the tokenizer's. */
   chatTemplate?: string;
+  /** Most tokens of a turn, answer included. Default: the model's positions. */
+  maxKvSize?: number;
+  /** Where keys and values come from, and go to. Default: an empty cache; it is the conversation's. */
+  promptCache?: PromptCache;
 }
 
 /** What a turn gave. */
@@ -37,17 +42,23 @@ export class Conversation implements Disposable {
   readonly #model: Model;
   readonly #tokenizer: Tokenizer;
   readonly #template: string | undefined;
+  readonly #positions: number;
+  readonly #file: PromptCache | undefined;
   readonly #cache: Cache;
   /** The ids that the cache holds, and maybe one more. */
   #ids: number[] = [];
 
   /** A conversation of no messages. */
-  constructor(model: Model, tokenizer: Tokenizer, { system, chatTemplate }: ConversationOptions = {}) {
+  constructor(model: Model, tokenizer: Tokenizer, options: ConversationOptions = {}) {
+    const { system, chatTemplate, maxKvSize = Infinity, promptCache } = options;
     this.#model = model;
     this.#tokenizer = tokenizer;
     this.system = system;
     this.#template = chatTemplate;
-    this.#cache = model.newCache();
+    this.#positions = Math.min(maxKvSize, model.sizes.maxPositionEmbeddings);
+    this.#file = promptCache;
+    this.#cache = promptCache?.cache ?? model.newCache();
+    this.#ids = [...promptCache?.ids ?? []];
   }
 
   /**
@@ -63,7 +74,7 @@ export class Conversation implements Disposable {
       const { maxTokens, ...generation } = options;
       const { ids, droppedMessages } = await this.#fit();
       const cachedTokens = this.#keepPrefix(ids);
-      const maxNewTokens = newTokensFor(this.#model, ids.length, { maxTokens });
+      const maxNewTokens = newTokensFor(this.#model, ids.length, { maxTokens }, this.#positions);
       const reply = await streamReply(this.#model, ids, {
         ...generation,
         maxNewTokens,
@@ -85,6 +96,11 @@ export class Conversation implements Disposable {
     this.messages.length = 0;
   }
 
+  /** Writes the cache to its file, if it has one. */
+  async save(): Promise<void> {
+    await this.#file?.save(this.#ids);
+  }
+
   /** Returns the memory. */
   [Symbol.dispose](): void {
     this.#cache[Symbol.dispose]();
@@ -92,8 +108,7 @@ export class Conversation implements Disposable {
 
   /** Ids of the conversation, without as many of its oldest turns as there is no room for. */
   async #fit(): Promise<{ ids: number[]; droppedMessages: number }> {
-    const { maxPositionEmbeddings } = this.#model.sizes;
-    const most = Math.floor(maxPositionEmbeddings * (1 - ANSWER_SHARE));
+    const most = Math.floor(this.#positions * (1 - ANSWER_SHARE));
     for (let dropped = 0;; dropped += 2) { // a question goes with its answer
       const ids = await this.#encode(this.messages.slice(dropped));
       if (ids.length <= most || dropped + 1 >= this.messages.length) return { ids, droppedMessages: dropped };
@@ -112,8 +127,7 @@ export class Conversation implements Disposable {
   #keepPrefix(ids: readonly number[]): number {
     const [held] = this.#cache.lengths;
     if (held === undefined) return 0;
-    let shared = 0;
-    while (shared < held && shared < ids.length - 1 && this.#ids[shared] === ids[shared]) shared++;
+    const shared = sharedPrefix(this.#ids.slice(0, held), ids.slice(0, -1));
     this.#cache.crop([shared]);
     return shared;
   }

@@ -4,14 +4,18 @@
  * @module
  */
 import { Command } from "commander";
+import { type Cache, SinkCache } from "../cache/mod.ts";
 import { AbortError, ValueError } from "../errors.ts";
+import type { Model } from "../models/mod.ts";
 import type { Tokenizer } from "../tokenizer/mod.ts";
 import { Interrupt } from "./interrupt.ts";
 import {
+  addCacheOptions,
   addDeviceOptions,
   addModelOptions,
   addOutputOptions,
   addSamplingOptions,
+  type CacheFlags,
   type DeviceFlags,
   type DraftFlags,
   type ModelFlags,
@@ -20,11 +24,12 @@ import {
   type UiFlags,
 } from "./options.ts";
 import { prepareTrace, profiled, type ProfileFlags } from "./profiling.ts";
+import { PromptCache } from "./prompt_cache.ts";
 import { newTokensFor, type Reply, streamReply, timingLines } from "./reply.ts";
 import { openSession, type Session } from "./session.ts";
 import { Ui } from "./ui.ts";
 
-interface GenerateFlags extends ModelFlags, DeviceFlags, SamplingFlags, DraftFlags, ProfileFlags, UiFlags {
+interface GenerateFlags extends ModelFlags, DeviceFlags, SamplingFlags, CacheFlags, DraftFlags, ProfileFlags, UiFlags {
   prompt?: string;
   system?: string;
   chat?: boolean;
@@ -32,6 +37,8 @@ interface GenerateFlags extends ModelFlags, DeviceFlags, SamplingFlags, DraftFla
   chatTemplate?: string | false;
   echo?: boolean;
 }
+
+const SINKS = 4; // first tokens that --max-kv-size keeps
 
 const EXAMPLES = `
 Examples:
@@ -44,6 +51,8 @@ Examples:
   tensaur generate --beams 4 "The old lighthouse"
   tensaur generate --temp 0 --draft models/tensaur-draft "Once upon a time"
   cat article.txt | tensaur generate --temp 0 --lookup -p -
+  tensaur generate --prompt-cache-file story.cache -p - < story.txt
+  tensaur generate --max-kv-size 256 -n 2000 "Once upon a time"
   tensaur generate --profile --trace trace.json "Once upon a time"
 
 The text goes to stdout, speed and memory to stderr. Without --chat or --system the model simply goes on with the prompt.`;
@@ -63,13 +72,15 @@ export function generateCommand(): Command {
     .option("--profile", "print a table of the time that each kernel takes")
     .option("--trace <file>", "write a trace of all kernels for ui.perfetto.dev")
     .addHelpText("after", EXAMPLES);
-  addOutputOptions(addDeviceOptions(addModelOptions(addSamplingOptions(command))));
+  const window = "keep the first 4 tokens and the last ones, so many in all: the text may go on for ever";
+  addOutputOptions(addDeviceOptions(addModelOptions(addCacheOptions(addSamplingOptions(command), window))));
   return command.action(run);
 }
 
 async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
   const ui = new Ui(flags);
   const chat = checkedChat(flags);
+  checkCache(flags);
   const prompt = await readPrompt(argument, flags);
   await prepareTrace(flags);
   using interrupt = new Interrupt();
@@ -81,7 +92,11 @@ async function run(argument: string | undefined, flags: GenerateFlags): Promise<
   using session = await openSession(flags, ui, { signal: interrupt.signal, task: "causal-lm", promptLength });
   const { model, tokenizer, device } = session;
   const sampling = samplingOf(flags);
-  const maxNewTokens = newTokensFor(model, ids.length, flags);
+  const maxNewTokens = newTokensFor(model, ids.length, flags, flags.maxKvSize ? Infinity : undefined);
+  using kept = await PromptCache.open(model, flags.promptCacheFile);
+  using window = windowOf(model, flags);
+  const cache: Cache | undefined = window ?? (flags.promptCacheFile === undefined ? undefined : kept.cache);
+  if (cache && !window) ui.detail(`cached      ${kept.keep(ids)} tokens of the prompt`);
   ui.detail(`seed        ${sampling.seed}`);
   const streams = !flags.json;
   if (streams && (flags.echo ?? !chat)) ui.print(ui.style("bold", prompt, Deno.stdout));
@@ -91,6 +106,7 @@ async function run(argument: string | undefined, flags: GenerateFlags): Promise<
       ...session.assistance,
       maxNewTokens,
       tokenizer,
+      cache,
       interrupt,
       coldStart: true,
       onText: streams ? (text) => ui.print(text) : undefined,
@@ -99,6 +115,7 @@ async function run(argument: string | undefined, flags: GenerateFlags): Promise<
   if (streams && !reply.text.endsWith("\n")) ui.print("\n");
   if (!streams) ui.printJson(asJson(session, prompt, reply, sampling.seed));
   else showFigures(reply, maxNewTokens, ui);
+  await kept.save(ids);
   ui.detail(`kernels     ${device.kernels.counters.pipelines} compiled, ${device.stream.counters.dispatches} runs`);
   if (reply.finishReason === "interrupted") throw new AbortError("Cannot go on with generating as Ctrl-C was pressed");
 }
@@ -116,6 +133,27 @@ function checkedChat({ chat, system, chatTemplate }: GenerateFlags): boolean {
     "Cannot generate as --no-chat-template must stand without --chat and --system: they came together",
     { hint: "Write the instruction into the prompt itself." },
   );
+}
+
+/** A cache that serves one sequence alone, and is one of the two kinds. */
+function checkCache({ maxKvSize, promptCacheFile, beams = 1 }: GenerateFlags): void {
+  const given = [
+    ...maxKvSize ? ["--max-kv-size"] : [],
+    ...promptCacheFile !== undefined ? ["--prompt-cache-file"] : [],
+  ];
+  const against = [...given.slice(1), ...given.length && beams > 1 ? ["--beams"] : []];
+  if (against.length === 0) return;
+  throw new ValueError(
+    `Cannot generate as ${given[0]} must stand without ${against.join(" and ")}: they came together`,
+    {
+      hint: "Leave one of them out.",
+    },
+  );
+}
+
+/** The cache of `--max-kv-size`. */
+function windowOf({ cacheDtype: dtype }: Model, { maxKvSize }: GenerateFlags): SinkCache | undefined {
+  return maxKvSize ? new SinkCache({ windowLength: maxKvSize, numSinkTokens: SINKS, dtype }) : undefined;
 }
 
 async function readPrompt(argument: string | undefined, { prompt }: GenerateFlags): Promise<string> {

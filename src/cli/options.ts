@@ -41,6 +41,12 @@ export interface SamplingFlags {
   lookup?: number | true;
 }
 
+/** What is kept of keys and values. */
+export interface CacheFlags {
+  maxKvSize?: number;
+  promptCacheFile?: string;
+}
+
 /** What drafts tokens for the model. */
 export interface DraftFlags {
   draft?: string;
@@ -127,6 +133,17 @@ export function addSamplingOptions(command: Command): Command {
     .option("--beams <n>", "beam search with n beams; the text comes at its end", whole(1))
     .option("--draft <model>", "folder or hub id of a smaller model that drafts tokens; the text stays the same")
     .option("--lookup [n]", "draft n tokens (default: 10) from what followed the same words before", whole(1));
+}
+
+/** Adds the options of {@linkcode CacheFlags}. */
+export function addCacheOptions(command: Command, maxKvSize: string): Command {
+  return command
+    .optionsGroup("Keys and values:")
+    .option("--max-kv-size <tokens>", maxKvSize, whole(8))
+    .option(
+      "--prompt-cache-file <file>",
+      "keep those of the prompt in a file, and take from it what the prompt begins with",
+    );
 }
 
 /** The library's options for `flags`; a seed is drawn where none is given, so that it can be told. */

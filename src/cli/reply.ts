@@ -118,15 +118,21 @@ function sharedLength({ cache }: GenerationOptions, ids: readonly number[]): num
 }
 
 /**
- * How many tokens to generate at most: what the flag says, else the model's own default, within the model's positions.
+ * How many tokens to generate at most: what the flag says, else the model's own default, within the positions that
+ * there are: the model's, if nothing else is said.
  *
  * @throws {ValueError} if the prompt leaves no room
  */
-export function newTokensFor(model: Model, promptTokens: number, { maxTokens }: SamplingFlags): number {
-  const room = model.sizes.maxPositionEmbeddings - promptTokens;
+export function newTokensFor(
+  model: Model,
+  promptTokens: number,
+  { maxTokens }: SamplingFlags,
+  positions: number = model.sizes.maxPositionEmbeddings,
+): number {
+  const room = positions - promptTokens;
   if (room < 1) {
     throw new ValueError(
-      `Cannot generate as the prompt must leave room in the model's ${model.sizes.maxPositionEmbeddings} positions: ` +
+      `Cannot generate as the prompt must leave room in the ${positions} positions: ` +
         `it has ${promptTokens} tokens`,
       { hint: "Shorten the prompt, or use a model with a longer context." },
     );

@@ -13,3 +13,15 @@ export function markdownTable([head = [], ...rows]: readonly (readonly string[])
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
   return [line(head), line(head.map((_, c) => c === 0 ? "---" : "---:")), ...rows.map(line)].join("\n");
 }
+
+/** Records as CSV, under a line of their keys. */
+export function csvTable(records: readonly Readonly<Record<string, unknown>>[]): string {
+  const keys = Object.keys(records[0] ?? {});
+  const cell = (value: unknown) => {
+    const text = String(value ?? "");
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [keys, ...records.map((record) => keys.map((key) => record[key]))].map((row) => row.map(cell).join(",")).join(
+    "\n",
+  );
+}

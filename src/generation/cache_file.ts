@@ -27,6 +27,12 @@ import { needsOf } from "./kept_caches.ts";
 const FORMAT = "tensaur-cache-1";
 const DTYPES = { float32: "F32", float16: "F16" } as const;
 
+/** What {@linkcode saveCache} takes. */
+export interface SaveCacheOptions {
+  /** The tokens of each sequence, to be kept in the file for {@linkcode cachedInputIds}. */
+  inputIds?: readonly (readonly number[])[];
+}
+
 /** How names of tensors begin: the model's own keys, or those of its encoder's states. */
 type PartName = "layers" | "cross";
 
@@ -50,7 +56,12 @@ type PartName = "layers" | "cross";
  * console.log(again.lengths); // [3]
  * ```
  */
-export async function saveCache(cache: Cache, model: Model, path: string): Promise<void> {
+export async function saveCache(
+  cache: Cache,
+  model: Model,
+  path: string,
+  { inputIds }: SaveCacheOptions = {},
+): Promise<void> {
   const [own, cross] = cache instanceof EncoderDecoderCache
     ? [cache.selfAttentionCache, cache.crossAttentionCache]
     : [cache, undefined];
@@ -58,6 +69,7 @@ export async function saveCache(cache: Cache, model: Model, path: string): Promi
   await writeSafetensors(path, parts.flatMap(({ tensors }) => tensors), {
     format: FORMAT,
     model: await fingerprint(model),
+    ...inputIds && { inputIds: JSON.stringify(inputIds) },
     ...Object.assign({}, ...parts.map(({ metadata }) => metadata)),
   });
 }
@@ -123,11 +135,7 @@ export async function loadCache(model: Model, path: string, options: LoadCacheOp
   const full = resolve(path);
   using file = await openInside(dirname(full), basename(full));
   const header = await readSafetensorsHeader(file), { metadata } = header;
-  if (metadata.get("format") !== FORMAT) {
-    throw new ModelFormatError(
-      `Cannot load the cache as its file must have the format ${FORMAT}: it is ${metadata.get("format")}`,
-    );
-  }
+  expectFormat(metadata);
   expectSame("model", metadata.get("model"), await fingerprint(model), "Use the model that it was saved with.");
   expectSame("dtype", metadata.get("dtype"), model.cacheDtype, "Load the model with the dtype that it had then.");
   using made = new DisposableStack();
@@ -136,6 +144,43 @@ export async function loadCache(model: Model, path: string, options: LoadCacheOp
   const cross = crossLengths === undefined ? undefined : await readCross(model, file, header, lengthsOf(crossLengths));
   made.move(); // nothing failed: they are the caller's
   return cross ? new EncoderDecoderCache(own, cross) : own;
+}
+
+/**
+ * The tokens that {@linkcode saveCache} was given with a cache; undefined if there were none.
+ *
+ * @throws {ModelFormatError} if the file is no such cache
+ *
+ * @example
+ * ```ts
+ * import { cachedInputIds, loadModel, saveCache } from "@tensaur/tensaur";
+ * using model = await loadModel("models/tensaur-tiny");
+ * using cache = model.newCache();
+ * using output = await model.forward({ inputIds: [[1, 2, 3]] }, { cache });
+ * const path = await Deno.makeTempFile();
+ * await saveCache(cache, model, path, { inputIds: [[1, 2, 3]] });
+ * console.log(await cachedInputIds(path)); // [[1, 2, 3]]
+ * ```
+ */
+export async function cachedInputIds(path: string): Promise<number[][] | undefined> {
+  const full = resolve(path);
+  using file = await openInside(dirname(full), basename(full));
+  const { metadata } = await readSafetensorsHeader(file);
+  expectFormat(metadata);
+  const text = metadata.get("inputIds");
+  if (text === undefined) return undefined;
+  try {
+    const rows: unknown = JSON.parse(text);
+    if (Array.isArray(rows) && rows.every((row) => Array.isArray(row) && row.every(Number.isSafeInteger))) return rows;
+  } catch { /* told below */ }
+  throw new ModelFormatError(`Cannot load the cache as its inputIds must be rows of tokens: they are ${text}`);
+}
+
+function expectFormat(metadata: ReadonlyMap<string, string>): void {
+  if (metadata.get("format") === FORMAT) return;
+  throw new ModelFormatError(
+    `Cannot load the cache as its file must have the format ${FORMAT}: it is ${metadata.get("format")}`,
+  );
 }
 
 async function readOwn(

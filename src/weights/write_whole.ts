@@ -5,6 +5,8 @@
  */
 import { throwIfAborted } from "../errors.ts";
 
+const writing = new Set<string>();
+
 /**
  * Writes `parts` to a temporary file beside `path`, which takes that name when everything is on the disk; whatever fails
  * before removes it.
@@ -14,13 +16,17 @@ export async function writeWhole(
   parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   signal?: AbortSignal,
 ): Promise<void> {
-  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.incomplete`;
+  let temporary = `${path}.${Deno.pid}.incomplete`; // a name that the launcher foresees, and permits
+  if (writing.has(temporary)) temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.incomplete`;
+  writing.add(temporary);
   try {
     await writeParts(temporary, parts, signal);
     await Deno.rename(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
     throw error;
+  } finally {
+    writing.delete(temporary);
   }
 }
 

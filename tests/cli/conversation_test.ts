@@ -1,6 +1,7 @@
 // Turns of a chat on the embedded model: what runs again, and what is said.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Conversation } from "../../src/cli/conversation.ts";
+import { PromptCache } from "../../src/cli/prompt_cache.ts";
 import { estimateMemory } from "../../src/cli/estimate.ts";
 import { Interrupt } from "../../src/cli/interrupt.ts";
 import { ValueError } from "../../src/errors.ts";
@@ -47,6 +48,28 @@ Deno.test("Conversation runs only what is new, and says what it would say withou
     messages.push({ role: "assistant", content: turn.text });
     held = ids.length; // the answer's text may be tokenized in another way than it was generated
     passes.length = 0;
+  }
+});
+
+Deno.test("a conversation goes on from the cache that another one left in a file, and forgets beyond maxKvSize", async () => {
+  const dir = await Deno.makeTempDir(), path = `${dir}/chat.cache`, question = "Tell me about a fox.";
+  try {
+    const say = async (text: string, maxKvSize?: number) => {
+      using conversation = new Conversation(model, tokenizer, {
+        promptCache: await PromptCache.open(model, path),
+        maxKvSize,
+      });
+      const turn = await conversation.say(text, options);
+      await conversation.save();
+      return turn;
+    };
+    const first = await say(question), again = await say(question);
+    const ids = await tokenizer.applyChatTemplate([{ role: "user", content: question }], { addGenerationPrompt: true });
+    assertEquals([first.cachedTokens, again.cachedTokens], [0, ids.length - 1]);
+    assertEquals(again.tokens, first.tokens);
+    assertEquals((await say(question, ids.length + 3)).tokens, first.tokens.slice(0, 3));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
   }
 });
 

@@ -1,5 +1,6 @@
 // `tensaur generate` as users run it.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { cachedInputIds } from "../../src/generation/cache_file.ts";
 import { continuation, PROMPT, STOP, STORY } from "./goldens.ts";
 import { command, tensaur, text } from "./run.ts";
 
@@ -31,7 +32,7 @@ Deno.test("generate --seed gives the same text twice, another seed another one; 
 Deno.test("generate --json prints one object with text, reason and figures", async () => {
   const { code, stdout } = await tensaur([
     ...["generate", "--json", "--temp", "0", "--stop", STOP, "--stop", "never comes"],
-    ...["--dtype", "f32", "--repeat-penalty", "1", PROMPT],
+    ...["--dtype", "f32", "--repeat-penalty", "1", "--max-kv-size", "512", PROMPT],
   ]);
   assertEquals(code, 0);
   const result = JSON.parse(stdout);
@@ -46,13 +47,18 @@ Deno.test("generate --json prints one object with text, reason and figures", asy
 });
 
 Deno.test("generate --chat uses the chat template and ends with the answer; --profile and --trace measure", async () => {
-  const trace = await Deno.makeTempFile();
+  const dir = await Deno.makeTempDir(), trace = `${dir}/trace.json`, cache = `${dir}/prompt.cache`;
   const { code, stdout, stderr } = await tensaur(
-    ["generate", "--chat", "--temp", "0", "-n", "20", "--profile", "--trace", trace, "What is 7 plus 5?"],
-    { flags: [`--allow-write=${trace}`] },
+    [
+      ...["generate", "--chat", "--temp", "0", "-n", "20", "--profile", "--trace", trace],
+      ...["--prompt-cache-file", cache, "What is 7 plus 5?"],
+    ],
+    { flags: [`--allow-write=${dir}`] },
   );
   const { traceEvents } = JSON.parse(await Deno.readTextFile(trace));
-  await Deno.remove(trace);
+  const [ids = []] = await cachedInputIds(cache) ?? [];
+  assert(ids.length > 8, "the prompt's keys are kept");
+  await Deno.remove(dir, { recursive: true });
   assertEquals([code, stdout], [0, `${continuation("What is 7 plus 5?")}\n`]);
   assertMatch(stderr, /^kernel +calls +total ms/m);
   assertMatch(stderr, /^matmul\w* .* +\d+\.\d %$/m);

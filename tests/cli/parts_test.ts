@@ -3,7 +3,7 @@ import { InvalidArgumentError } from "commander";
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { spread } from "../../src/cli/bench.ts";
-import { isCommand, runCommand } from "../../src/cli/chat_commands.ts";
+import { type ChatState, isCommand, runCommand } from "../../src/cli/chat_commands.ts";
 import { readMessage } from "../../src/cli/chat_input.ts";
 import type { Conversation } from "../../src/cli/conversation.ts";
 import { similarities } from "../../src/cli/embed.ts";
@@ -12,7 +12,7 @@ import { number, parseBytes, samplingOf, whole } from "../../src/cli/options.ts"
 import { ProgressBar } from "../../src/cli/progress_bar.ts";
 import { readSentenceConfig } from "../../src/cli/sentence_config.ts";
 import { StopFilter } from "../../src/cli/stop_filter.ts";
-import { markdownTable, textTable } from "../../src/cli/table.ts";
+import { csvTable, markdownTable, textTable } from "../../src/cli/table.ts";
 import * as errors from "../../src/errors.ts";
 
 const stops: [pieces: string[], stops: string[], shown: string[], end: string][] = [
@@ -166,24 +166,34 @@ for (const [lines, want] of messages) {
   });
 }
 
-Deno.test("runCommand() sets, clears, explains, and leaves", () => {
+Deno.test("runCommand() sets, clears, explains, saves and leaves", async () => {
   let cleared = 0;
-  const conversation = { system: "x", clear: () => cleared++ } as unknown as Conversation;
-  const state = { conversation, sampling: {}, assistance: {} };
-  const say = (message: string) => runCommand(message, state) ?? "left";
-  assertEquals(["/bye", "/exit", "/quit"].map(say), ["left", "left", "left"]);
-  assertEquals(say("/set temp 0.5"), "Set temp to 0.5.");
-  assertEquals(say("/set top-k five"), "It must be a whole number from 0.");
+  const conversation = {
+    system: "x",
+    messages: [{ role: "user", content: "Hi" }],
+    clear: () => cleared++,
+  } as unknown as Conversation;
+  const state: ChatState = { conversation, sampling: {}, assistance: {} };
+  const say = async (message: string) => await runCommand(message, state) ?? "left";
+  assertEquals(await Promise.all(["/bye", "/exit", "/quit"].map(say)), ["left", "left", "left"]);
+  assertEquals(await say("/set temp 0.5"), "Set temp to 0.5.");
+  assertEquals(await say("/set top-k five"), "It must be a whole number from 0.");
   assertEquals(state.sampling, { temp: 0.5 });
-  assertEquals(say("/set temp"), "Set temp back to its default.");
+  assertEquals(await say("/set temp"), "Set temp back to its default.");
   assertEquals(state.sampling, { temp: undefined });
-  assert(say("/set constructor 1").includes("must be one of temp"));
-  say("/system You are\na fox.");
+  assert((await say("/set constructor 1")).includes("must be one of temp"));
+  await say("/system You are\na fox.");
   assertEquals([conversation.system, cleared], ["You are\na fox.", 1]);
-  say("/clear");
+  await say("/clear");
   assertEquals(cleared, 2);
-  assert(say("/help").includes("/system"));
-  assert(say("/nothing").includes("/help"));
+  assert((await say("/help")).includes("/system"));
+  assert((await say("/nothing")).includes("/help"));
+  assert((await say("/save")).includes("--out"));
+  state.out = await Deno.makeTempFile();
+  assert((await say("/save")).startsWith("Wrote 2 messages to "));
+  assertEquals(JSON.parse(await Deno.readTextFile(state.out)).map((m: { role: string }) => m.role), ["system", "user"]);
+  await Deno.remove(state.out);
+  assert((await say("/save /nowhere/x.json")).startsWith("Cannot write /nowhere/x.json"));
   assertEquals(["/", "/ x", "//", "a /b", "/x"].map(isCommand), [false, false, false, false, true]);
 });
 
@@ -196,6 +206,10 @@ Deno.test("similarities() are cosines, and 0 for a vector of zeros", () => {
 Deno.test("spread() gives least, mean and sample deviation", () => {
   assertEquals(spread([1, 3]), { min: 1, mean: 2, sd: Math.SQRT2 });
   assertEquals(spread([5]), { min: 5, mean: 5, sd: 0 });
+});
+
+Deno.test("csvTable() quotes what it must", () => {
+  assertEquals(csvTable([{ a: 1, b: 'x,"y"' }, { a: undefined, b: "" }]), 'a,b\n1,"x,""y"""\n,');
 });
 
 Deno.test("textTable() and markdownTable() align", () => {
