@@ -1,6 +1,7 @@
 import { type Device, kernel } from "../gpu/mod.ts";
 import codebookWgsl from "../shaders/codebook_matmul.wgsl" with { type: "text" };
 import integerWgsl from "../shaders/quantized_matmul.wgsl" with { type: "text" };
+import rowWgsl from "../shaders/quantized_row.wgsl" with { type: "text" };
 import rowsWgsl from "../shaders/quantized_rows.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import { ACTIVATIONS, type Fusion } from "./matmul_packed.ts";
@@ -8,8 +9,10 @@ import { packedColumns } from "./pack_weight.ts";
 
 const integer = kernel("quantized_matmul", integerWgsl);
 const codebook = kernel("codebook_matmul", codebookWgsl);
+const row = kernel("quantized_row", rowWgsl);
 const rows = kernel("quantized_rows", rowsWgsl);
-const LANES = 32;
+const LANES = 32, ROW_COLUMNS = 64; // of a workgroup: vec4s, and columns of quantized_row
+const WIDE = 2048; // columns from which on quantized_row is faster
 
 /** Bits that a code may have. */
 export type CodeBits = 2 | 3 | 4 | 5 | 6 | 8;
@@ -172,7 +175,14 @@ export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, fusio
   } as const;
   const overrides = { ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS, ...norm ? { EPS: norm.eps } : {} };
   if (kind === "codebook") codebook(x.device, { ...common, overrides });
-  else integer(x.device, { ...common, overrides: { BITS: bits, SPAN: span, ...overrides } });
+  else if (M === 1 && N >= WIDE && order === "X_BY_4" && flags.SUBGROUPS) {
+    row(x.device, {
+      bindings: common.bindings,
+      grid: [Math.ceil(N / ROW_COLUMNS)],
+      flags: { SUBGROUPS: true, ...special, RESIDUAL: !!residual, NORM: !!norm, GATED: !!gate },
+      overrides: { BITS: bits, SPAN: span, ...overrides },
+    });
+  } else integer(x.device, { ...common, overrides: { BITS: bits, SPAN: span, ...overrides } });
 }
 
 /**

@@ -44,6 +44,13 @@ Deno.test("quantizedMatmul() multiplies any number of rows, and adds a residual"
   await check(device, matrix, weights, 3, true);
 });
 
+Deno.test("quantizedMatmul() multiplies a row by a wide matrix, whatever its codes and groups", async () => {
+  for (const [bits, K, N, G] of [[4, 44, 2054, 32], [3, 64, 2048, 16], [8, 96, 2100, 96]] as const) {
+    const [matrix, weights] = randomMatrix(device, bits, K, N, G);
+    await check(device, matrix, weights, 1, bits === 4);
+  }
+});
+
 Deno.test("quantizedMatmul() gives the same without subgroups", async () => {
   const [matrix, weights] = randomMatrix(plain, 4, 96, 130, 32);
   for (const M of [1, 5]) await check(plain, matrix, weights, M);

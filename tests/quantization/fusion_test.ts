@@ -71,6 +71,8 @@ const all: Around = { norm: true, bias: true, activation: "gelu", residual: true
 const cases: [what: string, on: Device, Kind, M: number, K: number, outputs: number[], Around][] = [
   ["", device, "gguf", 1, 96, [40, 40], gated],
   ["", device, "gguf", 3, 64, [21, 21], gated],
+  ["", device, "gguf", 1, 64, [1028, 1028], gated],
+  ["", device, "gguf", 1, 32, [700, 1361], all],
   ["", device, "nf4", 4, 128, [16, 24], all],
   ["", device, "nf4", 1, 37, [12, 12], gated],
   ["", device, "nf4", 9, 64, [8, 8], gated],
