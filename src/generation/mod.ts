@@ -32,7 +32,7 @@ export {
 export { type WatermarkDetection, WatermarkDetector, type WatermarkDetectorOptions } from "./watermark_detector.ts";
 export { compile, type CompileOptions } from "./compile.ts";
 export { whisperTimestamps, type WhisperTimestampSettings } from "./processors/whisper_timestamps.ts";
-export { loadCache, type LoadCacheOptions, saveCache } from "./cache_file.ts";
+export { cachedInputIds, loadCache, type LoadCacheOptions, saveCache, type SaveCacheOptions } from "./cache_file.ts";
 export { generateSpeech, type SpeechOptions, type SpeechOutput, type SpeechSegment } from "./generate_speech.ts";
 export { speechPrompt, type SpeechTask } from "./speech_prompt.ts";
 export { resilientGenerate } from "./resilient_generate.ts";
