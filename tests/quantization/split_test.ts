@@ -15,11 +15,14 @@ import { quantizeToInt8, storedInt8 } from "../../src/quantization/int8.ts";
 import type { QuantizedLinear } from "../../src/quantization/quantized_linear.ts";
 import type { Lookup, Scheme } from "../../src/quantization/scheme.ts";
 import { split } from "../../src/quantization/split.ts";
+import { loadModel } from "../../src/models/mod.ts";
+import { quantizeModel } from "../../src/pipelines/mod.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { assertClose, randn, random, testDevice } from "../helpers.ts";
+import { TemporaryFolder } from "../weights/fixture.ts";
 import { loadLayer, memoryReader, type StoredData, weightsOf } from "./reader.ts";
 
-const device = await testDevice();
+const device = await testDevice(), full = Deno.env.get("TENSAUR_TEST_FULL") === "1";
 
 function limited(most: number): Device {
   return Object.create(device, { limits: { value: { ...device.limits, maxStorageBufferBindingSize: most } } });
@@ -139,6 +142,31 @@ Deno.test("a layer whose slices would not begin with a block's stays whole, and 
   assert(scheme.bytes(layer, lookup, 10_000).bufferBytes <= 10_000);
 });
 
+async function logitsOf(on: Device, path: string, quantizationConfig?: BitsAndBytesConfig) {
+  using model = await loadModel(path, {
+    device: on,
+    dtype: path.endsWith(".gguf") ? undefined : "float32",
+    quantizationConfig,
+  });
+  const before = device.stream.counters.dispatches;
+  using output = await model.forward({ inputIds: [[3, 60, 2000, 41, 17]] });
+  return { logits: await output.logits!.read(), kernels: device.stream.counters.dispatches - before };
+}
+
+for (const to of ["int8", "q8_0", "int8 while loading", ...full ? ["nf4"] as const : []] as const) {
+  Deno.test(`loadModel() reads slices of a checkpoint: tensaur-tiny as ${to} where a binding is at most 100 KB`, async () => {
+    using folder = new TemporaryFolder();
+    const tiny = "models/tensaur-tiny", out = to === "q8_0" ? `${folder.path}/tiny.gguf` : `${folder.path}/tiny`;
+    const config = to === "int8 while loading" ? new BitsAndBytesConfig({ loadIn8bit: true }) : undefined;
+    if (to !== "int8 while loading") await quantizeModel(tiny, { to, out });
+    const path = config ? tiny : out, before = device.pool.stats.bytesInUse;
+    const whole = await logitsOf(device, path, config), split = await logitsOf(limited(100_000), path, config);
+    assertClose("logits", split.logits, whole.logits, { rtol: 1e-4, atol: 1e-4 });
+    assert(split.kernels > whole.kernels + 4, `${split.kernels} kernels, whole ${whole.kernels}`);
+    assertEquals(device.pool.stats.bytesInUse, before); // each part was given back
+  });
+}
+
 const HEAD = [151_936, 896] as const;
 
 /** A head of zeros but for one token, whose row is that of `x`. */
@@ -162,7 +190,7 @@ function headOf(
 for (const form of ["int8", "q8_0", "q4_0"] as const) {
   Deno.test({
     name: `a head of 151,936 x 896 as ${form} runs where a binding is at most 128 MiB, and its rows are embeddings`,
-    ignore: Deno.env.get("TENSAUR_TEST_FULL") !== "1", // 130 MiB twice
+    ignore: !full, // 130 MiB twice
     async fn() {
       const [V, D] = HEAD, token = 140_003, limit = 128 * 2 ** 20;
       const x = randn(D).map((v) => Math.max(-1, Math.min(0.875, Math.round(8 * v) / 8)));
