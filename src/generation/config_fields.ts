@@ -129,13 +129,13 @@ export interface GenerationConfigFields {
   eosTokenId: number | readonly number[] | null;
   /** What a decoder with an encoder starts with; one a row, or one for all. */
   decoderStartTokenId: number | readonly number[] | null;
-  /** Tokens that the assistant drafts in a round. Default 20. */
+  /** Tokens that the assistant drafts in a round; more than 63 are not. Default 20. */
   numAssistantTokens: number;
   /** How that number changes. Default "constant". */
   numAssistantTokensSchedule: "constant" | "heuristic" | "heuristic_transient";
-  /** Drafting ends where the assistant's token is less likely than this. Default 0.4. */
+  /** A draft ends with the first token that the assistant takes for less likely than this; 0: never. Default 0.4. */
   assistantConfidenceThreshold: number;
-  /** Tokens that prompt lookup drafts in a round. */
+  /** Most tokens that prompt lookup drafts in a round: fewer, or none, where what it found lately was wrong. */
   promptLookupNumTokens: number | null;
   /** Longest n-gram that prompt lookup looks for. Default 2. */
   maxMatchingNgramSize: number | null;
