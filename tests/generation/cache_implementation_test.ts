@@ -12,7 +12,7 @@ import { embedded } from "./models.ts";
 const FULL = Deno.env.get("TENSAUR_TEST_FULL") === "1";
 const device = await testDevice();
 const model = await loadModel(embedded("tensaur-draft"), { device, dtype: "float32" });
-const inputs = { inputIds: [[7, 8, 9, 10, 11], [300], [12, 13, 14]] };
+const inputs = { inputIds: [[7, 8, 9, 10, 11], [300], [12, 13, 14], [15, 16, 17, 18, 19, 20, 21, 22, 23]] };
 const options = { maxNewTokens: FULL ? 200 : 40, eosTokenId: null, doSample: false } satisfies GenerationOptions;
 const { sequences: want } = await generate(model, inputs, options);
 
@@ -21,15 +21,20 @@ for (const cacheImplementation of EQUAL) {
   Deno.test(`generate() with cacheImplementation "${cacheImplementation}" gives the tokens of the default cache`, async () => {
     const { sequences } = await generate(model, inputs, { ...options, cacheImplementation });
     assertEquals(sequences, want);
-    const drawn = { ...options, maxNewTokens: 12, doSample: true, temperature: 2, seed: 5 };
+    const drawn = { ...options, maxNewTokens: FULL ? 200 : 12, doSample: true, temperature: 2, seed: 5 };
     assertEquals(
       await generate(model, inputs, { ...drawn, cacheImplementation }),
       await generate(model, inputs, drawn),
     );
-    const beams = { ...options, maxNewTokens: 6, numBeams: 2 };
+    const beams = { ...options, maxNewTokens: FULL ? 200 : 6, numBeams: 2 };
     assertEquals(
       (await generate(model, inputs, { ...beams, cacheImplementation })).sequences,
       (await generate(model, inputs, beams)).sequences,
+    );
+    const alone = { inputIds: [inputs.inputIds[3]!] };
+    assertEquals(
+      (await generate(model, alone, { ...options, cacheImplementation })).sequences,
+      (await generate(model, alone, options)).sequences,
     );
   });
 }
