@@ -4,41 +4,11 @@ import { type GgufHeader, parseGgufHeader } from "../../src/weights/gguf.ts";
 import { BLOCK_FORMATS, unpackedBlock } from "../../src/quantization/gguf_blocks.ts";
 import { openInside } from "../../src/weights/files.ts";
 import { GgufCheckpoint, openGguf, rotaryRow } from "../../src/weights/gguf_checkpoint.ts";
-import { type GgufTensorToSave, type TypedValue, writeGguf } from "../../src/weights/gguf_write.ts";
-import { randn, random } from "../helpers.ts";
+import { type GgufTensorToSave, writeGguf } from "../../src/weights/gguf_write.ts";
+import { random } from "../helpers.ts";
+import { fileOf, matrix, METADATA, mutated, once, TENSORS } from "./gguf_fixture.ts";
 
 const full = Deno.env.get("TENSAUR_TEST_FULL") === "1";
-
-const METADATA: [string, TypedValue][] = [
-  ["general.architecture", { type: "string", value: "llama" }],
-  ["llama.block_count", { type: "uint32", value: 3 }],
-  ["llama.rope.freq_base", { type: "float32", value: 500000 }],
-  ["tokenizer.ggml.add_bos_token", { type: "bool", value: true }],
-  ["tokenizer.ggml.tokens", { type: "strings", value: ["a", "ä", "\u{1f600}", ""] }],
-  ["tokenizer.ggml.token_type", { type: "int32s", value: [1, -1, 3, 6] }],
-  ["tokenizer.ggml.scores", { type: "float32s", value: [0, -1.5, 2, 3] }],
-];
-
-async function* once(bytes: Uint8Array) {
-  yield await Promise.resolve(bytes);
-}
-
-const matrix = new Uint8Array(randn(32, 1).buffer);
-const TENSORS: GgufTensorToSave[] = [
-  { name: "m", type: "F32", shape: [8, 4], data: () => once(matrix) },
-  { name: "q", type: "Q4_0", shape: [2, 64], data: () => once(new Uint8Array(72).fill(7)) },
-  { name: "v", type: "F16", shape: [3], data: () => once(Uint8Array.of(0, 60, 0, 64, 0, 66)) },
-];
-
-async function fileOf(metadata = METADATA, tensors = TENSORS): Promise<Uint8Array<ArrayBuffer>> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await writeGguf(`${dir}/x.gguf`, metadata, tensors);
-    return await Deno.readFile(`${dir}/x.gguf`);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 const good = await fileOf();
 const parse = (bytes: Uint8Array, size = bytes.length): GgufHeader | undefined =>
@@ -110,6 +80,13 @@ const bad: [what: string, bytes: Uint8Array, message: string][] = [
   ["an offset in between", changed(q + 24, 4), "multiple of 32"],
   ["an offset beyond the file", changed(q + 24, ...HUGE), "the offset of"],
   ["tensors in one place", changed(q + 24, 96), "overlap"],
+  ["a name that is no UTF-8", changed(q - 1, 255), "the name of tensor 1 must be UTF-8"],
+  ["a name longer than the file", changed(q - 9, ...HUGE), "the length of the name of tensor 1 must be at most"],
+  ["a size beyond what can be counted", changed(q + 4, ...HUGE), 'a size of "q" must be at most'],
+  ["a text longer than the file", changed(find("general.architecture") + 24, ...HUGE), "the length of the value of"],
+  ["a file cut in its metadata", good.slice(0, 100), "must end inside the file of 100 bytes"],
+  ["a file cut between its tensors' names", good.slice(0, q + 6), "must end inside the file of"],
+  ["a file cut in its data", good.slice(0, good.length - 30), '"v" must end inside the file of'],
   ["an alignment of 3", await fileOf([["general.alignment", { type: "uint32", value: 3 }]]), "power of 2"],
   ["an alignment of 0", await fileOf([["general.alignment", { type: "uint32", value: 0 }]]), "power of 2"],
   ["an alignment in letters", await fileOf([["general.alignment", { type: "string", value: "32" }]]), "power of 2"],
@@ -125,18 +102,10 @@ for (const [what, bytes, message] of bad) {
 
 const runs = full ? 20_000 : 5_000;
 Deno.test(`parseGgufHeader() survives ${runs} mutated files: a typed error, or tensors inside the file`, () => {
-  const next = random(20261), below = (n: number) => Math.floor(next() * n);
+  const next = random(20261);
   let read = 0;
   for (let run = 0; run < runs; run++) {
-    let bytes = good.slice();
-    for (let i = below(4); i >= 0; i--) {
-      const at = below(bytes.length), kind = below(6);
-      if (kind === 0) bytes = bytes.slice(0, at);
-      else if (kind === 1) bytes.copyWithin(at, below(bytes.length), bytes.length);
-      else if (kind === 2) bytes.fill(255, at, at + 1 + below(8));
-      else if (kind === 3) bytes.fill(0, at, at + 1 + below(8));
-      else bytes[at] = kind === 4 ? below(256) : (bytes[at] ?? 0) ^ 1 << below(8);
-    }
+    const bytes = mutated(good, next);
     try {
       const header = parse(bytes);
       for (const { start, end } of header!.tensors.values()) assert(start <= end && end <= bytes.length);
