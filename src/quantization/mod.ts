@@ -8,4 +8,4 @@ export type { Shard } from "./bytes.ts";
 export { DenseEmbedding, DenseLinear, type DensePart } from "./dense.ts";
 export * from "./linear.ts";
 export type { QuantizationOptions } from "./method.ts";
-export type { LayerShape, QuantizationState } from "./scheme.ts";
+export type { LayerShape, QuantizationState, Slice } from "./scheme.ts";
