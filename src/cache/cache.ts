@@ -64,6 +64,8 @@ export interface Cache extends Disposable {
   readonly generation: number;
   /** False where a pass writes from the host or reads what is known there only: its steps must not be recorded. */
   readonly replayable?: boolean;
+  /** The decoder's own part, where the cache is an encoder-decoder's. */
+  readonly selfAttentionCache?: Cache;
   /** Keys of an encoder's states, where the cache is an encoder-decoder's. */
   readonly crossAttentionCache?: CrossCache;
   /** Optional: its capacity was fixed when it was made. Default false. */
@@ -72,6 +74,8 @@ export interface Cache extends Disposable {
   horizon?(): number;
   /** False where tokens cannot be taken back: `crop` then takes all lengths as they are, or zeros. */
   readonly croppable?: boolean;
+  /** True where a pass of several tokens sees less than single steps would: its window moves by the whole pass. */
+  readonly movesByPass?: boolean;
   /** Optional: [B, I, K], the last inputs of the convolution of a state-space layer; the layer changes them. */
   convStates?(device: Device, layer: number): Tensor;
   /** Optional: [B, I, N], the states of a state-space layer; the layer changes them. */

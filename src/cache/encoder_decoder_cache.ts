@@ -90,6 +90,21 @@ export class EncoderDecoderCache implements Cache {
     return this.selfAttentionCache.replayable !== false;
   }
 
+  /** Whether the decoder's part has a fixed capacity. */
+  get isStatic(): boolean {
+    return this.selfAttentionCache.isStatic === true;
+  }
+
+  /** Whether tokens of the decoder's part can be taken back. */
+  get croppable(): boolean {
+    return this.selfAttentionCache.croppable !== false;
+  }
+
+  /** Whether the window of the decoder's part moves by whole passes. */
+  get movesByPass(): boolean {
+    return this.selfAttentionCache.movesByPass === true;
+  }
+
   /** Tokens that the decoder's part can take before it is asked for room again. */
   horizon(): number {
     return this.selfAttentionCache.horizon?.() ?? Infinity;

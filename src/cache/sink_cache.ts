@@ -50,6 +50,8 @@ export class SinkCache extends KvCache {
     latency: "mid",
     longContext: true,
   };
+  /** A pass of several tokens lets go of keys that its first ones would see one by one. */
+  readonly movesByPass = true;
   /** Tokens that are kept. */
   readonly windowLength: number;
   /** Tokens at the front that are always kept. */

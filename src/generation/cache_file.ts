@@ -62,9 +62,7 @@ export async function saveCache(
   path: string,
   { inputIds }: SaveCacheOptions = {},
 ): Promise<void> {
-  const [own, cross] = cache instanceof EncoderDecoderCache
-    ? [cache.selfAttentionCache, cache.crossAttentionCache]
-    : [cache, undefined];
+  const { selfAttentionCache: own = cache, crossAttentionCache: cross } = cache;
   const parts = [await ownPart(own, model), ...cross ? [await crossPart(cross)] : []];
   await writeSafetensors(path, parts.flatMap(({ tensors }) => tensors), {
     format: FORMAT,

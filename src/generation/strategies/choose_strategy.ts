@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { SinkCache } from "../../cache/mod.ts";
 import { ValueError } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
 import { warnOnce } from "../../warn.ts";
@@ -119,9 +118,9 @@ function checkAssisted(strategy: Strategy, o: ResolvedOptions, model: Model, row
     [!o.useCache, "assisted generate requires `useCache=True`"],
     [isStatic, "assisted generate is not supported with Static cache classes`"],
     [
-      o.cache instanceof SinkCache, // a pass of several tokens lets go of keys that its first ones would see one by one
-      "Cannot check drafts with a SinkCache as a pass of several tokens must see what single steps see: its window moves " +
-      "by the whole pass",
+      o.cache?.movesByPass === true,
+      `Cannot check drafts with a ${o.cache?.constructor.name} as a pass of several tokens must see what single steps ` +
+      "see: its window moves by the whole pass",
     ],
   ];
   const refusal = refusals.find(([refused]) => refused);
