@@ -27,7 +27,7 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   --compare WHAT     fails where an op, or a token of tensaur-tiny, is under ${LEAST_RATIO} of its speed in WHAT, a commit or a
                      report.json. A commit, and a report whose commit Git has, is checked out beside and run in turn with
                      this one; where only the file is there, its figures are set against the ceilings of both runs
-  peers-setup        install the peers and make their models, in a cache folder (3 GB at most)
+  peers-setup        install the peers and make their models, in a cache folder (3.5 GB)
   peers [NAMES]      run the peers beside Tensaur, in turn, and write their table into BENCHMARKS.md; with names, run the
                      turns that have one in their name, and only print
   all                report, then peers, in ten minutes; with --resume again, until the peers are through

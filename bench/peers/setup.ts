@@ -14,7 +14,9 @@ export async function setupPeers(say: (line: string) => void): Promise<void> {
   }
   await Deno.mkdir(PEERS, { recursive: true });
   for await (const { name, isFile } of Deno.readDir(PEERS_SOURCE)) {
-    if (isFile && /\.(mjs|py|json)$/.test(name)) await Deno.copyFile(`${PEERS_SOURCE}/${name}`, `${PEERS}/${name}`);
+    if (!isFile || !/\.(mjs|py|json)$/.test(name)) continue;
+    await Deno.remove(`${PEERS}/${name}`).catch(() => {}); // it may be read-only, as a copy of its source would be
+    await Deno.writeFile(`${PEERS}/${name}`, await Deno.readFile(`${PEERS_SOURCE}/${name}`));
   }
   const run = async (what: string, made: string, command: string, args: readonly string[]) => {
     if (await exists(`${PEERS}/${made}`)) return;
