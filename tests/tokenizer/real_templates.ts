@@ -2,12 +2,12 @@
 const root = new URL("../../", import.meta.url);
 const cache = new URL(".deno/test-cache/", root); // ignored by git
 const PACKAGE = "llama-cpp-python==0.3.36";
-const DEADLINE = 300_000; // ms
+const DEADLINE = 600_000; // ms
 
 // Downloads the source package (pip builds nothing of it but its metadata) and unpacks the templates alone.
 const fetchTemplates = `
 import pathlib, subprocess, sys, tarfile
-folder, package = pathlib.Path(sys.argv[1]), sys.argv[2]
+folder, package = pathlib.Path(sys.argv[2]), sys.argv[3]
 options = ["--no-deps", "--no-binary", ":all:", "--quiet", "--disable-pip-version-check", "--retries", "1"]
 subprocess.run([sys.executable, "-m", "pip", "download", *options, "--dest", folder, package], check=True)
 for path in list(folder.iterdir()):
@@ -30,7 +30,7 @@ class Fixed(datetime):
     def now(cls, tz=None): return datetime(2026, 1, 5, 13, 4, 9)
 chat.datetime = Fixed
 templates = {}
-for line in sys.stdin.buffer.read().decode().split("\\n"):
+for line in open(sys.argv[1], encoding="utf-8", newline="\\n").read().split("\\n"):
     job = json.loads(line)
     if "source" in job:
         templates[job["name"]] = job["source"]
@@ -95,23 +95,25 @@ export async function pythonRenders(
   return result.text.trimEnd().split("\n").map((line) => JSON.parse(line));
 }
 
+/** Runs `code` with the path of a file that holds `input`, then `args`. */
 async function python(code: string, input: string, args: string[]): Promise<{ text: string } | { missing: string }> {
+  const file = await Deno.makeTempFile();
   try {
-    const signal = AbortSignal.timeout(DEADLINE);
+    await Deno.writeTextFile(file, input);
     const command = new Deno.Command("python3", {
-      args: ["-c", code, ...args],
-      stdin: "piped",
+      args: ["-c", code, file, ...args],
+      stdin: "null",
       stdout: "piped",
       stderr: "piped",
-      signal,
+      signal: AbortSignal.timeout(DEADLINE),
     });
-    const child = command.spawn(), output = child.output();
-    await new Blob([input]).stream().pipeTo(child.stdin).catch(() => {}); // it may end without reading
-    const { success, stdout, stderr } = await output;
+    const { success, stdout, stderr } = await command.output();
     const text = new TextDecoder();
     if (success) return { text: text.decode(stdout) };
-    return { missing: text.decode(stderr).trim().split("\n").at(-1) ?? "python3 failed" };
+    return { missing: text.decode(stderr).trim().split("\n").at(-1) || "python3 failed" };
   } catch (error) {
     return { missing: (error as Error).message };
+  } finally {
+    await Deno.remove(file);
   }
 }

@@ -1,5 +1,6 @@
 /** What the tests of weights share: safetensors bytes made by hand, ways to damage them, temporary folders. */
 import fc from "fast-check";
+import { cpuTime } from "../helpers.ts";
 
 const encoder = new TextEncoder();
 
@@ -161,7 +162,7 @@ export function mutatedJson(text: string): fc.Arbitrary<Uint8Array> {
   );
 }
 
-/** The most bytes that `run` let the heap grow by, sampled after each of its steps, and its slowest step in ms. */
+/** The most bytes that `run` let the heap grow by, sampled after each of its steps, and its slowest step in ms of CPU. */
 export class Meter {
   /** Bytes above the start. */
   growth = 0;
@@ -171,11 +172,11 @@ export class Meter {
 
   /** Runs one step. */
   step<T>(run: () => T): T {
-    const begin = performance.now();
+    const begin = cpuTime();
     try {
       return run();
     } finally {
-      this.slowest = Math.max(this.slowest, performance.now() - begin);
+      this.slowest = Math.max(this.slowest, cpuTime() - begin);
       this.growth = Math.max(this.growth, Meter.#bytes() - this.#start);
     }
   }
