@@ -19,6 +19,8 @@ export interface Batch extends Disposable {
   readonly cuSeqlens: Tensor;
   /** [T] uint32: the segment of each token, BERT's token type; zeros where none is given. */
   readonly tokenTypes: Tensor;
+  /** [T, D] float32, or undefined: added to the embeddings of the tokens, where ids past the vocabulary give zeros. */
+  readonly embeds?: Tensor;
   /** B: number of sequences. */
   readonly size: number;
   /** T: number of tokens. */

@@ -74,7 +74,7 @@ export class Decoder implements Disposable {
       this.#behind = longest(rows) - longest(this.#guide.ids);
     }
     const { step } = this.#state, unconditional = () => this.#unconditional!;
-    const context = { vocabSize: model.sizes.vocabSize, prompts: rows, encoderIds };
+    const context = { vocabSize: model.sizes.vocabSize, prompts: rows.map((row) => this.#seen(row)), encoderIds };
     this.#chooser = made.use(new Chooser(device, options, context, step, unconditional));
     this.#owned = made.move(); // nothing failed: they are the decoder's
   }
@@ -105,7 +105,9 @@ export class Decoder implements Disposable {
       const pieces = rows.map((row, b) => row.slice(from[b], to[b]));
       const positions = pieces.flatMap((piece, b) => piece.map((_, i) => from[b]! + i));
       const lengths = pieces.map((piece) => piece.length);
-      using batch = packBatch(this.#device, pieces.flat(), positions, lengths, undefined, maxPosition);
+      const tokens = pieces.flat(),
+        packed = packBatch(this.#device, tokens, positions, lengths, undefined, maxPosition);
+      using batch = this.#options.embeds?.into(packed, tokens) ?? packed;
       const last = chunk === chunks - 1;
       const result = tidy(this.#device, () => {
         return last ? this.#model.nextLogits(batch, this.#cache) : this.#model.hidden(batch, this.#cache);
@@ -147,7 +149,12 @@ export class Decoder implements Disposable {
 
   /** As {@linkcode Decoder.process}, on the host. */
   processOnHost(logits: Tensor): Promise<Tensor> {
-    return this.#chooser.processOnHost(logits, this.ids, this.#unconditional);
+    return this.#chooser.processOnHost(logits, this.ids.map((row) => [...this.#seen(row)]), this.#unconditional);
+  }
+
+  /** A row as processors see it. */
+  #seen(row: readonly number[]): readonly number[] {
+    return this.#options.embeds?.seen(row) ?? row;
   }
 
   /** Chooses a token of each row from `scores` and makes it the next input. */
@@ -232,7 +239,7 @@ function longest(rows: readonly (readonly number[])[]): number {
 
 /** Runs what guidance goes away from: the negative prompts, or the last token of each prompt. */
 function guideOf(model: Model, rows: readonly (readonly number[])[], o: ResolvedOptions, cache: Cache): Decoder {
-  const { seed, prefillChunkSize, newTokens, signal } = o;
-  const plain = { ...DEFAULTS, seed, prefillChunkSize, newTokens, signal, eosTokenIds: [], padToken: 0, stops: [] };
+  const { seed, prefillChunkSize, newTokens, signal, embeds } = o, own = { eosTokenIds: [], padToken: 0, stops: [] };
+  const plain = { ...DEFAULTS, ...own, seed, prefillChunkSize, newTokens, signal, embeds };
   return new Decoder(model, negativePrompts(o, rows, model.sizes.vocabSize), cache, plain);
 }

@@ -11,6 +11,7 @@ import { healTokens } from "./heal_tokens.ts";
 import { HeldCache } from "./held_cache.ts";
 import type { GenerationOptions, ResolvedOptions } from "./options.ts";
 import { beamOutput, type GenerateOutput, recordsOf, sequencesOf } from "./outputs.ts";
+import { onDevice, seenLengths } from "./prompt_embeds.ts";
 import { resolveOptions } from "./resolve.ts";
 import { type GenerationInputs, promptsOf } from "./prompts.ts";
 import { Rows } from "./rows.ts";
@@ -32,6 +33,9 @@ export interface StreamStep {
  *
  * An encoder-decoder reads its inputs once; its `sequences` are the decoder's, which begin with `decoderInputIds` or else
  * with `decoderStartTokenId`.
+ *
+ * A decoder's prompts may also come as `inputsEmbeds`; its sequences then hold new tokens only, behind `inputIds` if these
+ * are given too. Inputs on another device than the model's are copied, with a warning.
  *
  * Prompts may have different lengths, padded on either side with `attentionMask` or not at all. The options choose the
  * strategy: greedy search, or sampling (`doSample`), beam search (`numBeams`, with `doSample` beam sampling), diverse beam
@@ -59,7 +63,8 @@ export async function generate(
   inputs?: GenerationInputs,
   options: GenerationOptions = {},
 ): Promise<GenerateOutput> {
-  const run = await prepare(model, inputs, options), { o, given } = run;
+  using here = await onDevice(model, inputs);
+  const run = await prepare(model, here.inputs, options), { o, given } = run;
   using _ = o.tokenMask = await compileConstraint(o, model.sizes.vocabSize);
   const held = new HeldCache(run), { vocabSize } = model.sizes;
   if (isBeamSearch(run.strategy)) {
@@ -92,7 +97,8 @@ export async function* stream(
   inputs?: GenerationInputs,
   options: GenerationOptions = {},
 ): AsyncGenerator<StreamStep> {
-  const run = await prepare(model, inputs, options), { o, rows, strategy } = run;
+  using here = await onDevice(model, inputs);
+  const run = await prepare(model, here.inputs, options), { o, rows, strategy } = run;
   if (isBeamSearch(strategy)) {
     throw new ValueError("`streamer` cannot be used with beam search (yet!). Make sure that `numBeams` is set to 1.");
   }
@@ -127,8 +133,10 @@ async function prepare(
   if (model.task !== "causal-lm" && model.task !== "seq2seq-lm") {
     throw new ValueError(`Cannot generate as the model must be a causal language model: its task is "${model.task}"`);
   }
-  const { prompts, given, encoder, encoderIds } = promptsOf(model, inputs, options);
-  const o = resolveOptions(model, options, Math.max(...prompts.map((row) => row.length)));
+  const { prompts, given, embeds, encoder, encoderIds } = promptsOf(model, inputs, options);
+  const longest = Math.max(...prompts.map((row) => row.length));
+  const o: ResolvedOptions = { ...resolveOptions(model, options, longest), embeds };
+  if (embeds) Object.assign(o, seenLengths(o, longest));
   const strategy = chooseStrategy(o), copies = isBeamSearch(strategy) ? 1 : o.numReturnSequences;
   checkStrategy(strategy, o, model, prompts.length);
   if (o.tokenHealing && inputs) {
@@ -145,7 +153,7 @@ async function* runSteps(run: Run, held = new HeldCache(run)): AsyncGenerator<{ 
   const { rows, o: { streamer } } = run;
   await using cache = held;
   try {
-    streamer?.put(rows.prompts);
+    streamer?.put(rows.prompts.map((row) => run.o.embeds?.seen(row) ?? row));
     let round: number[][] = rows.prompts.map(() => []);
     for await (const step of searchSteps(run.strategy, cache.start)) {
       const shown = rows.accept(step.tokens), ended = rows.done.every(Boolean);

@@ -4,6 +4,7 @@
  * @module
  */
 export * from "./generate.ts";
+export type { EmbeddedInputs } from "./prompt_embeds.ts";
 export type { GenerationInputs } from "./prompts.ts";
 export { computeTransitionScores, type GenerateOutput } from "./outputs.ts";
 export { type Constraint, DisjunctiveConstraint, PhrasalConstraint } from "./strategies/constraints.ts";

@@ -7,6 +7,7 @@ import type { Cache } from "../cache/mod.ts";
 import type { Model } from "../models/mod.ts";
 import type { GenerationConfigFields } from "./config_fields.ts";
 import type { TokenMask } from "./grammar/token_mask.ts";
+import type { PromptEmbeds } from "./prompt_embeds.ts";
 
 /** What text needs of a tokenizer; the library's `Tokenizer` is one. */
 export interface TextCodec {
@@ -99,6 +100,8 @@ export interface ResolvedOptions extends GenerationConfigFields, CallOptions {
   padToken: number;
   stops: readonly string[];
   prefillChunkSize: number;
+  /** The prompts, where they came as embeddings. */
+  embeds?: PromptEmbeds;
   /** What the grammar lets follow, where there is one. */
   tokenMask?: TokenMask;
   /** Most new tokens of each row; `maxLength` is those and the longest prompt. */

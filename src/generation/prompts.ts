@@ -8,10 +8,11 @@ import { NotSupportedError, ShapeError, ValueError } from "../errors.ts";
 import { crossPart, type EncoderDecoderInputs } from "../models/encoder_decoder.ts";
 import type { Model } from "../models/mod.ts";
 import type { GenerationOptions } from "./options.ts";
+import { checkEmbedded, type EmbeddedInputs, isEmbedded, PromptEmbeds } from "./prompt_embeds.ts";
 import { fromBos, realTokens } from "./rows.ts";
 
-/** What `generate` takes: rows of ids, or what an encoder-decoder reads. */
-export type GenerationInputs = ModelInputs | EncoderDecoderInputs;
+/** What `generate` takes: rows of ids, or of embeddings, or what an encoder-decoder reads. */
+export type GenerationInputs = ModelInputs | EmbeddedInputs | EncoderDecoderInputs;
 
 /** What a run starts from. */
 export interface Prompts {
@@ -19,6 +20,8 @@ export interface Prompts {
   given: readonly (readonly number[])[];
   /** Their real tokens. */
   prompts: number[][];
+  /** The prompts, where they came as embeddings. */
+  embeds?: PromptEmbeds;
   /** What the encoder reads, where there is one. */
   encoder?: EncoderDecoderInputs;
   /** Real tokens of the encoder's rows, where it reads tokens. */
@@ -33,6 +36,11 @@ export interface Prompts {
  */
 export function promptsOf(model: Model, inputs: GenerationInputs | undefined, o: GenerationOptions): Prompts {
   const { vocabSize } = model.sizes;
+  if (isEmbedded(model, inputs)) {
+    checkEmbedded(o);
+    const embeds = new PromptEmbeds(inputs, vocabSize), { rows: inputIds, given } = embeds;
+    return { given, embeds, prompts: realTokens({ inputIds, attentionMask: inputs.attentionMask }, Infinity) };
+  }
   if (!model.isEncoderDecoder) {
     const rows = (inputs ?? fromBos(model, o)) as ModelInputs;
     return { given: rows.inputIds, prompts: realTokens(rows, vocabSize) };

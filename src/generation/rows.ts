@@ -39,7 +39,8 @@ export class Rows {
 
   /** Whether a row of these ids ends, for another reason than its last token. */
   stops(ids: readonly number[]): boolean {
-    return this.#criteria.some((ends) => ends(ids));
+    const seen = this.#o.embeds?.seen(ids) ?? ids;
+    return this.#criteria.some((ends) => ends(seen));
   }
 
   /** Takes the tokens of a step; returns what each row shows for it. */

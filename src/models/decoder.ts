@@ -9,7 +9,7 @@ import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.
 import type { Tensor } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import type { ConfigReader } from "./config.ts";
-import { attentionOptions, type FamilyConfig, type Head, layer, loadLayers, type Pass } from "./family.ts";
+import { attentionOptions, embed, type FamilyConfig, type Head, layer, loadLayers, type Pass } from "./family.ts";
 import { type RopeConfig, ropeConfig } from "./rope.ts";
 import { selfAttention } from "./self_attention.ts";
 
@@ -118,7 +118,7 @@ export async function decoderWeights(
 export function decoderForward(c: DecoderConfig, w: DecoderWeights, pass: Pass): Tensor {
   const { batch, cache, attentions } = pass;
   const { heads, kvHeads, headDim, rmsNormEps: eps } = c;
-  let x = w.embedTokens.forward(batch.tokens); // [T, D]
+  let x = embed(w.embedTokens, batch); // [T, D]
   for (const [i, l] of w.layers.entries()) {
     const attention: AttentionOptions = { ...c.attention[i]!, weights: attentions };
     x = layer(pass, x, (x) => {

@@ -4,7 +4,9 @@
  * @module
  */
 import type { AttentionOptions, Batch, Cache, MambaCacheOptions } from "../cache/mod.ts";
-import { type Tensor, tidy } from "../tensor/mod.ts";
+import { add } from "../ops/mod.ts";
+import type { Embedding } from "../quantization/mod.ts";
+import { expectShape, type Tensor, tidy } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import type { ConfigJson } from "./config.ts";
 import type { RopeConfig } from "./rope.ts";
@@ -121,6 +123,18 @@ export function layer(pass: Pass, x: Tensor, fn: (x: Tensor) => Tensor): Tensor 
   if (pass.hiddenStates) pass.hiddenStates.push(x);
   else x.dispose();
   return y;
+}
+
+/** Embeddings [T, D] of a batch's tokens; of those that came as embeddings, these. */
+export function embed(table: Embedding, { tokens, embeds }: Batch): Tensor {
+  const known = table.forward(tokens); // [T, D]
+  if (!embeds) return known;
+  expectShape("generate", "inputsEmbeds", embeds, [tokens.size, table.embeddingDim]);
+  try {
+    return add(known, embeds);
+  } finally {
+    known.dispose();
+  }
 }
 
 /** How each of `layers` layers attends. */

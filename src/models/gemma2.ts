@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import { ConfigReader } from "./config.ts";
 import { DECODER_IGNORE, type DecoderConfig, GATES } from "./decoder.ts";
-import { attentionOptions, defineFamily, type Family, layer, loadLayers, type Pass } from "./family.ts";
+import { attentionOptions, defineFamily, embed, type Family, layer, loadLayers, type Pass } from "./family.ts";
 import { ropeConfig } from "./rope.ts";
 import { selfAttention } from "./self_attention.ts";
 
@@ -106,7 +106,7 @@ export const gemma2: Family = defineFamily<Gemma2Config, Gemma2Weights>({
   forward(c, w, pass: Pass): Tensor {
     const { batch, cache, attentions } = pass;
     const { heads, kvHeads, headDim, rmsNormEps: eps } = c;
-    using embedded = w.embedTokens.forward(batch.tokens); // [T, D]
+    using embedded = embed(w.embedTokens, batch); // [T, D]
     let x = mul(embedded, w.scale); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       const attention = { ...c.attention[i]!, weights: attentions };

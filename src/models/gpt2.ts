@@ -13,6 +13,7 @@ import { ConfigReader } from "./config.ts";
 import {
   attentionOptions,
   defineFamily,
+  embed,
   type Family,
   type FamilyConfig,
   layer,
@@ -90,7 +91,7 @@ export const gpt2: Family = defineFamily({
   forward(c, w, pass: Pass): Tensor {
     const { batch, cache, attentions } = pass;
     const { heads, kvHeads, headDim } = c;
-    using tokens = w.wte.forward(batch.tokens); // [T, D]
+    using tokens = embed(w.wte, batch); // [T, D]
     using positions = w.wpe.forward(batch.positions); // [T, D]
     let x = add(tokens, positions); // [T, D]
     for (const [i, l] of w.layers.entries()) {

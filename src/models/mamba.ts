@@ -10,7 +10,7 @@ import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.
 import type { Tensor } from "../tensor/mod.ts";
 import type { WeightSource } from "../weights/source.ts";
 import { ConfigReader } from "./config.ts";
-import { defineFamily, type Family, type FamilyConfig, layer, loadLayers, type Pass } from "./family.ts";
+import { defineFamily, embed, type Family, type FamilyConfig, layer, loadLayers, type Pass } from "./family.ts";
 
 interface MambaConfig extends FamilyConfig {
   states: NonNullable<FamilyConfig["states"]>;
@@ -96,9 +96,9 @@ export const mamba: Family = defineFamily<MambaConfig, MambaWeights>({
     };
   },
   forward(c, w, pass: Pass): Tensor {
-    const { batch: { tokens, cuSeqlens }, cache } = pass, { eps } = c;
+    const { batch: { cuSeqlens }, cache } = pass, { eps } = c;
     const { intermediateSize: I, convKernel: K } = c.states;
-    let x = w.embeddings.forward(tokens); // [T, D]
+    let x = embed(w.embeddings, pass.batch); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       const collecting = i === 0 ? { ...pass, hiddenStates: undefined } : pass; // here the embeddings are no hidden state
       x = layer(collecting, x, (x) => {

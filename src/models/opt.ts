@@ -9,7 +9,7 @@ import type { Activation } from "../ops/matmul.ts";
 import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { ConfigReader } from "./config.ts";
-import { attentionOptions, defineFamily, type Family, type FamilyConfig, layer, loadLayers } from "./family.ts";
+import { attentionOptions, defineFamily, embed, type Family, type FamilyConfig, layer, loadLayers } from "./family.ts";
 import { type LayerNorm, loadLayerNorm } from "./layers.ts";
 import { selfAttention } from "./self_attention.ts";
 
@@ -90,7 +90,7 @@ export const opt: Family = defineFamily<OptConfig, OptWeights>({
     const { batch, cache, attentions } = pass, { heads, kvHeads, headDim } = c;
     const before = (norm: LayerNorm, x: Tensor) => c.normBefore ? norm(x) : x;
     const behind = (norm: LayerNorm, x: Tensor) => c.normBefore ? x : norm(x);
-    using tokens = w.tokens.forward(batch.tokens); // [T, E]
+    using tokens = embed(w.tokens, batch); // [T, E]
     using wide = w.projectIn?.forward(tokens); // [T, D]
     using positions = w.positions.forward(batch.positions); // [T, D]
     let x = add(wide ?? tokens, positions); // [T, D]

@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { DynamicCache, StaticCache } from "../../src/cache/mod.ts";
 import { generate, stream } from "../../src/generation/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
+import type { Tensor } from "../../src/tensor/mod.ts";
 import { assertClose, testDevice } from "../helpers.ts";
 import { DECODERS, embedded, referenceModel } from "./models.ts";
 
@@ -61,6 +62,28 @@ Deno.test("generate() gives each row of a ragged batch what it gives alone", asy
   const alone = await Promise.all([prompt, short].map((row) => generate(tiny, { inputIds: [row] }, greedy)));
   assertEquals(sequences[0], alone[0]!.sequences[0]);
   assertEquals(sequences[1]!.slice(0, 22), alone[1]!.sequences[0]);
+});
+
+Deno.test("G-15: only the last positions of a prompt get logits, those that a pass over all positions gives", async () => {
+  const inputs = { inputIds: [prompt, short] }, { nextLogits, applyHead } = tiny, V = tiny.sizes.vocabSize;
+  using pass = await tiny.forward(inputs);
+  const all = await pass.logits!.read() as Float32Array, ends = [prompt.length - 1, prompt.length + short.length - 1];
+  const heads: number[] = [], seen = (logits: Tensor) => (heads.push(logits.shape[0]!), logits);
+  tiny.nextLogits = (...args) => seen(nextLogits.apply(tiny, args));
+  tiny.applyHead = (...args) => seen(applyHead.apply(tiny, args));
+  try {
+    for (const options of [{}, { numBeams: 3 }, { penaltyAlpha: 0.5, topK: 3 }, { outputHiddenStates: true }]) {
+      const more = { ...greedy, ...options, maxNewTokens: 1, outputLogits: true };
+      const { logits } = await generate(tiny, inputs, more), rows = logits![0]!.length / V / 2;
+      for (const [b, end] of ends.entries()) {
+        const got = logits![0]!.subarray(b * rows * V, (b * rows + 1) * V);
+        assertClose(`row ${b}`, got, all.subarray(end * V, (end + 1) * V), { rtol: 1e-4, atol: 1e-4 });
+      }
+    }
+    assertEquals(new Set(heads), new Set([2, 6])); // a row each; contrastive search's 3 candidates of each
+  } finally {
+    Object.assign(tiny, { nextLogits, applyHead });
+  }
 });
 
 Deno.test("stream() yields what generate() returns", async () => {

@@ -9,6 +9,7 @@ import { throwIfAborted } from "../../errors.ts";
 import type { Model } from "../../models/mod.ts";
 import { gatherRows, sliceRows } from "../../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../../tensor/mod.ts";
+import type { PromptEmbeds } from "../prompt_embeds.ts";
 import { inTurns } from "./in_turns.ts";
 import { likeliest, type PassTensors, readPass, tensorsOf } from "./pass_tensors.ts";
 import { MOST_AT_ONCE, SingleStep } from "./single_step.ts";
@@ -18,6 +19,8 @@ import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
 export interface GpuStepOptions {
   /** Most tokens of a prompt to run at once. */
   prefillChunkSize: number;
+  /** The prompts, where they came as embeddings. */
+  embeds?: PromptEmbeds;
   /** Stops a prefill between its chunks. */
   signal?: AbortSignal;
   /** Whether the cache is kept from step to step; if not, all is run anew. Default true. */
@@ -64,7 +67,8 @@ export class GpuStepModel implements StepModel, Disposable {
     const start = [...this.#past(ids.length)];
     const pieces = ids.map((row, b) => row.slice(start[b]));
     if (request.turns) return await inTurns(pieces, request, (some, r) => this.#finished(some, start, r));
-    return await this.#finished(pieces, start, request, !whole && !request.layers);
+    const plain = !whole && !request.layers && !this.#o.embeds?.has(pieces.flat());
+    return await this.#finished(pieces, start, request, plain);
   }
 
   /** Runs the pieces and reads what comes of those that hold something; `plain`: a step of few tokens may be replayed. */
@@ -126,7 +130,9 @@ export class GpuStepModel implements StepModel, Disposable {
 
   #batch(pieces: readonly (readonly number[])[], from: readonly number[]): Batch {
     const positions = pieces.flatMap((piece, b) => piece.map((_, i) => from[b]! + i));
-    return packBatch(this.#model.device, pieces.flat(), positions, pieces.map((piece) => piece.length));
+    const tokens = pieces.flat();
+    const batch = packBatch(this.#model.device, tokens, positions, pieces.map((piece) => piece.length));
+    return this.#o.embeds?.into(batch, tokens) ?? batch;
   }
 
   /** Returns the memory; the cache stays. */

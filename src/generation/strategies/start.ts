@@ -101,9 +101,9 @@ async function* decodeOnGpu({ model, rows, o, cache }: Start): AsyncGenerator<Se
 
 function contextOf(start: Start): SearchContext {
   const { model, rows, o, cache, owned } = start;
-  const { prefillChunkSize, signal, useCache } = o;
+  const { prefillChunkSize, signal, useCache, embeds } = o;
   return {
-    model: owned.use(new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache })),
+    model: owned.use(new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache, embeds })),
     prompts: rows.prompts,
     o,
     process: processOf(start),
@@ -123,19 +123,20 @@ function isPlain({ model, rows, o }: Start): boolean {
 /** The processors on the host, with the logits after the negative prompt where guidance wants them. */
 function processOf(start: Start): Process {
   const { model, rows: { prompts, encoderIds }, o } = start, V = model.sizes.vocabSize;
-  const pipe = hostPipe(o, { vocabSize: V, prompts, encoderIds });
+  const seen = (ids: readonly number[]) => o.embeds?.seen(ids) ?? ids;
+  const pipe = hostPipe(o, { vocabSize: V, prompts: prompts.map(seen), encoderIds });
   const away = o.guidanceScale !== null && o.guidanceScale !== 1 ? afterNegative(start) : undefined;
   return async (ids, scores, context) => {
     const flat = joined(scores, V), unconditional = away && joined(await away(ids), V);
-    pipe(ids, flat, { ...context, unconditional });
+    pipe(ids.map(seen), flat, { ...context, unconditional });
     return ids.map((_, r) => flat.subarray(r * V, (r + 1) * V));
   };
 }
 
 /** Logits of sequences that have the negative prompts instead of their own. */
 function afterNegative({ model, rows: { prompts }, o, owned }: Start) {
-  const { prefillChunkSize, signal } = o, negative = negativePrompts(o, prompts, model.sizes.vocabSize);
-  const step = owned.use(new GpuStepModel(model, owned.use(model.newCache()), { prefillChunkSize, signal }));
+  const { prefillChunkSize, signal, embeds } = o, negative = negativePrompts(o, prompts, model.sizes.vocabSize);
+  const step = owned.use(new GpuStepModel(model, owned.use(model.newCache()), { prefillChunkSize, signal, embeds }));
   const away = new FollowingModel(step);
   return async (ids: readonly (readonly number[])[]): Promise<Float32Array[]> => {
     const each = ids.length / prompts.length;
