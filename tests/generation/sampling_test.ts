@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { Chooser } from "../../src/generation/chooser.ts";
 import { DEFAULTS, type GenerationConfigFields } from "../../src/generation/config_fields.ts";
-import { generate, setSeed } from "../../src/generation/mod.ts";
+import { generate, type GenerationOptions, setSeed } from "../../src/generation/mod.ts";
 import type { ResolvedOptions } from "../../src/generation/options.ts";
 import { hostPipe } from "../../src/generation/processors/mod.ts";
 import { loadModel } from "../../src/models/mod.ts";
@@ -145,11 +145,21 @@ if (!other) {
   Deno.test({ name: "skipped: the same ids on Dawn, as npm:webgpu finds no GPU here", ignore: true, fn() {} });
 } else {
   globalThis.addEventListener("unload", () => other.close());
-  Deno.test("a seed draws the same ids on wgpu and on Dawn", async () => {
+  Deno.test("a seed draws the same ids on wgpu and on Dawn, in every strategy that draws", async () => {
     using there = await loadModel(embedded("tensaur-draft"), { device: other, dtype: "float32" });
-    for (const options of [sampled, { ...sampled, typicalP: 0.9, repetitionPenalty: 1.2, topK: 0 }]) {
-      const [a, b] = await Promise.all([model, there].map((m) => generate(m, inputs, { ...options, seed: 3 })));
-      assertEquals(b!.sequences, a!.sequences);
+    const one = { inputIds: inputs.inputIds.slice(0, 1) };
+    const ways: ((m: typeof model) => GenerationOptions)[] = [
+      () => ({}),
+      () => ({ typicalP: 0.9, repetitionPenalty: 1.2, topK: 0 }),
+      () => ({ numBeams: 3, maxNewTokens: 6 }),
+      () => ({ dolaLayers: "high", maxNewTokens: 6, repetitionPenalty: 1.2 }),
+      (assistantModel) => ({ assistantModel, numAssistantTokens: 3 }),
+      () => ({ promptLookupNumTokens: 3 }),
+    ];
+    for (const [i, way] of ways.entries()) {
+      const run = (m: typeof model) => generate(m, i < 4 ? inputs : one, { ...sampled, ...way(m), seed: 3 });
+      const [a, b] = await Promise.all([model, there].map(run));
+      assertEquals(b!.sequences, a!.sequences, `${i}`);
     }
   });
 }
