@@ -32,6 +32,7 @@ const root = new URL("../", import.meta.url);
 const documented = ["mod.ts", "src", "README.md"];
 const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new dependency may enter deno.lock
 const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
+const docFlags = ["--allow-all", "--sanitize-resources", "--sanitize-ops", ...frozen];
 const SLOWEST = 10; // files that are named at the end of a whole run
 const FILES = 12; // of tests in a process: drivers and native modules fail more as it gets older
 const LANES = 2; // processes at a time: alone, one leaves half of two cores idle (JS and shader compiles use one core)
@@ -86,7 +87,7 @@ export function planSteps(files: readonly string[], filters: readonly string[]):
   const folders = Map.groupBy(byName ? files : chosen, (file) => file.split("/").slice(0, -1).slice(0, 2).join("/"));
   return [
     ...(wants("check") ? config.tasks.check.split(" && ").map(checkStep) : []),
-    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", "--allow-all", ...frozen, ...documented] }] : []),
+    ...(wants("doc") ? [{ name: "doc", args: ["test", "--doc", ...docFlags, ...documented] }] : []),
     ...folders.entries().flatMap(([name, list]) => {
       const parts = Math.ceil(list.length / FILES), size = Math.ceil(list.length / parts);
       return Array.from({ length: parts }, (_, i) => ({
