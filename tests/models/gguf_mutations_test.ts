@@ -131,7 +131,8 @@ Deno.test("loadModel() refuses a GGUF file with a scale that is NaN, in blocks o
 async function compare(path: string, got: Float32Array, run: number): Promise<void> {
   const want = await outcome(path, { dtype: "float32" });
   assert(typeof want === "object", `run ${run}: ${want} in float32`);
-  const whole = (x: Float32Array) => x.every((v) => Number.isFinite(v));
-  if (whole(got) && whole(want)) assert(relativeError(got, want) < 1e-3, `run ${run}: ${relativeError(got, want)}`);
-  else assertEquals([whole(got), whole(want)], [false, false], `run ${run}`);
+  // numbers near the end of float32 overflow in one form or the other, as they are scaled sooner or later
+  const sane = (x: Float32Array) => x.every((v) => Math.abs(v) < 1e30);
+  if (sane(got) && sane(want)) assert(relativeError(got, want) < 1e-3, `run ${run}: ${relativeError(got, want)}`);
+  else assertEquals([sane(got), sane(want)], [false, false], `run ${run}`);
 }
