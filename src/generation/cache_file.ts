@@ -10,31 +10,28 @@ import {
   CrossCache,
   DynamicCache,
   EncoderDecoderCache,
-  KvCache,
+  type KvCache,
   type LegacyCache,
   makeCache,
 } from "../cache/mod.ts";
-import { ModelFormatError, NotSupportedError, ValueError } from "../errors.ts";
+import { ModelFormatError, ValueError } from "../errors.ts";
 import type { Model } from "../models/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
 import { openInside } from "../weights/files.ts";
 import type { ModelFile } from "../weights/files.ts";
 import { readSafetensorsHeader, type SafetensorsHeader } from "../weights/safetensors.ts";
-import { type TensorToSave, writeSafetensors } from "../weights/save.ts";
-import { readState, stateTensors, stateText } from "./cache_state_file.ts";
+import { writeSafetensors } from "../weights/save.ts";
+import { crossPart, DTYPES, ownPart, type PartName } from "./cache_parts.ts";
+import { readState } from "./cache_state_file.ts";
 import { needsOf } from "./kept_caches.ts";
 
 const FORMAT = "tensaur-cache-1";
-const DTYPES = { float32: "F32", float16: "F16" } as const;
 
 /** What {@linkcode saveCache} takes. */
 export interface SaveCacheOptions {
   /** The tokens of each sequence, to be kept in the file for {@linkcode cachedInputIds}. */
   inputIds?: readonly (readonly number[])[];
 }
-
-/** How names of tensors begin: the model's own keys, or those of its encoder's states. */
-type PartName = "layers" | "cross";
 
 /**
  * Writes a cache to a safetensors file, with the lengths of its sequences and the config of its model.
@@ -70,49 +67,6 @@ export async function saveCache(
     ...inputIds && { inputIds: JSON.stringify(inputIds) },
     ...Object.assign({}, ...parts.map(({ metadata }) => metadata)),
   });
-}
-
-/** What a part of a cache adds to a file. */
-interface Part {
-  tensors: TensorToSave[];
-  metadata: Record<string, string>;
-}
-
-async function ownPart(cache: Cache, model: Model): Promise<Part> {
-  if (cache instanceof KvCache && cache.isExact) {
-    const metadata = { dtype: cache.dtype, lengths: JSON.stringify(cache.lengths) };
-    return { tensors: await pairsToSave(cache.toLegacyCache(), "layers"), metadata };
-  }
-  const { state } = cache;
-  if (state) {
-    return { tensors: await stateTensors(state), metadata: { dtype: model.cacheDtype, state: stateText(state) } };
-  }
-  throw new NotSupportedError(
-    `Cannot save the cache as it must hold keys or states of its own: a ${cache.constructor.name} does not`,
-    { hint: "Save the token ids." },
-  );
-}
-
-async function crossPart(cross: CrossCache): Promise<Part> {
-  const pairs = Array.from({ length: cross.layers }, (_, layer) => cross.at(layer));
-  const metadata = { crossDtype: cross.dtype, crossLengths: JSON.stringify(cross.lengths) };
-  return { tensors: await pairsToSave(pairs, "cross"), metadata };
-}
-
-/** Keys and values as tensors of a file; disposes of them. */
-async function pairsToSave(pairs: LegacyCache, part: PartName): Promise<TensorToSave[]> {
-  try {
-    return await Promise.all(pairs.flatMap((pair, layer) =>
-      pair.map(async (t, i) => ({
-        name: `${part}.${layer}.${i === 0 ? "key" : "value"}`,
-        dtype: DTYPES[t.dtype as CacheDtype],
-        shape: t.shape,
-        data: new Uint8Array((await t.read()).buffer as ArrayBuffer),
-      }))
-    ));
-  } finally {
-    for (const t of pairs.flat()) t.dispose();
-  }
 }
 
 /** What {@linkcode loadCache} takes. */
