@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Device, Recording } from "../../src/gpu/mod.ts";
 import { rmsNorm, rmsNormReference } from "../../src/ops/rms_norm.ts";
+import { softmax } from "../../src/ops/softmax.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { assertClose, randn } from "../helpers.ts";
 import { countCalls, failEach } from "./fail_each.ts";
@@ -11,10 +12,11 @@ const ROWS = 3, DIM = 8;
 const x = randn(ROWS * DIM), w = randn(DIM, 2);
 const once = rmsNormReference(x, w), twice = rmsNormReference(once, w);
 
-/** Ops, a capture replayed twice with new inputs, reads that overlap, and one that is early. */
+/** A kernel compiled ahead, ops, a capture replayed twice with new inputs, reads that overlap, and one that is early. */
 async function program(device: Device): Promise<Float32Array[]> {
   using input = tensor(device, x, [ROWS, DIM]);
   using weight = tensor(device, w, [DIM]);
+  await device.kernels.compile(device.kernels.collect(() => softmax(input).dispose()));
   using y = rmsNorm(input, weight, 1e-6);
   const reads = [y.read()];
   using output = rmsNorm(input, weight, 1e-6);
@@ -44,7 +46,11 @@ function check(results: Float32Array[]): void {
 for (const provider of providers) {
   Deno.test(`countCalls() sees every kind of call on ${provider}, and the same number again`, async () => {
     const counts = await countCalls(program, { provider });
-    for (const kind of KINDS) assert(counts[kind] > 0, `${kind} is never called`);
+    for (const kind of KINDS) {
+      if (kind !== "createComputePipelineAsync" || provider === "dawn") {
+        assert(counts[kind] > 0, `${kind} is never called`);
+      }
+    }
     assertEquals(await countCalls(program, { provider }), counts);
   });
 

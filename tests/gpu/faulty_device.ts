@@ -10,6 +10,7 @@ export const KINDS = [
   "createBindGroup",
   "createShaderModule",
   "createComputePipeline",
+  "createComputePipelineAsync", // on Dawn alone: wgpu compiles in the call all the same
   "createCommandEncoder",
   "finish",
   "submit",
@@ -31,6 +32,7 @@ export type Fault = "throws" | "invalid" | "validation" | "out-of-memory" | "han
 export function faultsOf(kind: Kind): readonly Fault[] {
   if (kind === "getMappedRange") return ["throws", "lost"];
   if (kind === "mapAsync" || kind === "popErrorScope") return ["throws", "hangs", "lost"];
+  if (kind === "createComputePipelineAsync") return ["throws", "hangs", "invalid", "lost"];
   return ["throws", "invalid", "validation", "out-of-memory", "lost"];
 }
 
@@ -131,7 +133,7 @@ export class FaultyDevice {
 
   #fail({ kind, nth, fault }: Plan, target: object, real: Method, args: unknown[]): unknown {
     const injected = new DOMException(`fault injected into ${kind} ${nth}`, "OperationError");
-    const promised = kind === "mapAsync" || kind === "popErrorScope";
+    const promised = ["mapAsync", "popErrorScope", "createComputePipelineAsync"].includes(kind);
     switch (fault) {
       case "throws":
         if (kind === "popErrorScope") this.#scopes.pop();
@@ -168,6 +170,7 @@ export class FaultyDevice {
       case "createShaderModule":
         return real({ ...descriptor, code: "this is not WGSL" });
       case "createComputePipeline":
+      case "createComputePipelineAsync":
         return real({ ...descriptor, compute: { ...descriptor.compute as object, entryPoint: "nowhere" } });
       case "createCommandEncoder": {
         const encoder = real(first) as GPUCommandEncoder;
