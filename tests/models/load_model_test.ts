@@ -227,6 +227,7 @@ Deno.test("planModel() tells sizes, bytes and the cache's bytes a token", async 
     scheme: "float16",
     bufferBytes: 2928,
     byteLength: 3184,
+    table: true,
   });
   assertEquals(plan.weights.reduce((sum, w) => sum + w.byteLength, 0), plan.byteLength);
 });
