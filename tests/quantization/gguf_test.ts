@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { ModelFormatError, NotSupportedError } from "../../src/errors.ts";
+import { NotSupportedError } from "../../src/errors.ts";
 import { ggufQuantization } from "../../src/quantization/gguf.ts";
 import {
   BLOCK_FORMATS,
@@ -34,11 +34,10 @@ function randomBlocks({ name, bytes, size }: BlockFormat, rows: number, K: numbe
 }
 
 /** Loads the layer of parts [outputs, K], each in its format. */
-async function load(K: number, parts: [BlockName, outputs: number][], spoil?: (data: Uint8Array) => void) {
+async function load(K: number, parts: [BlockName, outputs: number][]) {
   const tensors: Record<string, StoredData> = {}, want: number[] = [];
   for (const [i, [name, rows]] of parts.entries()) {
     const { data, numbers } = randomBlocks(BLOCK_FORMATS[name], rows, K, i + 1);
-    spoil?.(data);
     tensors[`p${i}.weight`] = { dtype: name as StoredData["dtype"], shape: [rows, K], data };
     for (const v of numbers) want.push(v);
   }
@@ -93,11 +92,7 @@ Deno.test("ggufQuantization() takes what ggml takes, or 3 % more", async () => {
   }
 });
 
-Deno.test("ggufQuantization() refuses scales that are no numbers, and blocks beside numbers", async () => {
-  const before = device.pool.stats.bytesInUse;
-  const spoil = (data: Uint8Array) => data.set([0, 0x7e], 208);
-  await assertRejects(() => load(256, [["Q6_K", 2]], spoil), ModelFormatError, "p0 as scales must be finite");
-  assertEquals(device.pool.stats.bytesInUse, before);
+Deno.test("ggufQuantization() refuses blocks beside numbers", async () => {
   const dtypes: Record<string, string> = { "a.weight": "Q4_0", "b.weight": "F16" };
   const lookup = (name: string) => ({ dtype: dtypes[name]!, shape: [1, 32], byteLength: 18 });
   const layer = { names: ["a", "b"], inputs: 32, outputs: [1, 1], bias: false, conv1d: false };
