@@ -56,13 +56,14 @@ for (const [filters, names, count, byName] of planned) {
   });
 }
 
-Deno.test("planSteps() runs at most 12 files of a folder in a process, each of them once", () => {
+Deno.test("planSteps() runs at most 8 files of a folder in a process, each of them once", () => {
   const many = Array.from({ length: 25 }, (_, i) => `tests/ops/a${i}_test.ts`);
   const steps = planSteps(many, ["ops/"]), of = (args: string[]) => args.filter((arg) => arg.endsWith("_test.ts"));
   assertEquals(steps.map(({ name, args }) => [name, of(args).length]), [
-    ["tests/ops 1/3", 9],
-    ["tests/ops 2/3", 9],
-    ["tests/ops 3/3", 7],
+    ["tests/ops 1/4", 7],
+    ["tests/ops 2/4", 7],
+    ["tests/ops 3/4", 7],
+    ["tests/ops 4/4", 4],
   ]);
   assertEquals(steps.flatMap(({ args }) => of(args)), many);
 });

@@ -1,7 +1,7 @@
 /**
  * The gate and the test suite: `./tensaur test [filter...] [--full]`, `deno task ok`.
  *
- * Runs the static checks, the examples in the docs and the folders of tests/, 12 files at most in a process and two
+ * Runs the static checks, the examples in the docs and the folders of tests/, 8 files at most in a process and two
  * processes at a time; where one crashes or hangs, the files that it had not begun run in another. The slowest files are
  * named at the end; the last line is `N passed, N failed`.
  *
@@ -34,7 +34,7 @@ const frozen = Deno.env.get("CI") ? ["--frozen"] : []; // elsewhere a new depend
 const testFlags = ["--allow-all", "--no-check", "--sanitize-resources", "--sanitize-ops", ...frozen];
 const docFlags = ["--allow-all", "--sanitize-resources", "--sanitize-ops", ...frozen];
 const SLOWEST = 10; // files that are named at the end of a whole run
-const FILES = 12; // of tests in a process: drivers and native modules fail more as it gets older
+const FILES = 8; // of tests in a process: drivers and native modules fail more as it gets older, and lanes end together
 const LANES = 2; // processes at a time: alone, one leaves half of two cores idle (JS and shader compiles use one core)
 const idleLimit = 300_000; // ms without a line: the slowest shader compiles in 60 s on a CPU driver
 const summary = /^(ok|FAILED) \| \d+ passed/m; // of `deno test`, at its end
