@@ -69,12 +69,13 @@ export async function generate(
   const held = new HeldCache(run), { vocabSize } = model.sizes;
   if (isBeamSearch(run.strategy)) {
     const result = await runBeams(run, held);
-    return { ...beamOutput(given, result, o), vocabSize, ...held.given };
+    return { ...beamOutput(given, result, o), ...await held.encoded, vocabSize, ...held.given };
   }
   const records: StepRecord[] = [];
   for await (const { step } of runSteps(run, held)) records.push(step);
   const rows = given.flatMap((row) => Array<typeof row>(run.copies).fill(row));
-  return { ...sequencesOf(rows, run.rows.fresh, o.padToken), ...recordsOf(o, records), vocabSize, ...held.given };
+  const sequences = sequencesOf(rows, run.rows.fresh, o.padToken);
+  return { ...sequences, ...recordsOf(o, records), ...await held.encoded, vocabSize, ...held.given };
 }
 
 /**

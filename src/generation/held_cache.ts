@@ -6,6 +6,7 @@
 import type { Cache } from "../cache/mod.ts";
 import type { EncoderDecoderInputs, Model } from "../models/mod.ts";
 import { lendCache, type LentCache } from "./compile.ts";
+import { type EncoderRecords, recordEncoder } from "./encoder_records.ts";
 import { checkCacheOptions, namedCache } from "./kept_caches.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { fillCross } from "./prompts.ts";
@@ -22,6 +23,8 @@ export class HeldCache implements AsyncDisposable {
   readonly start: Start;
   /** How many tokens of each row the cache shall hold at the end. */
   keeps: number[];
+  /** What was asked for of the encoder. */
+  readonly encoded: Promise<EncoderRecords> = Promise.resolve({});
   /** Whether the run came to its end. */
   finished = false;
   readonly #lent: LentCache | undefined;
@@ -48,7 +51,10 @@ export class HeldCache implements AsyncDisposable {
     this.keeps = rows.prompts.map((row) => row.length);
     try {
       if (cache.lengths.length) this.#goOn(strategy, copies);
-      if (encoder) fillCross(model, cache, encoder, copies);
+      if (encoder) {
+        this.encoded = recordEncoder(model, cache, encoder, o);
+        fillCross(model, cache, encoder, copies);
+      }
     } catch (error) {
       if (!o.cache) (this.#lent ?? cache)[Symbol.dispose]();
       throw error;
@@ -76,6 +82,7 @@ export class HeldCache implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const { model, rows, cache, o, owned } = this.start;
     owned.dispose();
+    await Promise.allSettled([this.encoded]);
     const own = !o.cache && !(this.finished && this.given.cache);
     try {
       if (model.device.guard.error) return;

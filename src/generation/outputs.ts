@@ -23,10 +23,25 @@ export interface GenerateOutput {
   scores?: Float32Array[];
   /** With `outputLogits`: the same before the processors. */
   logits?: Float32Array[];
-  /** With `outputAttentions`: for each step and layer [rows, H, queries, keys]; rows that differ in length end together. */
+  /**
+   * With `outputAttentions`: for each step and layer [rows, H, queries, keys]; rows that differ in length end together. Of
+   * an encoder-decoder these are the decoder's (`decoder_attentions` in Transformers).
+   */
   attentions?: HostTensor[][];
-  /** With `outputHiddenStates`: for each step the embeddings, then each layer's output, [rows, tokens, D]. */
+  /**
+   * With `outputHiddenStates`: for each step the embeddings, then each layer's output, [rows, tokens, D]. Of an
+   * encoder-decoder these are the decoder's (`decoder_hidden_states` in Transformers).
+   */
   hiddenStates?: HostTensor[][];
+  /**
+   * With `outputAttentions`, of an encoder-decoder: for each step and layer the decoder's attention to the encoder's
+   * states, [rows, H, queries, S]; zero where the encoder's rows are padded.
+   */
+  crossAttentions?: HostTensor[][];
+  /** With `outputAttentions`, of an encoder-decoder: each layer's attention in the encoder, [B, H, S, S]. */
+  encoderAttentions?: HostTensor[];
+  /** With `outputHiddenStates`, of an encoder-decoder: the encoder's embeddings, then each layer's output, [B, S, D]. */
+  encoderHiddenStates?: HostTensor[];
   /** [R], of a beam search: sum of the log probabilities over a power of the length. */
   sequencesScores?: number[];
   /** [R], of a beam search: for each new token the row of `scores` that it was chosen from, -1 after the last. */
@@ -42,6 +57,7 @@ export function recordsOf(o: OutputOptions, steps: readonly StepRecord[]): Parti
     ...o.outputScores && { scores: all(({ scores }) => scores) },
     ...o.outputLogits && { logits: all(({ logits }) => logits) },
     ...o.outputAttentions && { attentions: all(({ attentions }) => attentions) },
+    ...steps[0]?.crossAttentions && { crossAttentions: all(({ crossAttentions }) => crossAttentions) },
     ...o.outputHiddenStates && { hiddenStates: all(({ hiddenStates }) => hiddenStates) },
   };
 }

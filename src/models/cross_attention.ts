@@ -18,10 +18,10 @@ export interface CrossProjection {
 }
 
 /** Attends to the encoder's states with `x` [T, D]: [T, H·Dh]. */
-export function crossAttention({ batch, cache }: Pass, layer: number, x: Tensor, projection: CrossProjection): Tensor {
-  const { q, norm, heads, headDim, scale } = projection;
+export function crossAttention(pass: Pass, layer: number, x: Tensor, projection: CrossProjection): Tensor {
+  const { batch, cache, crossAttentions: weights } = pass, { q, norm, heads, headDim, scale } = projection;
   const queries = q.forward(x, { norm }).reshape([batch.total, heads, headDim]);
-  return crossPart(cache).attend(layer, queries, batch, { scale }).reshape([batch.total, heads * headDim]);
+  return crossPart(cache).attend(layer, queries, batch, { scale, weights }).reshape([batch.total, heads * headDim]);
 }
 
 /** Keys and values [S, H, Dh] of the encoder's `states` [S, D] by their projections. */

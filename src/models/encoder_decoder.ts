@@ -7,8 +7,10 @@ import { type Cache, type CrossCache, type ModelInputs, NoCache, packBatch } fro
 import { ShapeError, ValueError } from "../errors.ts";
 import { scatterRows } from "../ops/mod.ts";
 import { type Tensor, tensor } from "../tensor/mod.ts";
+import type { Collected } from "./family.ts";
 import type { ModelParts } from "./model_parts.ts";
 import { type PackedRows, packRows } from "./packed_rows.ts";
+import { type Columns, inOrder } from "./pad_attentions.ts";
 
 /** What an encoder-decoder takes. */
 export interface EncoderDecoderInputs {
@@ -44,17 +46,45 @@ export function crossPart({ crossAttentionCache }: Cache): CrossCache {
 }
 
 /**
+ * Where the keys of the encoder's tokens stand in the rows that it read; without these, they come in order.
+ *
+ * @param lengths of the sequences in the cache; a row may have become several
+ * @throws {ShapeError} if the rows are not those that the cache was filled with
+ */
+export function encoderColumns(
+  { inputIds, attentionMask, inputFeatures }: EncoderDecoderInputs,
+  lengths: readonly number[],
+): Columns {
+  if (!inputIds || inputFeatures) return inOrder(lengths, Math.max(...lengths));
+  const width = Math.max(...inputIds.map((row) => row.length)), each = lengths.length / inputIds.length;
+  const rows = inputIds.map((row, b) => [...row.keys()].filter((i) => attentionMask?.[b]?.[i] ?? 1));
+  const of = lengths.map((_, b) => rows[Math.floor(b / each)] ?? []);
+  const fits = Number.isInteger(each) && of.every((columns, b) => columns.length === lengths[b]);
+  if (fits) return { of, width };
+  throw new ShapeError(
+    `Cannot place attention to the encoder as inputIds must be those that the cache was filled with, rows of ${lengths} ` +
+      `tokens: they have ${rows.map((row) => row.length)}`,
+  );
+}
+
+/**
  * Runs the encoder and fills `cross` with the keys and values of its states.
  *
+ * @param collect gets each layer's hidden states, padded, and attentions, packed
  * @returns the states, padded: [B, S, D]
  */
-export function encodeInto(parts: ModelParts, inputs: EncoderDecoderInputs, cross: CrossCache): Tensor {
+export function encodeInto(
+  parts: ModelParts,
+  inputs: EncoderDecoderInputs,
+  cross: CrossCache,
+  collect: Collected = {},
+): Tensor {
   const { device, family: { encoder }, config, weights } = parts;
   if (!encoder) throw new ValueError("Cannot encode as the model must have an encoder: it has one stack");
   using packed = packEncoderRows(parts, inputs);
   const { batch, places, rows, width } = packed, { lengths } = batch;
   const features = inputs.inputFeatures, cache = new NoCache({ dtype: cross.dtype });
-  const states = encoder.forward(config, weights, { batch, cache, features }); // [T, D]
+  const states = encoder.forward(config, weights, { batch, cache, features, ...collect }); // [T, D]
   try {
     for (const layer of config.attention.keys()) {
       const { k, v } = encoder.keys(config, weights, states, layer);
@@ -65,7 +95,9 @@ export function encodeInto(parts: ModelParts, inputs: EncoderDecoderInputs, cros
     throw error;
   }
   const index = tensor(device, places, [places.length], "uint32");
-  return scatterRows(states, index, rows * width).reshape([rows, width, states.shape[1]!]);
+  const pad = (x: Tensor) => scatterRows(x, index, rows * width).reshape([rows, width, x.shape[1]!]);
+  collect.hiddenStates?.splice(0, Infinity, ...collect.hiddenStates.map(pad));
+  return pad(states);
 }
 
 function packEncoderRows({ device, config }: ModelParts, inputs: EncoderDecoderInputs): PackedRows {

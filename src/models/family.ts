@@ -61,9 +61,14 @@ export interface Pass {
   hiddenStates?: Tensor[];
   /** If given, each layer's attention probabilities [H, T, S] are pushed here. */
   attentions?: Tensor[];
+  /** If given, each layer's probabilities of attention to the encoder's states, [H, T, S], are pushed here. */
+  crossAttentions?: Tensor[];
   /** If given, what the result of each layer's attention [T, H·Dh] is multiplied by: [H·Dh] a layer. */
   headMask?: readonly Tensor[];
 }
+
+/** What a pass may leave beside its last hidden state. */
+export type Collected = Pick<Pass, "hiddenStates" | "attentions" | "crossAttentions">;
 
 /** What stands on a model's last hidden state. */
 export interface Head<Config, Weights> {
@@ -115,10 +120,10 @@ export function defineFamily<Config extends FamilyConfig, Weights>(family: Famil
 
 /** Runs one layer: its temporaries, and its input unless hidden states are collected, return to the pool. */
 export function layer(pass: Pass, x: Tensor, fn: (x: Tensor) => Tensor): Tensor {
-  const kept = pass.attentions?.length ?? 0;
+  const { attentions, crossAttentions } = pass, kept = attentions?.length, keptCross = crossAttentions?.length;
   const { y } = tidy(x.device, () => {
     const y = fn(x);
-    return { y, attentions: pass.attentions?.slice(kept) };
+    return { y, attentions: attentions?.slice(kept), crossAttentions: crossAttentions?.slice(keptCross) };
   });
   if (pass.hiddenStates) pass.hiddenStates.push(x);
   else x.dispose();

@@ -9,26 +9,27 @@ import { scatterRows } from "../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../tensor/mod.ts";
 import type { AttnImplementation } from "./attention_implementation.ts";
 import { checkCachePosition } from "./cache_position.ts";
-import type { Pass } from "./family.ts";
+import type { Collected, Pass } from "./family.ts";
 import { headMaskRows, headMaskTensors } from "./head_mask.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
 import type { ModelParts } from "./model_parts.ts";
 import { type PackedRows, packRows } from "./packed_rows.ts";
-import { padAttentions } from "./pad_attentions.ts";
+import { type Columns, columnsOf, inOrder, padAttentions } from "./pad_attentions.ts";
 
 /** What runs the layers: a model. */
 interface Runner {
   readonly attnImplementation: AttnImplementation;
-  hidden(batch: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions" | "headMask">): Tensor;
+  hidden(batch: Batch, cache: Cache, collect: Collected & Pick<Pass, "headMask">): Tensor;
 }
 
-/** One forward pass over padded rows; `hidden` runs the layers. */
+/** One forward pass over padded rows; `hidden` runs the layers, `encoder` tells where the tokens stood that it read. */
 export async function forwardRows(
   model: Runner,
   parts: ModelParts,
   inputs: ModelInputs,
   cache: Cache,
   options: ForwardOptions,
+  encoder?: Columns,
 ): Promise<ModelOutput> {
   const { device, config: sizes } = parts;
   const { cache: given, outputAttentions } = options, flash = model.attnImplementation === "flash_attention_2";
@@ -55,11 +56,10 @@ export async function forwardRows(
   for (const t of tensors()) keep(device, t);
   const dispose = () => tensors().forEach((t) => t.dispose());
   try {
-    const packedAttentions = output.attentions ?? [];
-    output.attentions &&= await Promise.all(
-      packedAttentions.map((p, layer) => padAttentions(p, packed, past, factors?.[layer])),
-    );
-    for (const p of packedAttentions) p.dispose();
+    const queries = columnsOf(packed), seen = batch.lengths.map((n, b) => n + (past[b] ?? 0));
+    const keys = (K: number) => past.some((n) => n > 0) ? inOrder(seen, K) : queries;
+    output.attentions &&= await padAttentions(output.attentions, queries, keys, factors);
+    output.crossAttentions &&= await padAttentions(output.crossAttentions, queries, () => encoder!);
   } catch (error) {
     dispose();
     throw error;
@@ -69,7 +69,7 @@ export async function forwardRows(
 
 function outputs(
   model: Runner,
-  { device, head, perToken, task }: ModelParts,
+  { device, family, head, perToken, task }: ModelParts,
   { batch, places, width, rows }: PackedRows,
   cache: Cache,
   { outputHiddenStates, outputAttentions }: ForwardOptions,
@@ -77,7 +77,8 @@ function outputs(
 ): Omit<ModelOutput, "cache" | typeof Symbol.dispose> {
   const hiddenStates: Tensor[] | undefined = outputHiddenStates ? [] : undefined;
   const attentions: Tensor[] | undefined = outputAttentions ? [] : undefined;
-  const hidden = model.hidden(batch, cache, { hiddenStates, attentions, headMask });
+  const crossAttentions: Tensor[] | undefined = outputAttentions && family.encoder ? [] : undefined;
+  const hidden = model.hidden(batch, cache, { hiddenStates, attentions, crossAttentions, headMask });
   const index = tensor(device, places, [places.length], "uint32");
   const pad = (x: Tensor) => scatterRows(x, index, rows * width).reshape([rows, width, x.shape[1]!]);
   const logits = head?.(hidden, batch);
@@ -87,6 +88,7 @@ function outputs(
     lastHiddenState: pad(hidden),
     ...hiddenStates && { hiddenStates: hiddenStates.map(pad) },
     ...attentions && { attentions },
+    ...crossAttentions && { crossAttentions },
   };
 }
 

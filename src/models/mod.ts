@@ -13,7 +13,7 @@ export { isBetterTransformer, reverseBetterTransformer, toBetterTransformer } fr
 export type { ConfigJson } from "./config.ts";
 export { estimateMemory, type EstimateOptions, type MemoryEstimate } from "./estimate_memory.ts";
 export type { AttentionReport, LayerReport, LinearReport, ModelReport } from "./explain_model.ts";
-export type { ApplyHead, Encoder, Family, FamilyConfig, Head, Pass, Task } from "./family.ts";
+export type { ApplyHead, Collected, Encoder, Family, FamilyConfig, Head, Pass, Task } from "./family.ts";
 export type { HeadMask } from "./head_mask.ts";
 export * from "./load_model.ts";
 export * from "./model.ts";

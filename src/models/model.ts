@@ -21,9 +21,10 @@ import {
 } from "./attention_implementation.ts";
 import { isBetterTransformer } from "./better_transformer.ts";
 import type { ConfigJson } from "./config.ts";
-import { crossPart, decoderInputs, encodeInto, type EncoderDecoderInputs } from "./encoder_decoder.ts";
+import { crossPart, decoderInputs, encodeInto, encoderColumns, type EncoderDecoderInputs } from "./encoder_decoder.ts";
+import { encoderOutputs } from "./encoder_outputs.ts";
 import { explainModel, type ModelReport } from "./explain_model.ts";
-import type { ApplyHead, FamilyConfig, Pass, Task } from "./family.ts";
+import type { ApplyHead, Collected, FamilyConfig, Pass, Task } from "./family.ts";
 import { forwardRows, orRewind } from "./forward_rows.ts";
 import type { ForwardOptions, ModelOutput } from "./model_output.ts";
 import { newCacheOf, passingCacheOf } from "./model_cache.ts";
@@ -152,6 +153,7 @@ export class Model implements Disposable {
    * One forward pass over padded rows.
    *
    * @throws {ValueError} if an id is no token, or a row has no token at all
+   * @throws {ShapeError} if rows and masks differ, or attention is wanted to other encoder rows than the cache holds
    * @throws {LimitError} if a sequence is longer than the model's positions allow
    *
    * @example
@@ -166,37 +168,34 @@ export class Model implements Disposable {
     using own = options.cache ? undefined : passingCacheOf(this.#parts, this.cacheDtype);
     const cache = options.cache ?? own!;
     if (!this.isEncoderDecoder) return await forwardRows(this, this.#parts, inputs as ModelInputs, cache, options);
-    const decoder = decoderInputs(inputs as EncoderDecoderInputs);
+    const given = inputs as EncoderDecoderInputs, decoder = decoderInputs(given), cross = crossPart(cache);
     using made = new DisposableStack();
-    const encoderLastHiddenState = crossPart(cache).isUpdated(0)
-      ? undefined
-      : made.use(this.encode(inputs as EncoderDecoderInputs, cache));
-    const output = await forwardRows(this, this.#parts, decoder, cache, options);
-    made.move(); // nothing failed: it is the caller's
-    return {
-      ...output,
-      encoderLastHiddenState,
-      [Symbol.dispose]() {
-        output[Symbol.dispose]();
-        encoderLastHiddenState?.dispose();
-      },
-    };
+    const encoder = cross.isUpdated(0) ? undefined : made.use(await encoderOutputs(this, given, cache, options));
+    const columns = options.outputAttentions ? encoderColumns(given, cross.lengths) : undefined;
+    const output = made.use(await forwardRows(this, this.#parts, decoder, cache, options, columns));
+    const kept = made.move(); // nothing failed: they are the caller's
+    return { ...output, ...encoder, [Symbol.dispose]: () => kept.dispose() };
   }
 
   /**
    * Runs the encoder of an encoder-decoder, and fills `cache` with what the decoder will attend to.
    *
+   * @param collect if given, gets the encoder's `hiddenStates` [B, S, D] and its `attentions` [H, T, S] of packed tokens,
+   * which are the caller's too
    * @returns the encoder's last hidden state [B, S, D], the caller's; zeros at padded places
    * @throws {ValueError} if the model has no encoder, the cache no part for it, or an id is no token
    */
-  encode(inputs: EncoderDecoderInputs, cache: Cache): Tensor {
+  encode(inputs: EncoderDecoderInputs, cache: Cache, collect: Collected = {}): Tensor {
     const { device, dtype } = this, cross = crossPart(cache);
-    const run = () => attending(this.#attention, dtype, () => encodeInto(this.#parts, inputs, cross));
-    return keep(device, tidy(device, run));
+    const implementation = implementationFor(this.config, this.#attention, collect);
+    const run = () => attending(implementation, dtype, () => encodeInto(this.#parts, inputs, cross, collect));
+    const made = tidy(device, () => ({ states: run(), ...collect }));
+    for (const t of [made.states, ...collect.hiddenStates ?? [], ...collect.attentions ?? []]) keep(device, t);
+    return made.states;
   }
 
   /** Hidden states [T, D] of a packed batch. For code that builds on packed batches, as generation does. */
-  hidden(given: Batch, cache: Cache, collect: Pick<Pass, "hiddenStates" | "attentions" | "headMask"> = {}): Tensor {
+  hidden(given: Batch, cache: Cache, collect: Collected & Pick<Pass, "headMask"> = {}): Tensor {
     const { family, config, weights } = this.#parts;
     const implementation = implementationFor(this.config, this.#attention, collect);
     return orRewind(cache, () => {

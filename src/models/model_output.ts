@@ -32,12 +32,21 @@ export interface ModelOutput extends Disposable {
   lastHiddenState?: Tensor;
   /** [B, D] of a base model that has a pooler. */
   poolerOutput?: Tensor;
-  /** Embeddings, then each layer's output, the last one after the final norm: [B, S, D] each. */
+  /** Embeddings, then each layer's output, the last one after the final norm: [B, S, D] each. The decoder's, of two stacks. */
   hiddenStates?: Tensor[];
-  /** Attention probabilities of each layer: [B, H, S, S]; after a cache with a past, [B, H, S, keys]. */
+  /** Attention probabilities of each layer, as above: [B, H, S, S]; after a cache with a past, [B, H, S, keys]. */
   attentions?: Tensor[];
+  /**
+   * Of an encoder-decoder, each layer's probabilities of attention to the encoder's states: [B, H, T, S]. Keys stand where
+   * their tokens do in `inputIds`; where only a cache knows of them, in order.
+   */
+  crossAttentions?: Tensor[];
   /** Of an encoder-decoder whose encoder ran: [B, S, D], its last hidden state. */
   encoderLastHiddenState?: Tensor;
+  /** Of an encoder that ran, as `hiddenStates` are of the decoder: [B, S, D] each. */
+  encoderHiddenStates?: Tensor[];
+  /** Of an encoder that ran, each layer's attention probabilities: [B, H, S, S]. */
+  encoderAttentions?: Tensor[];
   /** The cache that was passed in. */
   cache?: Cache;
 }

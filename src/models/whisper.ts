@@ -102,6 +102,8 @@ function encode(c: WhisperConfig, { encoder }: WhisperWeights, pass: Pass): Tens
   using halved = unfold(sound, { kernelSize: K, stride: 2, padding: 1, channelsLast: true }); // [B, S, D·K]
   using shorter = encoder.conv2.forward(halved, gelu).reshape([batch.size, states, D]);
   const x = add(shorter, encoder.positions).reshape([batch.total, D]);
-  using y = runBart(c, encoder.layers, x, pass); // [B·S, D]
-  return encoder.norm(y);
+  using last = runBart(c, encoder.layers, x, pass); // [B·S, D]
+  const y = encoder.norm(last); // [B·S, D]
+  pass.hiddenStates?.push(y);
+  return y;
 }

@@ -1,4 +1,4 @@
-/** Laws of encoder-decoders on random models, which need no reference. */
+/** Laws of encoder-decoders on random models, and what Transformers 5.23 gives of two, which need no reference. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { LimitError, ModelFormatError, NotSupportedError, ShapeError, ValueError } from "../../src/errors.ts";
 import { DynamicCache } from "../../src/cache/mod.ts";
@@ -8,6 +8,7 @@ import { type EncoderDecoderInputs, loadModel, planModel } from "../../src/model
 import { familyOf } from "../../src/models/registry.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { randn, testDevice } from "../helpers.ts";
+import { readSafetensors } from "../reference.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
 import { assertWithin } from "./fixture.ts";
 import { TINY_ENCODER_DECODERS, writeModel } from "./tiny_model.ts";
@@ -92,4 +93,97 @@ Deno.test("configs of encoder-decoders are read or refused, never guessed", () =
   assertThrows(() => read("bart", { encoder_attention_heads: 5 }), ModelFormatError, "encoder_attention_heads");
   assertThrows(() => read("bart", { activation_function: "snake" }), NotSupportedError, "activation_function");
   assertThrows(() => read("whisper", { max_source_positions: "x" }), ModelFormatError, "max_source_positions");
+});
+
+/** A forward pass of `tests/data/outputs/make_outputs.py`; shapes of each layer. */
+interface ForwardCase {
+  name: string;
+  model: string;
+  inputs: { input_ids: number[][]; attention_mask: number[][]; decoder_input_ids: number[][] };
+  generation: unknown;
+}
+
+const folder = new URL("../data/outputs/", import.meta.url).pathname;
+const goldens = JSON.parse(await Deno.readTextFile(`${folder}encoder-decoder.json`)) as { cases: ForwardCase[] };
+const tensors = await readSafetensors(`${folder}encoder-decoder.safetensors`);
+const WATCHED = { outputAttentions: true, outputHiddenStates: true } as const;
+const FIELDS = [
+  ["encoder_attentions", "encoderAttentions"],
+  ["encoder_hidden_states", "encoderHiddenStates"],
+  ["decoder_attentions", "attentions"],
+  ["decoder_hidden_states", "hiddenStates"],
+  ["cross_attentions", "crossAttentions"],
+] as const;
+
+for (const { name, model: at, inputs } of goldens.cases.filter(({ generation }) => generation === null)) {
+  Deno.test(`Model.forward() gives hidden states and attentions of both stacks as transformers does: ${name}`, async () => {
+    const before = device.pool.stats.bytesInUse;
+    {
+      using model = await loadModel(`${folder}encoder-decoder/${at}`, { device, dtype: "float32" });
+      const { input_ids: inputIds, attention_mask: attentionMask, decoder_input_ids: decoderInputIds } = inputs;
+      using output = await model.forward({ inputIds, attentionMask, decoderInputIds }, WATCHED);
+      for (const [theirs, ours] of FIELDS) {
+        const layers = output[ours]!,
+          ofField = [...tensors.keys()].filter((key) => key.startsWith(`${name}.${theirs}.`));
+        assertEquals(layers.length, ofField.length);
+        for (const [i, layer] of layers.entries()) {
+          const want = tensors.get(`${name}.${theirs}.0.${i}`)!;
+          assertEquals([...layer.shape], [...want.shape]);
+          assertWithin(`${theirs} ${i}`, await layer.read(), want.data as Float32Array, 1e-4);
+        }
+      }
+    }
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+}
+
+Deno.test("Model.forward() gives a speech model's attentions too, and after a cache those that a whole pass gives", async () => {
+  using folder = new TemporaryFolder();
+  await writeModel(folder, TINY_ENCODER_DECODERS.whisper);
+  using model = await loadModel(folder.path, { device, dtype: "float32" });
+  using inputFeatures = tensor(device, randn(60), [1, 5, 12]);
+  const ids = [2, 20, 21];
+  using whole = await model.forward({ inputFeatures, decoderInputIds: [ids] }, WATCHED);
+  const { encoderHiddenStates: states, encoderLastHiddenState: last, encoderAttentions: own } = whole;
+  assertEquals(states!.map(({ shape }) => [...shape]), Array(3).fill([1, 6, 24]));
+  assertEquals(await states![2]!.read(), await last!.read());
+  assertEquals(own!.map(({ shape }) => [...shape]), Array(2).fill([1, 2, 6, 6]));
+  const [cross] = whole.crossAttentions!, want = await cross!.read() as Float32Array;
+  assertEquals([...cross!.shape], [1, 4, 3, 6]);
+  for (const probabilities of [want, await own![0]!.read() as Float32Array]) {
+    for (let at = 0; at < probabilities.length; at += 6) {
+      assertWithin("sum", [probabilities.subarray(at, at + 6).reduce((sum, p) => sum + p, 0)], [1], 1e-5);
+    }
+  }
+  using cache = model.newCache();
+  for (const [i, id] of ids.entries()) {
+    using output = await model.forward({ ...i === 0 && { inputFeatures }, decoderInputIds: [[id]] }, {
+      cache,
+      ...WATCHED,
+    });
+    assertEquals("encoderAttentions" in output, i === 0);
+    const rows = Array.from({ length: 4 }, (_, h) => [...want.subarray((h * 3 + i) * 6, (h * 3 + i + 1) * 6)]);
+    assertWithin(`token ${i}`, await output.crossAttentions![0]!.read(), rows.flat(), 1e-5);
+  }
+});
+
+Deno.test("Model.forward() places attention to an encoder where its tokens stood, and refuses other rows", async () => {
+  using folder = new TemporaryFolder();
+  await writeModel(folder, TINY_ENCODER_DECODERS.t5);
+  using model = await loadModel(folder.path, { device, dtype: "float32" });
+  using cache = model.newCache();
+  const inputs = { inputIds: [[9, 4, 9, 5, 6]], attentionMask: [[0, 1, 0, 1, 1]] }, decoderInputIds = [[3]];
+  using first = await model.forward({ ...inputs, decoderInputIds }, { cache, outputAttentions: true });
+  using known = await model.forward({ ...inputs, decoderInputIds }, { cache, outputAttentions: true });
+  using alone = await model.forward({ decoderInputIds }, { cache, outputAttentions: true });
+  for (const { crossAttentions: [placed] = [] } of [first, known]) {
+    assertEquals([...placed!.shape], [1, 3, 1, 5]);
+    assertEquals([...await placed!.read()].map((p) => p > 0), Array(3).fill([false, true, false, true, true]).flat());
+  }
+  assertEquals([...alone.crossAttentions![0]!.shape], [1, 3, 1, 3]); // only the cache knows of them
+  const other = { inputIds: [[4, 5]], decoderInputIds };
+  await assertRejects(() => model.forward(other, { cache, outputAttentions: true }), ShapeError, "filled with");
+  assertEquals([...cache.lengths], [3]); // the refused call left nothing behind
+  const options = { cache, maxNewTokens: 1, outputHiddenStates: true };
+  await assertRejects(() => generate(model, { inputIds: [[4, 5]] }, options), ShapeError, "filled with");
 });

@@ -77,6 +77,7 @@ function recordAt(
   return record(o, {
     logits: output.logits.slice(i, i + 1),
     attentions: output.attentions?.map((t) => attentionRows(t, ...span(t.shape[2]!))),
+    crossAttentions: output.crossAttentions?.map((t) => attentionRows(t, ...span(t.shape[2]!), t.shape[3]!)),
     hiddenStates: output.hiddenStates?.map((t) => hiddenRows(t, ...span(t.shape[1]!))),
   }, scores ? [scores] : []);
 }
@@ -85,10 +86,11 @@ function hiddenRows({ data, shape: [, , D = 0] }: HostTensor, from: number, to: 
   return { data: data.slice(from * D, to * D), shape: [1, to - from, D] };
 }
 
-/** Queries `from` to `to` of [1, H, queries, keys], with the keys that a plain step has. */
-function attentionRows({ data, shape }: HostTensor, from: number, to: number): HostTensor {
+/** Queries `from` to `to` of [1, H, queries, keys], with the keys that a plain step has, or `seen` of them. */
+function attentionRows({ data, shape }: HostTensor, from: number, to: number, seen?: number): HostTensor {
   const [, H = 0, queries = 0, keys = 0] = shape;
-  const seen = keys - queries + to, part = new Float32Array(H * (to - from) * seen);
+  seen ??= keys - queries + to;
+  const part = new Float32Array(H * (to - from) * seen);
   for (let h = 0; h < H; h++) {
     for (let q = from; q < to; q++) {
       const at = (h * queries + q) * keys;

@@ -6,11 +6,14 @@
 import { setImmediate } from "node:timers/promises";
 import { type Batch, type Cache, packBatch } from "../../cache/mod.ts";
 import { throwIfAborted } from "../../errors.ts";
+import { crossPart, encoderColumns, type EncoderDecoderInputs } from "../../models/encoder_decoder.ts";
 import type { Model } from "../../models/mod.ts";
+import type { Columns } from "../../models/pad_attentions.ts";
 import { gatherRows, sliceRows } from "../../ops/mod.ts";
 import { keep, type Tensor, tensor, tidy } from "../../tensor/mod.ts";
 import type { PromptEmbeds } from "../prompt_embeds.ts";
 import { inTurns } from "./in_turns.ts";
+import type { EncoderKeys } from "./padded_outputs.ts";
 import { likeliest, type PassTensors, readPass, tensorsOf } from "./pass_tensors.ts";
 import { MOST_AT_ONCE, SingleStep } from "./single_step.ts";
 import type { StepModel, StepOutput, StepRequest } from "./step_model.ts";
@@ -21,6 +24,8 @@ export interface GpuStepOptions {
   prefillChunkSize: number;
   /** The prompts, where they came as embeddings. */
   embeds?: PromptEmbeds;
+  /** What the encoder read, where there is one. */
+  encoder?: EncoderDecoderInputs;
   /** Stops a prefill between its chunks. */
   signal?: AbortSignal;
   /** Whether the cache is kept from step to step; if not, all is run anew. Default true. */
@@ -82,10 +87,11 @@ export class GpuStepModel implements StepModel, Disposable {
     const single = plain && (window || pieces.every((piece) => piece.length === 1));
     const made = single ? this.#next(pieces, start, request) : this.#pass(pieces, start, request);
     try {
-      const past = start.filter((_, b) => pieces[b]!.length), { hiddenSize } = this.#model.sizes;
-      const lengths = pieces.map((piece) => piece.length).filter(Boolean);
+      const runs = <T>(all: readonly T[]) => all.filter((_, b) => pieces[b]!.length), past = runs(start);
+      const lengths = runs(pieces).map((piece) => piece.length), { hiddenSize } = this.#model.sizes;
       const tokens = request.tokens?.map((row) => row.length);
-      const output = await readPass(made, { lengths, past, vocabSize: this.vocabSize, hiddenSize, tokens });
+      const encoder = made.crossAttentions && this.#encoderKeys(runs);
+      const output = await readPass(made, { lengths, past, vocabSize: this.vocabSize, hiddenSize, tokens, encoder });
       await setImmediate(); // an early read resolves without letting timers and signals run
       throwIfAborted(this.#o.signal, "generating");
       return output;
@@ -106,6 +112,12 @@ export class GpuStepModel implements StepModel, Disposable {
   crop(lengths: readonly number[]): void {
     const kept = this.#cache.lengths.map((n, b) => Math.min(n, lengths[b]!));
     if (kept.some((n, b) => n !== this.#cache.lengths[b])) this.#cache.crop(kept);
+  }
+
+  /** The encoder's keys, of the sequences that `runs` picks. */
+  #encoderKeys(runs: (columns: Columns["of"]) => Columns["of"]): EncoderKeys {
+    const { lengths } = crossPart(this.#cache), { of, width } = encoderColumns(this.#o.encoder ?? {}, lengths);
+    return { keys: { of: runs(of), width }, packed: Math.max(...lengths) };
   }
 
   #past(rows: number): readonly number[] {
@@ -161,7 +173,9 @@ export class GpuStepModel implements StepModel, Disposable {
     const made = tidy(device, () => {
       const all: Tensor[] | undefined = hiddenStates || layers ? [] : undefined;
       const weights: Tensor[] | undefined = attentions ? [] : undefined;
-      const x = this.#model.hidden(batch, this.#cache, { hiddenStates: all, attentions: weights });
+      const crossAttentions: Tensor[] | undefined = attentions && this.#model.isEncoderDecoder ? [] : undefined;
+      const collect = { hiddenStates: all, attentions: weights, crossAttentions };
+      const x = this.#model.hidden(batch, this.#cache, collect);
       const at = (t: Tensor, n: number) => {
         return this.#model.applyHead(gatherRows(t, tensor(device, rows(n), [n * run.length], "uint32")), batch);
       };
@@ -172,6 +186,7 @@ export class GpuStepModel implements StepModel, Disposable {
         layers: layers?.map((layer) => at(all![layer]!, 1)),
         hiddenStates: hiddenStates ? all : undefined,
         attentions: weights,
+        crossAttentions,
       });
     });
     this.#cache.advanced(batch.lengths);

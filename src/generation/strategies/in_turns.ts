@@ -27,6 +27,7 @@ export async function inTurns(
     top: some(all(({ top }) => top)),
     chances: some(all(({ chances }) => chances)),
     attentions: stacked(parts.map(({ attentions }) => attentions)),
+    crossAttentions: stacked(parts.map(({ crossAttentions }) => crossAttentions)),
     hiddenStates: stacked(parts.map(({ hiddenStates }) => hiddenStates)),
   };
   return pickRows(together, pieces.map((_, b) => order.indexOf(b)));

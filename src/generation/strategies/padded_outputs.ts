@@ -4,7 +4,16 @@
  *
  * @module
  */
+import { type Columns, placeAttentions } from "../../models/pad_attentions.ts";
 import type { HostTensor } from "./step_model.ts";
+
+/** The keys of an encoder that a pass sees. */
+export interface EncoderKeys {
+  /** Where they stand in the rows that it read, of each sequence that is run. */
+  keys: Columns;
+  /** K: those of the longest sequence. */
+  packed: number;
+}
 
 /** Rows of `width` elements. */
 export function splitRows(data: Float32Array, width: number): Float32Array[] {
@@ -29,21 +38,26 @@ export function paddedAttentions(
   lengths: readonly number[],
   past: readonly number[],
 ): HostTensor {
-  const T = lengths.reduce((sum, n) => sum + n, 0), B = lengths.length;
-  const queries = Math.max(...lengths), keys = Math.max(...lengths.map((n, b) => n + past[b]!));
-  const H = data.length / (T * keys);
-  const to = new Float32Array(B * H * queries * keys);
-  let at = 0;
-  for (const [b, n] of lengths.entries()) {
-    const seen = n + past[b]!;
-    for (let h = 0; h < H; h++) {
-      for (let q = 0; q < n; q++) {
-        const from = (h * T + at + q) * keys;
-        const row = (b * H + h) * queries + queries - n + q;
-        to.set(data.subarray(from, from + seen), row * keys + keys - seen);
-      }
-    }
-    at += n;
-  }
-  return { data: to, shape: [B, H, queries, keys] };
+  const keys = endingTogether(lengths.map((n, b) => n + past[b]!));
+  return placed(data, lengths, keys, keys.width);
+}
+
+/** [H, T, K] as [B, H, longest, encoder's tokens], these where `keys` says. */
+export function paddedCrossAttentions(
+  data: Float32Array,
+  lengths: readonly number[],
+  { keys, packed }: EncoderKeys,
+): HostTensor {
+  return placed(data, lengths, keys, packed);
+}
+
+function placed(data: Float32Array, lengths: readonly number[], keys: Columns, K: number): HostTensor {
+  const T = lengths.reduce((sum, n) => sum + n, 0), H = data.length / (T * K), queries = endingTogether(lengths);
+  const to = placeAttentions(data, [H, T, K], queries, keys);
+  return { data: to, shape: [lengths.length, H, queries.width, keys.width] };
+}
+
+function endingTogether(lengths: readonly number[]): Columns {
+  const width = Math.max(...lengths);
+  return { of: lengths.map((n) => Array.from({ length: n }, (_, i) => width - n + i)), width };
 }

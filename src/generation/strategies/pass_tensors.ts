@@ -6,7 +6,7 @@
 import { NumericError } from "../../errors.ts";
 import { gatherRows, logSoftmax, NO_INDEX, type TopK, topK } from "../../ops/mod.ts";
 import { type Tensor, tensor } from "../../tensor/mod.ts";
-import { paddedAttentions, paddedRows, splitRows } from "./padded_outputs.ts";
+import { type EncoderKeys, paddedAttentions, paddedCrossAttentions, paddedRows, splitRows } from "./padded_outputs.ts";
 import type { StepOutput, StepRequest, TopTokens } from "./step_model.ts";
 
 /** Tensors of one pass, as far as they were asked for. */
@@ -25,6 +25,8 @@ export interface PassTensors {
   hiddenStates?: Tensor[];
   /** [H, T, keys] each. */
   attentions?: Tensor[];
+  /** [H, T, encoder's tokens] each. */
+  crossAttentions?: Tensor[];
 }
 
 /** What the tensors are about. */
@@ -39,6 +41,8 @@ export interface PassShape {
   hiddenSize: number;
   /** Of how many tokens of each sequence the log probabilities are there. */
   tokens?: readonly number[];
+  /** The encoder's keys, where attention to them was asked for. */
+  encoder?: EncoderKeys;
 }
 
 /** All tensors of a pass. */
@@ -60,10 +64,10 @@ export function likeliest(logits: Tensor, top: number, tokens: StepRequest["toke
  * @throws {NumericError} if the logits are not finite
  */
 export async function readPass(made: PassTensors, shape: PassShape): Promise<StepOutput> {
-  const { lengths, past, vocabSize: V, hiddenSize: D } = shape;
+  const { lengths, past, vocabSize: V, hiddenSize: D, encoder } = shape;
   const host = async (t: Tensor) => await t.read({ early: true }) as Float32Array;
   const all = async (tensors: readonly Tensor[] | undefined) => tensors && await Promise.all(tensors.map(host));
-  const [logits, top, chances, hidden, layers, hiddenStates, attentions] = await Promise.all([
+  const [logits, top, chances, hidden, layers, hiddenStates, attentions, crossAttentions] = await Promise.all([
     made.logits && host(made.logits),
     made.top && readTop(made.top),
     made.chances && host(made.chances),
@@ -71,6 +75,7 @@ export async function readPass(made: PassTensors, shape: PassShape): Promise<Ste
     all(made.layers),
     all(made.hiddenStates),
     all(made.attentions),
+    all(made.crossAttentions),
   ]);
   if (logits?.every(Number.isFinite) === false || top?.some(({ tokens }) => tokens[0] === NO_INDEX)) throw notFinite();
   return {
@@ -81,6 +86,7 @@ export async function readPass(made: PassTensors, shape: PassShape): Promise<Ste
     layers: layers?.map((data) => splitRows(data, V)),
     hiddenStates: hiddenStates?.map((data) => paddedRows(data, lengths)),
     attentions: attentions?.map((data) => paddedAttentions(data, lengths, past)),
+    crossAttentions: encoder && crossAttentions?.map((data) => paddedCrossAttentions(data, lengths, encoder)),
   };
 }
 

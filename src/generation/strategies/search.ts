@@ -79,6 +79,8 @@ export interface StepRecord {
   logits?: Float32Array;
   /** Attention probabilities of each layer. */
   attentions?: HostTensor[];
+  /** The same of attention to the encoder's states, where there is one. */
+  crossAttentions?: HostTensor[];
   /** Hidden states of each layer. */
   hiddenStates?: HostTensor[];
 }
@@ -101,7 +103,7 @@ export function record(o: OutputOptions, output: StepOutput, scores: readonly Fl
   return {
     ...o.outputScores && { scores: joined(scores) },
     ...o.outputLogits && { logits: joined(output.logits) },
-    ...o.outputAttentions && { attentions: output.attentions },
+    ...o.outputAttentions && { attentions: output.attentions, crossAttentions: output.crossAttentions },
     ...o.outputHiddenStates && { hiddenStates: output.hiddenStates },
   };
 }
@@ -116,6 +118,7 @@ export function pickRows(output: StepOutput, rows: readonly number[]): StepOutpu
     hidden: output.hidden && pick(output.hidden),
     layers: output.layers?.map(pick),
     attentions: output.attentions?.map((t) => tensorRows(t, rows)),
+    crossAttentions: output.crossAttentions?.map((t) => tensorRows(t, rows)),
     hiddenStates: output.hiddenStates?.map((t) => tensorRows(t, rows)),
   };
 }

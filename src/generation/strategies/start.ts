@@ -100,10 +100,10 @@ async function* decodeOnGpu({ model, rows, o, cache }: Start): AsyncGenerator<Se
 }
 
 function contextOf(start: Start): SearchContext {
-  const { model, rows, o, cache, owned } = start;
+  const { model, rows, o, cache, encoder, owned } = start;
   const { prefillChunkSize, signal, useCache, embeds } = o;
   return {
-    model: owned.use(new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache, embeds })),
+    model: owned.use(new GpuStepModel(model, cache, { prefillChunkSize, signal, useCache, embeds, encoder })),
     prompts: rows.prompts,
     o,
     process: processOf(start),

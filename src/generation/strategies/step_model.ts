@@ -55,6 +55,8 @@ export interface StepOutput {
   layers?: Float32Array[][];
   /** [L] of [B, H, tokens, keys]. */
   attentions?: HostTensor[];
+  /** [L] of [B, H, tokens, encoder's tokens], with the attentions of a model that has an encoder. */
+  crossAttentions?: HostTensor[];
   /** [L + 1] of [B, tokens, D]. */
   hiddenStates?: HostTensor[];
 }

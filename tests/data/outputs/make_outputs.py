@@ -1,12 +1,14 @@
 """Attentions, hidden states, logits and scores of every decoding strategy, as transformers gives them.
 
-    pip install torch==2.13.0 transformers==5.23.0 && python make_outputs.py model outputs
+    pip install torch==2.13.0 transformers==5.23.0 && python make_outputs.py model outputs encoder-decoder
     pip install torch==2.13.0 transformers==4.44.2 && python make_outputs.py outputs
 
 "model" writes the tiny random Llama that both releases run (model/); "outputs" writes outputs-RELEASE.{json,safetensors}:
 5.23 has greedy search, sampling, beam search, assisted decoding and prompt lookup; 4.44 what 5 has no more (diverse and
 constrained beam search, contrastive search, DoLa) or does not sort (beam sampling).  Sampling is made certain by top_k: every token that is left
 is drawn.  Each case's tokens were seen to survive noise on the scores.  What stands at padded places is zeroed.
+"encoder-decoder" writes a tiny random T5 and BART (encoder-decoder/) and encoder-decoder.{json,safetensors}: what either
+gives of its encoder and of its attention to it, in a forward pass and in generate.
 """
 
 import json
@@ -169,5 +171,98 @@ def write_outputs():
     save_file(tensors, stem.with_name(stem.name + ".safetensors"))
 
 
+PAIR = HERE / "encoder-decoder"
+PAIR_CONFIGS = {
+    "t5": transformers.T5Config(
+        vocab_size=V, d_model=D, d_kv=DH, d_ff=FF, num_heads=HEADS, num_layers=2,
+        relative_attention_num_buckets=4, relative_attention_max_distance=6, tie_word_embeddings=False,
+        decoder_start_token_id=0, pad_token_id=0, eos_token_id=2, architectures=["T5ForConditionalGeneration"],
+    ),
+    "bart": transformers.BartConfig(
+        vocab_size=V, d_model=D, encoder_ffn_dim=FF, decoder_ffn_dim=FF, encoder_attention_heads=HEADS,
+        decoder_attention_heads=HEADS, encoder_layers=1, decoder_layers=2, max_position_embeddings=16,
+        decoder_start_token_id=0, pad_token_id=0, bos_token_id=1, eos_token_id=2, forced_eos_token_id=None,
+        architectures=["BartForConditionalGeneration"],
+    ),
+}  # fmt: skip
+RIGHT = {"input_ids": [[1, 7, 30, 7, 12], [1, 41, 9, 0, 0]], "attention_mask": [[1] * 5, [1, 1, 1, 0, 0]]}
+DECODER = {"decoder_input_ids": [[0, 8, 20, 31], [0, 5, 17, 40]]}
+PAIR_CASES = [
+    ("t5 forward left", "t5", {**PADDED, **DECODER}, None),
+    ("t5 greedy", "t5", RIGHT, {}),
+    ("t5 greedy left", "t5", PADDED, {}),
+    ("t5 sample", "t5", RIGHT, {"do_sample": True, "top_k": 1, "num_return_sequences": 2}),
+    ("bart forward", "bart", {**RIGHT, **DECODER}, None),
+    ("bart beam", "bart", RIGHT, {"num_beams": 3}),
+]
+OF_ENCODER = ("encoder_attentions", "encoder_hidden_states")
+OF_DECODER = ("decoder_attentions", "decoder_hidden_states", "cross_attentions")
+
+
+def write_pairs():
+    """Random weights, as wide as the Llama's; bfloat16 numbers, so that they are small."""
+    for name, config in PAIR_CONFIGS.items():
+        torch.manual_seed(5)
+        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
+        with torch.no_grad():
+            for at, p in model.named_parameters():
+                norm = p.dim() == 1 and at.endswith("weight")
+                p.copy_((1 + 0.2 * torch.randn(p.shape) if norm else 0.5 * torch.randn(p.shape)).bfloat16().float())
+        model.bfloat16().save_pretrained(PAIR / name)
+        (PAIR / name / "generation_config.json").unlink(missing_ok=True)
+        (PAIR / name / "model.safetensors").chmod(0o644)
+
+
+def zeroed(field, t, mask):
+    """`t` with zeros at what the encoder's padding stands at."""
+    t = t.clone()
+    for row, pad in enumerate(torch.tensor(mask).eq(0).repeat_interleave(t.shape[0] // len(mask), 0)):
+        if field in ("encoder_attentions", "cross_attentions"):
+            t[row, :, :, pad] = 0
+        if field == "encoder_attentions":
+            t[row, :, pad] = 0
+        if field == "encoder_hidden_states":
+            t[row, pad] = 0
+    return t.float().contiguous()
+
+
+def run_pair(name, inputs, options, **more):
+    """One call of forward or generate."""
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(PAIR / name, attn_implementation="eager", dtype="float32")
+    given = {key: torch.tensor(rows) for key, rows in inputs.items()}
+    flags = {"output_attentions": True, "output_hidden_states": True}
+    with torch.no_grad():
+        if options is None:
+            return model.eval()(**given, **flags)
+        fixed = {"do_sample": False, "max_new_tokens": 3, "eos_token_id": None, **options}
+        return model.eval().generate(**given, **fixed, **flags, return_dict_in_generate=True, **more)
+
+
+def write_encoder_decoder():
+    """All cases of both pairs."""
+    write_pairs()
+    cases, tensors = [], {}
+    for name, model, inputs, options in PAIR_CASES:
+        output, mask = run_pair(model, inputs, options), inputs["attention_mask"]
+        case = {"name": name, "model": model, "inputs": inputs, "generation": options}
+        if options is not None:
+            case["sequences"] = output.sequences.tolist()
+            for seed in range(3):
+                noisy = run_pair(model, inputs, options, logits_processor=transformers.LogitsProcessorList([Noise(seed)]))
+                assert noisy.sequences.equal(output.sequences), f"{name}: tokens hang on rounding"
+        for field in (*OF_ENCODER, *OF_DECODER):
+            value = getattr(output, field)
+            steps = [value] if options is None or field in OF_ENCODER else value
+            case[field] = [[list(t.shape) for t in layers] for layers in steps]
+            for step, layers in enumerate(steps):
+                for layer, t in enumerate(layers):
+                    tensors[f"{name}.{field}.{step}.{layer}"] = zeroed(field, t, mask)
+        cases.append(case)
+    stem = HERE / "encoder-decoder"
+    head = {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]}
+    stem.with_suffix(".json").write_text(json.dumps({**head, "cases": cases}) + "\n")
+    save_file(tensors, stem.with_suffix(".safetensors"))
+
+
 for step in sys.argv[1:]:
-    {"model": write_model, "outputs": write_outputs}[step]()
+    {"model": write_model, "outputs": write_outputs, "encoder-decoder": write_encoder_decoder}[step]()

@@ -1,6 +1,7 @@
 /**
  * Scores, logits, attentions and hidden states of every strategy, step by step, against what transformers gives (G-72,
- * G-73): 5.23, and 4.44 for the strategies that 5 has no more. `tests/data/outputs/make_outputs.py` wrote them.
+ * G-73): 5.23, and 4.44 for the strategies that 5 has no more. `tests/data/outputs/make_outputs.py` wrote them. Of
+ * encoder-decoders also what the encoder gives, and attention to it.
  */
 import { assertEquals } from "@std/assert";
 import { generate } from "../../../src/generation/mod.ts";
@@ -65,4 +66,87 @@ for (const [release, profile] of [["5.23", "hf5"], ["4.44", "hf4"]] as const) {
       }
     });
   }
+}
+
+interface PairCase extends Record<(typeof PAIR_FIELDS)[number][0], Shapes> {
+  name: string;
+  model: string;
+  inputs: { input_ids: number[][]; attention_mask: number[][] };
+  /** Null for a forward pass. */
+  generation: Record<string, unknown> | null;
+  sequences: number[][];
+}
+
+/** Fields of GenerateEncoderDecoderOutput, and ours. */
+const PAIR_FIELDS = [
+  ["encoder_attentions", "encoderAttentions"],
+  ["encoder_hidden_states", "encoderHiddenStates"],
+  ["decoder_attentions", "attentions"],
+  ["decoder_hidden_states", "hiddenStates"],
+  ["cross_attentions", "crossAttentions"],
+] as const;
+
+const pairs = JSON.parse(await Deno.readTextFile(`${folder}encoder-decoder.json`)) as { cases: PairCase[] };
+const pairTensors = await readSafetensors(`${folder}encoder-decoder.safetensors`);
+
+for (const c of pairs.cases.filter(({ generation }) => generation)) {
+  Deno.test(`generate() gives all fields of transformers' GenerateEncoderDecoderOutput: ${c.name}`, async () => {
+    const before = device.pool.stats.bytesInUse;
+    {
+      using pair = await loadModel(`${folder}encoder-decoder/${c.model}`, { device, dtype: "float32" });
+      const inputs = { inputIds: c.inputs.input_ids, attentionMask: c.inputs.attention_mask };
+      const options = {
+        ...{ doSample: false, maxNewTokens: 3, eosTokenId: null, profile: "hf5", returnDictInGenerate: true } as const,
+        ...{ outputAttentions: true, outputHiddenStates: true, ...optionsOf(c.generation!) },
+      };
+      const output = await generate(pair, inputs, options);
+      using cache = output.cache!;
+      assertEquals(output.sequences, c.sequences);
+      for (const [theirs, ours] of PAIR_FIELDS) {
+        const once = ours === "encoderAttentions" || ours === "encoderHiddenStates";
+        const steps = once ? [output[ours]!] : output[ours]!,
+          shapes = steps.map((layers) => layers.map(({ shape }) => [...shape]));
+        assertEquals(shapes, c[theirs]);
+        for (const [step, layers] of steps.entries()) {
+          for (const [layer, { data }] of layers.entries()) {
+            const want = pairTensors.get(`${c.name}.${theirs}.${step}.${layer}`)!.data as Float32Array;
+            assertClose(`${theirs} ${step} ${layer}`, data, want, CLOSE);
+          }
+        }
+      }
+      // where the cache holds the encoder's keys, its outputs still come; where nobody asks for them, they do not
+      const again = await generate(pair, inputs, { ...options, cache });
+      assertEquals(again.encoderHiddenStates, output.encoderHiddenStates);
+      const plain = await generate(pair, inputs, {
+        ...options,
+        ...{ outputAttentions: false, outputHiddenStates: false },
+      });
+      plain.cache?.[Symbol.dispose]();
+      for (const [, ours] of PAIR_FIELDS) assertEquals(ours in plain, false);
+    }
+    assertEquals(device.pool.stats.bytesInUse, before);
+  });
+}
+
+for (
+  const [name, change] of [["prompt lookup", { promptLookupNumTokens: 2 }], ["little memory", {
+    lowMemory: true,
+  }]] as const
+) {
+  Deno.test(`generate() gives the same attention to an encoder with ${name} as without`, async () => {
+    using pair = await loadModel(`${folder}encoder-decoder/t5`, { device, dtype: "float32" });
+    const inputs = { inputIds: [[1, 7, 30, 7, 12]], decoderInputIds: [[0, 9, 30, 30, 9]] };
+    const numBeams = name === "prompt lookup" ? 1 : 3;
+    const options = { numBeams, doSample: false, maxNewTokens: 6, eosTokenId: null, outputAttentions: true };
+    const want = await generate(pair, inputs, options), got = await generate(pair, inputs, { ...options, ...change });
+    assertEquals(got.sequences, want.sequences);
+    for (const field of ["attentions", "crossAttentions"] as const) {
+      const steps = got[field]!,
+        shapes = (all: typeof steps) => all.map((layers) => layers.map(({ shape }) => [...shape]));
+      assertEquals(shapes(steps), shapes(want[field]!));
+      steps.forEach((layers, step) =>
+        layers.forEach(({ data }, i) => assertClose(`${field} ${step} ${i}`, data, want[field]![step]![i]!.data, CLOSE))
+      );
+    }
+  });
 }
