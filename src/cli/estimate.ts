@@ -12,10 +12,13 @@ export interface MemoryEstimate {
   /** Tokens of the sequence. */
   context: number;
   weights: number;
+  /** What is taken at most while they are loaded. */
+  loading: number;
   /** Keys and values of all layers. */
   cache: number;
-  /** Activations while the prompt runs, a chunk at a time. */
+  /** Activations while the prompt runs, a chunk at a time, and the rotary table. */
   working: number;
+  /** Weights, cache and working memory, or `loading` where that is more. */
   total: number;
 }
 
@@ -38,7 +41,8 @@ export interface WeightGroup {
 export async function estimateMemory(plan: ModelPlan, context: number): Promise<MemoryEstimate> {
   const found = await estimateModel(plan.json, { dtype: plan.dtype, contextLength: context });
   const weights = plan.byteLength, cache = plan.task === "causal-lm" ? found.cache : 0;
-  return { context, weights, cache, working: found.working, total: weights + cache + found.working };
+  const loading = plan.peakBytes, total = Math.max(loading, weights + cache + found.working);
+  return { context, weights, loading, cache, working: found.working, total };
 }
 
 /** Puts the weights of all layers together. */

@@ -228,10 +228,10 @@ function shorten(name: string): string {
 }
 
 function memoryTable({ cacheBytesPerToken }: ModelPlan, memory: MemoryEstimate): string {
-  const { context, weights, cache, working, total } = memory;
+  const { context, weights, loading, cache, working, total } = memory;
   return [
     `memory for one sequence of ${context} tokens`,
-    `  weights          ${formatBytes(weights)}`,
+    `  weights          ${formatBytes(weights)}, while they are loaded ${formatBytes(loading)}`,
     `  keys and values  ${formatBytes(cache)} (${formatBytes(cacheBytesPerToken)} a token)`,
     `  working memory   ${formatBytes(working)}, about`,
     `  total            ${formatBytes(total)}, about`,

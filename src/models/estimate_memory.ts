@@ -4,12 +4,17 @@
  * @module
  */
 import { ValueError } from "../errors.ts";
+import { sizeClass } from "../gpu/pool.ts";
 import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
 import { quantizationOf } from "../quantization/method.ts";
+import { elements } from "../tensor/mod.ts";
 import type { Checkpoint } from "../weights/checkpoint.ts";
-import { type WeightDtype, WeightPlan } from "../weights/source.ts";
+import type { TensorInfo } from "../weights/safetensors.ts";
+import { type PlannedWeight, type WeightDtype, WeightPlan } from "../weights/source.ts";
 import type { ConfigJson } from "./config.ts";
+import type { FamilyConfig } from "./family.ts";
 import { familyOf } from "./registry.ts";
+import { ropeTableShape } from "./rope_table.ts";
 
 /** What {@linkcode estimateMemory} takes. */
 export interface EstimateOptions {
@@ -33,18 +38,20 @@ export interface MemoryEstimate {
   loaded: number;
   /** The largest of them when it is loaded. */
   largest: number;
+  /** What is taken at most while they are loaded: `loaded` and the piece of a matrix that is being packed. */
+  loading: number;
   /** Keys and values of all layers; 0 for encoders. */
   cache: number;
-  /** Activations while a prompt runs, a chunk at a time. */
+  /** Activations while a prompt runs, a chunk at a time, and the rotary table. */
   working: number;
-  /** `loaded`, `cache` and `working` together. */
+  /** What is taken at most: `loaded`, `cache` and `working` together, or `loading` where that is more. */
   total: number;
 }
 
 const BYTES = { float32: 4, float16: 2, bfloat16: 2 } as const;
 const CHUNK = 512; // tokens of a prompt that run at a time
+const GATED = /\bgate_proj\b|\bwi_0\b/; // whose two halves become one output
 const CACHE_STEP = 64; // a cache has room for a multiple of so many tokens
-const SIZE_CLASS = 9 / 8; // the pool rounds up by 0 to 1/4
 
 /**
  * Memory that a model needs, before any of it is downloaded.
@@ -85,24 +92,48 @@ export async function estimateMemory(
   const parameters = sum(plan.weights.map(({ shape, layer }) => {
     return shape.reduce((product, n) => product * n, 1) + (layer?.bias ? shape[0]! : 0);
   }));
-  const { attention, kvHeads, headDim, vocabSize } = sizes, causal = attention.some((options) => options.causal);
+  const { attention, kvHeads, headDim, vocabSize } = sizes;
+  const causal = attention.some((options) => options.causal);
   const places = batch * Math.ceil(tokens / CACHE_STEP) * CACHE_STEP;
   const cache = causal ? places * 2 * attention.length * kvHeads * headDim * BYTES[dtype] : 0;
-  // a layer's input, its matrices' outputs and attention's: gates, which are never stored whole, make up for the others
-  const outputs = sum(
-    plan.weights.filter(({ name, shape }) => shape.length === 2 && /\.0\./.test(name)).map((w) => w.shape[0]!),
-  );
-  const working = 4 * SIZE_CLASS * outputs * Math.min(batch * tokens, CHUNK) + 4 * batch * vocabSize;
-  const loaded = plan.byteLength;
+  const rope = family.rope?.(sizes);
+  const table = rope ? 4 * elements(ropeTableShape(rope, tokens)) : 0;
+  const working = layerBytes(plan.weights, sizes, Math.min(batch * tokens, CHUNK)) + 4 * batch * vocabSize + table;
+  const loaded = plan.byteLength, loading = plan.peakBytesOf(BYTES[storedDtype(config) ?? dtype]);
   return {
     parameters,
     weights: parameters * (method ? method.bits / 8 : BYTES[dtype]),
     loaded,
     largest: Math.max(...plan.weights.map(({ byteLength }) => byteLength)),
+    loading,
     cache,
     working,
-    total: loaded + cache + working,
+    total: Math.max(loading, loaded + cache + working),
   };
+}
+
+/** Activations of the first layer for `rows` tokens. */
+function layerBytes(
+  weights: readonly PlannedWeight[],
+  { hiddenSize, heads, headDim, states }: FamilyConfig,
+  rows: number,
+): number {
+  const first = weights.filter(({ name }) => /\.0\./.test(name));
+  const matrices = first.filter(({ name, shape }) => shape.length === 2 && !name.endsWith(".A_log"));
+  const outputs = matrices.map(({ name, shape: [out = 0] }) => GATED.test(name) ? out / 2 : out);
+  const vectors = first.filter(({ shape }) => shape.length === 1 && shape[0] === hiddenSize);
+  const norms = vectors.filter(({ name }) => name.endsWith(".weight"));
+  const biased = norms.some(({ name }) => vectors.some((other) => other.name === name.replace(/weight$/, "bias")));
+  const apart = biased ? norms.length : Math.max(0, norms.length - 2); // RMS norms are part of the products that follow
+  const inner = states?.intermediateSize ?? heads * headDim; // of queries, and of what attention or a scan gives
+  const widths = [...outputs, inner, inner, ...Array<number>(1 + apart).fill(hiddenSize)];
+  return sum(widths.map((width) => sizeClass(4 * width * rows)));
+}
+
+/** The dtype that config.json says its tensors have. */
+function storedDtype(config: ConfigJson): WeightDtype | undefined {
+  const named = config.dtype ?? config.torch_dtype;
+  return typeof named === "string" && Object.hasOwn(BYTES, named) ? named as WeightDtype : undefined;
 }
 
 function sum(numbers: readonly number[]): number {
@@ -111,7 +142,9 @@ function sum(numbers: readonly number[]): number {
 
 /** A checkpoint of no tensors: a plan over it only adds up. */
 const NOTHING: Checkpoint = {
-  tensors: new Map(),
+  tensors: new class extends Map<string, TensorInfo> {
+    override has = () => true; // what some checkpoints leave out is counted
+  }(),
   byteLength: 0,
   chunks: () => {
     throw new ValueError("Cannot read tensors as this is an estimate: there are none");

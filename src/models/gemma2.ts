@@ -106,8 +106,7 @@ export const gemma2: Family = defineFamily<Gemma2Config, Gemma2Weights>({
   forward(c, w, pass: Pass): Tensor {
     const { batch, cache, attentions } = pass;
     const { heads, kvHeads, headDim, rmsNormEps: eps } = c;
-    using embedded = embed(w.embedTokens, batch); // [T, D]
-    let x = mul(embedded, w.scale); // [T, D]
+    let x = scaled(w, batch); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       const attention = { ...c.attention[i]!, weights: attentions };
       x = layer(pass, x, (x) => {
@@ -140,3 +139,9 @@ export const gemma2: Family = defineFamily<Gemma2Config, Gemma2Weights>({
     },
   },
 });
+
+/** Embeddings, scaled. */
+function scaled({ embedTokens, scale }: Gemma2Weights, batch: Pass["batch"]): Tensor {
+  using tokens = embed(embedTokens, batch); // [T, D]
+  return mul(tokens, scale);
+}

@@ -91,9 +91,7 @@ export const gpt2: Family = defineFamily({
   forward(c, w, pass: Pass): Tensor {
     const { batch, cache, attentions } = pass;
     const { heads, kvHeads, headDim } = c;
-    using tokens = embed(w.wte, batch); // [T, D]
-    using positions = w.wpe.forward(batch.positions); // [T, D]
-    let x = add(tokens, positions); // [T, D]
+    let x = embedded(w, batch); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       x = layer(pass, x, (x) => {
         const attention = { ...c.attention[i]!, weights: attentions };
@@ -120,3 +118,10 @@ export const gpt2: Family = defineFamily({
     },
   },
 });
+
+/** Tokens and positions, added. */
+function embedded({ wte, wpe }: Gpt2Weights, batch: Pass["batch"]): Tensor {
+  using tokens = embed(wte, batch); // [T, D]
+  using positions = wpe.forward(batch.positions); // [T, D]
+  return add(tokens, positions);
+}

@@ -63,6 +63,8 @@ export interface ModelPlan {
   weights: PlannedWeight[];
   /** Bytes of all weights on the GPU. */
   byteLength: number;
+  /** Bytes on the GPU at most while they are loaded. */
+  peakBytes: number;
   /** Bytes of keys and values of one token in a cache. */
   cacheBytesPerToken: number;
   /** Sizes of the model. */
@@ -80,7 +82,6 @@ interface Opened {
   checkpoint: Checkpoint;
   quantization?: Quantization;
   readBytes: number;
-  peakBytes: number;
 }
 
 /**
@@ -197,7 +198,6 @@ async function planFiles(files: ModelFiles, options: PlanOptions & { device?: De
       checkpoint,
       quantization,
       readBytes: plan.readBytes,
-      peakBytes: plan.peakBytes,
       plan: {
         path: dir,
         json,
@@ -206,6 +206,7 @@ async function planFiles(files: ModelFiles, options: PlanOptions & { device?: De
         dtype,
         weights: plan.weights,
         byteLength: plan.byteLength,
+        peakBytes: plan.peakBytes,
         cacheBytesPerToken: states ? 0 : 2 * attention.length * kvHeads * headDim * (dtype === "float32" ? 4 : 2),
         sizes,
       },
@@ -261,7 +262,7 @@ function headOf(family: Family, json: ConfigJson, task?: Task): [Task, Head<Fami
 }
 
 function checkFits(
-  { plan: { path, weights, byteLength }, peakBytes }: Opened,
+  { plan: { path, weights, byteLength, peakBytes } }: Opened,
   device: Device,
   given: boolean,
 ): void {

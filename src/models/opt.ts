@@ -9,7 +9,16 @@ import type { Activation } from "../ops/matmul.ts";
 import { type Embedding, type Linear, tiedEmbedding } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { ConfigReader } from "./config.ts";
-import { attentionOptions, defineFamily, embed, type Family, type FamilyConfig, layer, loadLayers } from "./family.ts";
+import {
+  attentionOptions,
+  defineFamily,
+  embed,
+  type Family,
+  type FamilyConfig,
+  layer,
+  loadLayers,
+  type Pass,
+} from "./family.ts";
 import { type LayerNorm, loadLayerNorm } from "./layers.ts";
 import { selfAttention } from "./self_attention.ts";
 
@@ -90,10 +99,7 @@ export const opt: Family = defineFamily<OptConfig, OptWeights>({
     const { batch, cache, attentions } = pass, { heads, kvHeads, headDim } = c;
     const before = (norm: LayerNorm, x: Tensor) => c.normBefore ? norm(x) : x;
     const behind = (norm: LayerNorm, x: Tensor) => c.normBefore ? x : norm(x);
-    using tokens = embed(w.tokens, batch); // [T, E]
-    using wide = w.projectIn?.forward(tokens); // [T, D]
-    using positions = w.positions.forward(batch.positions); // [T, D]
-    let x = add(wide ?? tokens, positions); // [T, D]
+    let x = embedded(w, batch); // [T, D]
     for (const [i, l] of w.layers.entries()) {
       x = layer(pass, x, (x) => {
         const attention = { ...c.attention[i]!, weights: attentions };
@@ -120,6 +126,14 @@ export const opt: Family = defineFamily<OptConfig, OptWeights>({
     },
   },
 });
+
+/** Tokens, projected where there is a projection, and positions, added. */
+function embedded(w: OptWeights, batch: Pass["batch"]): Tensor {
+  using tokens = embed(w.tokens, batch); // [T, E]
+  using wide = w.projectIn?.forward(tokens); // [T, D]
+  using positions = w.positions.forward(batch.positions); // [T, D]
+  return add(wide ?? tokens, positions);
+}
 
 /** The last norm and projection, where there are any, of `x` [T, D], which they take. */
 function ends({ norm, projectOut }: OptWeights, x: Tensor): Tensor {

@@ -51,10 +51,7 @@ export class RopeTable implements Disposable {
       if (kind === "dynamic" && this.#dynamicLength !== maxLength) this.#write(last, maxLength);
       return last;
     }
-    const { rotaryDim, maxPositionEmbeddings } = this.rope;
-    const doubled = Math.max(FIRST_POSITIONS, 2 ** Math.ceil(Math.log2(maxLength)));
-    const positions = Math.min(doubled, Math.max(maxLength, maxPositionEmbeddings));
-    const shape = [positions, 2, rotaryDim / 2];
+    const shape = ropeTableShape(this.rope, maxLength);
     const table = keep(this.device, empty(this.device, shape, "float32", { exact: true, label: "a rotary table" }));
     try {
       this.#write(table, maxLength);
@@ -98,6 +95,12 @@ export class RopeTable implements Disposable {
     table.write(ropeTableValues(table.shape[0]!, invFreq, attentionFactor));
     if (this.#kind(length) === "dynamic") this.#dynamicLength = length;
   }
+}
+
+/** Shape of the table for sequences of up to `maxLength` positions: [positions ≥ maxLength, 2, rotaryDim / 2]. */
+export function ropeTableShape({ rotaryDim, maxPositionEmbeddings }: RopeConfig, maxLength: number): number[] {
+  const doubled = Math.max(FIRST_POSITIONS, 2 ** Math.ceil(Math.log2(maxLength)));
+  return [Math.min(doubled, Math.max(maxLength, maxPositionEmbeddings)), 2, rotaryDim / 2];
 }
 
 /** [positions, 2, invFreq.length]; the angle is taken in f64, since in f32 it has lost its fraction at long contexts. */

@@ -79,7 +79,10 @@ export interface PlannedWeight {
 export const CHUNK: number = 2 * 2 ** 20;
 
 /** How many rows of a tensor a loader reads at a time, a multiple of `multiple` if not all, and the bytes of one. */
-export function pieceOf({ shape: [rows = 0], start, end }: TensorInfo, multiple = 1): { rows: number; line: number } {
+export function pieceOf(
+  { shape: [rows = 0], start, end }: Pick<TensorInfo, "shape" | "start" | "end">,
+  multiple = 1,
+): { rows: number; line: number } {
   const line = (end - start) / Math.max(1, rows);
   return { rows: Math.min(rows, multiple * Math.max(1, Math.floor(CHUNK / line / multiple))), line };
 }
@@ -125,6 +128,7 @@ export class WeightPlan implements WeightSource {
   readonly #limit: number;
   readonly #lookup: Lookup;
   readonly #used = new Set<string>();
+  readonly #matrices: Shape[] = [];
   #readBytes = 0;
   #pieceBytes = 0;
   #loadingBytes = 0;
@@ -163,6 +167,13 @@ export class WeightPlan implements WeightSource {
   /** Bytes on the GPU while the weights are loaded: they and the piece that is being packed. */
   get peakBytes(): number {
     return this.byteLength + sizeClass(this.#pieceBytes) + sizeClass(20) + this.#loadingBytes;
+  }
+
+  /** As {@linkcode WeightPlan.peakBytes} of a checkpoint that isn't there, whose numbers have so many bytes. */
+  peakBytesOf(stored: number): number {
+    const pieces = this.#matrices.map((shape) => pieceOf({ shape, start: 0, end: stored * elements(shape) }));
+    const piece = Math.max(0, ...pieces.map(({ rows, line }) => rows * line));
+    return this.peakBytes - sizeClass(this.#pieceBytes) + sizeClass(piece);
   }
 
   /** Whether the checkpoint has this tensor. */
@@ -260,6 +271,7 @@ export class WeightPlan implements WeightSource {
       const actual = resolveName(this.#checkpoint, this.#prefix, part);
       const info = this.#checkpoint.tensors.get(actual);
       this.#used.add(actual);
+      if (typeof want !== "number" && want.length > 1) this.#matrices.push(want);
       const fault = faultOf(part, want, info, dtypes);
       if (fault) this.#wrong.push(fault);
       if (!info) continue;

@@ -2,11 +2,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Conversation } from "../../src/cli/conversation.ts";
 import { PromptCache } from "../../src/cli/prompt_cache.ts";
-import { estimateMemory } from "../../src/cli/estimate.ts";
 import { Interrupt } from "../../src/cli/interrupt.ts";
 import { ValueError } from "../../src/errors.ts";
 import { generate } from "../../src/generation/mod.ts";
-import { loadModel, planModel } from "../../src/models/mod.ts";
+import { loadModel } from "../../src/models/mod.ts";
 import { loadTokenizer } from "../../src/tokenizer/mod.ts";
 import { testDevice } from "../helpers.ts";
 
@@ -114,20 +113,6 @@ Deno.test("Conversation forgets its oldest turns where the model has no room", a
   await assertRejects(() => conversation.say(long.repeat(4), options), ValueError, "1024 positions");
   assertEquals(conversation.messages.length, 6, "what failed left no trace");
 });
-
-for (const [dtype, lengths] of [["float16", [128, 600]], ["float32", [128]]] as const) {
-  Deno.test(`estimateMemory() is within 10 % of what a prompt takes: ${dtype}`, async () => {
-    const plan = await planModel(path, { dtype });
-    using loaded = await loadModel(path, { device, dtype });
-    for (const tokens of lengths) {
-      const before = device.pool.stats.bytesInUse - plan.byteLength;
-      device.pool.resetPeak();
-      await generate(loaded, { inputIds: [Array(tokens).fill(7)] }, { maxNewTokens: 2, eosTokenId: null });
-      const took = device.pool.stats.peakBytes - before, { total } = await estimateMemory(plan, tokens + 2);
-      assert(Math.abs(total / took - 1) < 0.1, `${tokens} tokens: estimated ${total}, took ${took}`);
-    }
-  });
-}
 
 Deno.test("at the end the model and the device are closed", () => {
   model.dispose();
