@@ -5,7 +5,6 @@
  */
 import { ModelFormatError } from "../errors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { GgufCheckpoint } from "./gguf_checkpoint.ts";
 
 const SCALES = /\.(scales|SCB|absmax|nested_absmax|quant_map|nested_quant_map)$/;
 const EXPONENT: Readonly<Record<string, number>> = { F16: 0x7c00, BF16: 0x7f80, F32: 0x7f800000 };
@@ -16,7 +15,7 @@ const EXPONENT: Readonly<Record<string, number>> = { F16: 0x7c00, BF16: 0x7f80, 
  * @throws {ModelFormatError} naming the first that is not
  */
 export async function checkScales(checkpoint: Checkpoint): Promise<void> {
-  if (checkpoint instanceof GgufCheckpoint) return await checkpoint.checkScales();
+  if (checkpoint.checkScales) return await checkpoint.checkScales();
   for (const [name, { dtype }] of checkpoint.tensors) {
     const exponent = EXPONENT[dtype];
     if (!SCALES.test(name) || exponent === undefined) continue;

@@ -44,6 +44,12 @@ export interface Checkpoint extends Disposable {
   chunks(name: string, options: ChunkOptions): AsyncGenerator<Uint8Array>;
   /** All bytes of a tensor in an array of its own, little-endian; throws as {@linkcode Checkpoint.chunks} does. */
   read(name: string): Promise<Uint8Array>;
+  /**
+   * Where scales stand within the tensors and not in tensors of their own: checks that all are finite.
+   *
+   * @throws ModelFormatError naming the first that is not
+   */
+  checkScales?(): Promise<void>;
 }
 
 /** How {@linkcode openCheckpoint} opens. */
