@@ -19,10 +19,10 @@ const LIMIT = 120_000, CLOSING = 2000; // ms; a process that is gone may have le
 const running = new Set<Deno.ChildProcess>();
 let stopped = false;
 
-/** A process that failed or took too long, with what it had printed. */
+/** A process that failed or took too long (`late`), with what it had printed. */
 export class ProcessError extends Error {
   /** Use {@linkcode output}. */
-  constructor(message: string, readonly stdout: string) {
+  constructor(message: string, readonly stdout: string, readonly late = false) {
     super(message);
   }
 }
@@ -64,7 +64,7 @@ export async function output(command: string, args: readonly string[], options: 
   const why = late ? `took more than ${(limit / 1000).toFixed(0)} s` : `ended with ${signal ?? `code ${code}`}`;
   const last = stderr.trim().split("\n").filter((line) => /\S/.test(line) && !/^\W*Warning/i.test(line));
   const script = args.find((arg) => /\.\w+$/.test(arg)) ?? command, detail = last.slice(-2).join(" ").slice(0, 200);
-  throw new ProcessError(`${script.split("/").at(-1)} ${why}${detail && `: ${detail}`}`, stdout);
+  throw new ProcessError(`${script.split("/").at(-1)} ${why}${detail && `: ${detail}`}`, stdout, late);
 }
 
 /** What the script at `path` prints under Deno with all permissions. */

@@ -9,20 +9,23 @@ type Line = Found | { run: string };
 export class Kept {
   readonly #file: string | undefined;
   readonly #found: Found[];
+  /** Turns that did not fail, of whichever run the file was. */
+  readonly #before: readonly Found[];
 
-  private constructor(file: string | undefined, found: Found[]) {
+  private constructor(file: string | undefined, found: Found[], before: readonly Found[]) {
     this.#file = file;
     this.#found = found;
+    this.#before = before;
   }
 
   /** The turns that `file` holds of `run`, less those that failed, if `resume` asks for them; else it begins anew. */
   static async open(file: string | undefined, run: string, resume: boolean): Promise<Kept> {
-    const text = resume && file ? await Deno.readTextFile(file).catch(() => "") : "";
+    const text = file ? await Deno.readTextFile(file).catch(() => "") : "";
     const [head, ...lines] = jsonLines<Line>(text);
-    const same = head !== undefined && "run" in head && head.run === run;
-    const found = (same ? lines : []).filter((line) => "turn" in line).filter(({ failed }) => !failed);
+    const before = lines.filter((line) => "turn" in line).filter(({ failed }) => !failed);
+    const found = resume && head && "run" in head && head.run === run ? [...before] : [];
     if (file) await Deno.writeTextFile(file, [{ run }, ...found].map((line) => `${JSON.stringify(line)}\n`).join(""));
-    return new Kept(file, found);
+    return new Kept(file, found, before);
   }
 
   /** Everything found. */
@@ -40,9 +43,11 @@ export class Kept {
     return this.#found.some((found) => found.turn === turn && found.failed);
   }
 
-  /** The longest that `turn` took. */
-  seconds(turn: string): number {
-    return Math.max(0, ...this.#found.filter((found) => found.turn === turn).map(({ seconds }) => seconds));
+  /** The longest that `turn` took, else what it took in the run before; undefined where it is new. */
+  seconds(turn: string): number | undefined {
+    const of = (found: readonly Found[]) => found.filter((found) => found.turn === turn).map(({ seconds }) => seconds);
+    const now = of(this.#found), before = of(this.#before);
+    return now.length ? Math.max(...now) : before.length ? Math.min(...before) : undefined;
   }
 
   /** Adds a turn that was not taken: a resumed run takes it. */

@@ -2,7 +2,7 @@
  * Tensaur on the peers' work, in the peers' form: a line of JSON a measurement.
  *
  *     deno run -A bench/peers/ours.ts ops [milliseconds a case] [pattern of cases]
- *     deno run -A bench/peers/ours.ts llm FOLDER DTYPE [passes] [prompt] [tokens]
+ *     deno run -A bench/peers/ours.ts llm FOLDER DTYPE [passes; 0: only the start] [prompt] [tokens]
  */
 import process from "node:process";
 import { loadModel, openDevice, stream } from "../../mod.ts";
@@ -146,6 +146,7 @@ async function llm(path: string, dtype: WeightDtype | "q4_0", passes: number, pr
   const name = path.split("/").at(-1), short = SHORT[dtype as keyof typeof SHORT], end = performance.now();
   const stages = { imports: opening, device: loading - opening, load: loaded - loading, prompt: end - loaded };
   say({ case: `${name}_startup_first_token`, dtype: short, ms_min: end, cpu_ms: clock().cpu, n: 1, stages });
+  if (passes === 0) return;
   await pass(3);
   const runs: Awaited<ReturnType<typeof pass>>[] = [];
   for (let i = 0; i < passes; i++) runs.push(await pass(tokens + 1));

@@ -3,12 +3,12 @@
  * time allows; the fastest of the turns counts. Each turn is a process with a limit of its own, and what it found is kept
  * at once, so that a run which broke off can be resumed. Peers that are not installed are named and left out.
  */
-import { Interrupted, jsonLines, ProcessError, type RunOptions } from "../process.ts";
+import { Interrupted, jsonLines, ProcessError } from "../process.ts";
 import type { Origin } from "../report.ts";
 import { benchModels, exists, PEERS } from "./cache.ts";
 import { plan, type Turn } from "./plan.ts";
 import { Kept } from "./kept.ts";
-import { fastest, type PeerLine, type PeerReport } from "./table.ts";
+import { fastest, lineText, type PeerLine, type PeerReport } from "./table.ts";
 
 /** How to run. */
 export interface PeerOptions {
@@ -39,6 +39,7 @@ export interface Found {
 
 const LEAST = 5000; // ms: no turn is done in less
 const MOST_PATIENCE = 5;
+const NO_TIME = "no time was left";
 const PACKAGES = ["@huggingface/transformers", "@jax-js/jax", "node-llama-cpp", "onnxruntime-node", "onnxruntime-web"];
 
 /** Runs everyone in turn. */
@@ -51,6 +52,9 @@ export async function runPeers(origin: Origin, options: PeerOptions): Promise<Pe
   const file = names.length ? undefined : `${PEERS}/unfinished.jsonl`;
   const kept = await Kept.open(file, `${origin.commit}${quick ? " quick" : ""}`, options.resume ?? false);
   const found = await takeTurns(turns, { ...options, rounds, kept });
+  const open = turns.reduce((n, turn) => n + Math.min(rounds, turn.rounds), 0) -
+    found.filter((one) => !one.failed).length;
+  if (file && open) options.say(`peers: ${open} turns of ${rounds} rounds are open; --resume takes them`);
   return { origin, versions: await versions(), ...peerReport(found) };
 }
 
@@ -81,14 +85,18 @@ export async function takeTurns(turns: readonly Turn[], options: TurnOptions): P
     const begin = performance.now();
     for (const turn of turns) {
       if (round > turn.rounds || kept.has(round, turn.name) || (round > 1 && kept.failed(turn.name))) continue;
-      const needs = round === 1 ? LEAST : 1000 * kept.seconds(turn.name);
-      const name = `peers, round ${round} of ${rounds}: ${turn.name}`;
-      if (left() < needs) {
-        if (round === 1) kept.note({ round, turn: turn.name, lines: [], failed: "no time was left", seconds: 0 });
+      const known = kept.seconds(turn.name), needs = Math.max(1000 * (known ?? 0), round === 1 ? LEAST : 0);
+      if (left() < Math.min(needs, Math.max(LEAST, budget / 2))) { // a long one begins a resumed run
+        if (round === 1) kept.note({ round, turn: turn.name, lines: [], failed: NO_TIME, seconds: 0 });
         continue;
       }
-      say(name);
-      const found = await take(turn, { limit: Math.min(turn.limit * patience(), left()) });
+      say(
+        `peers, round ${round} of ${rounds}: ${turn.name}${
+          known === undefined ? "" : ` (${known.toFixed(0)} s last time)`
+        }`,
+      );
+      if (round === 1 && (turn.ours || known === undefined)) await warmUp(turn, left());
+      const found = await take(turn, left(), say);
       if (found.failed) say(`  ${turn.name}: ${found.failed}`);
       await kept.keep({ round, ...found });
     }
@@ -102,15 +110,26 @@ function patience(): number {
   return Math.min(MOST_PATIENCE, Math.max(1, Deno.loadavg()[0]! / navigator.hardwareConcurrency));
 }
 
-async function take({ name, run }: Turn, options: RunOptions): Promise<Omit<Found, "round">> {
+/** A start that does not count; where it fails, the one that counts says why. */
+async function warmUp({ limit, warm }: Turn, left: number): Promise<void> {
+  await warm?.({ limit: Math.min(limit * patience(), left) }).catch((error) => {
+    if (error instanceof Interrupted) throw error;
+  });
+}
+
+async function take({ name, limit: own, run }: Turn, left: number, say: (line: string) => void) {
   const start = performance.now(), seconds = () => (performance.now() - start) / 1000;
+  const patient = own * patience(), limit = Math.min(patient, Math.max(0, left));
+  const line = (text: string) => jsonLines<PeerLine>(text).forEach((line) => line.ms_min && say(`  ${lineText(line)}`));
   try {
-    const lines = jsonLines<PeerLine>(await run(options));
+    const lines = jsonLines<PeerLine>(await run({ limit, line }));
     return { turn: name, lines, seconds: seconds(), ...lines.length === 0 && { failed: "it printed no figure" } };
   } catch (error) {
     if (error instanceof Interrupted) throw error;
     const lines = error instanceof ProcessError ? jsonLines<PeerLine>(error.stdout) : [];
-    return { turn: name, lines, seconds: seconds(), failed: (error as Error).message };
+    const cut = limit < patient && error instanceof ProcessError && error.late;
+    const failed = cut ? `${NO_TIME}: it was stopped after ${seconds().toFixed(0)} s` : (error as Error).message;
+    return { turn: name, lines, seconds: seconds(), failed };
   }
 }
 

@@ -163,6 +163,38 @@ Deno.test("takeTurns() begins nothing that there is no time for", async () => {
   assertEquals([slow.taken, none[0]?.failed], [0, "no time was left"]);
 });
 
+Deno.test("takeTurns() says of a turn that was cut short that no time was left", async () => {
+  for (const [limit, why] of [[600_000, "no time was left: it was stopped after 0 s"], [9000, "took more"]] as const) {
+    const late = turn("late", [new ProcessError("took more", "", true)], { limit });
+    const kept = await Kept.open(undefined, "run", false);
+    const [found] = await takeTurns([late], { ...quiet, rounds: 1, kept });
+    assertEquals(found?.failed, why);
+  }
+});
+
+Deno.test("takeTurns() starts what has shaders once before it counts: ours at a commit, theirs where they are new", async () => {
+  using folder = new TemporaryFolder();
+  const file = `${folder.path}/unfinished.jsonl`, starts: string[] = [], said: string[] = [];
+  const made = (name: string, rest: Partial<Turn>) =>
+    turn(name, [text(3)], { ...rest, warm: () => (starts.push(name), Promise.reject(new Error("no"))) });
+  const turns = [made("ours", { ours: true }), made("theirs", {})];
+  const take = async (run: string) =>
+    await takeTurns(turns, {
+      budget: 60_000,
+      say: (line) => said.push(line),
+      rounds: 2,
+      kept: await Kept.open(file, run, true),
+    });
+  await take("abc");
+  assertEquals([starts.splice(0), turns.map(({ taken }) => taken)], [["ours", "theirs"], [2, 2]]);
+  await take("abc");
+  assertEquals([starts, turns.map(({ taken }) => taken)], [[], [2, 2]]);
+  await take("another commit");
+  assertEquals([starts, turns.map(({ taken }) => taken)], [["ours"], [4, 4]]);
+  assertEquals(said.slice(0, 1), ["peers, round 1 of 2: ours"]);
+  assertStringIncludes(said.join(), "theirs (0 s last time)");
+});
+
 Deno.test("Kept.open() goes on with what a run of the same commit found, and tries again what failed", async () => {
   using folder = new TemporaryFolder();
   const file = `${folder.path}/unfinished.jsonl`, options = { ...quiet, rounds: 1 };
