@@ -7,7 +7,7 @@ import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import { subgroupLanes } from "./launching.ts";
 import { ACTIVATIONS, FEW, type Fusion } from "./matmul_packed.ts";
 import { packedColumns } from "./pack_weight.ts";
-import { type CodedMatrix, type DimsOptions, tile } from "./quantized_matmul.ts";
+import { type CodedMatrix, type DimsOptions, stripOverride, tile } from "./quantized_matmul.ts";
 import { rmsNorm } from "./rms_norm.ts";
 
 const outliers = kernel("int8_outliers", outliersWgsl);
@@ -76,7 +76,7 @@ export function int8Matmul(
     matmul(device, {
       flags: { ...flags, OUTLIERS, RESIDUAL: residual !== undefined, GATED: gate !== undefined },
       consts: { ROWS },
-      overrides: behindOverrides(behind),
+      overrides: { ...behindOverrides(behind), ...stripOverride(device) },
       bindings: { x, q, w, groups, dims, residual, y },
       grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
     });
@@ -92,6 +92,7 @@ function fewRows(x: Tensor, matrices: readonly CodedMatrix[], threshold: number,
       consts: { ROWS, TILES },
       overrides: {
         ...behindOverrides(fusion),
+        ...stripOverride(x.device),
         ...threshold > 0 && { THRESHOLD: threshold },
         ...norm && { EPS: norm.eps },
       },

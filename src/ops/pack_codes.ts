@@ -1,11 +1,11 @@
-import { kernel } from "../gpu/mod.ts";
+import { type Device, kernel } from "../gpu/mod.ts";
 import absmaxWgsl from "../shaders/block_absmax.wgsl" with { type: "text" };
 import quantizeWgsl from "../shaders/quantize_codes.wgsl" with { type: "text" };
 import repackWgsl from "../shaders/repack_codes.wgsl" with { type: "text" };
 import { type Dtype, floatFlags, type Tensor, tensor } from "../tensor/mod.ts";
 import { wholeVectors } from "./launching.ts";
 import { packedColumns } from "./pack_weight.ts";
-import { type CodeBits, LOW_BITS } from "./quantized_matmul.ts";
+import { type CodeBits, codeStrip, LOW_BITS } from "./quantized_matmul.ts";
 
 const absmaxKernel = kernel("block_absmax", absmaxWgsl);
 const quantizeKernel = kernel("quantize_codes", quantizeWgsl);
@@ -52,7 +52,7 @@ const NOTHING: Readonly<Record<NumberCode, number>> = { nf4: 7, fp4: 0, int8: 0 
  *
  * @param x [rows, K] float32, float16 or bfloat16
  * @param absmax as {@linkcode blockAbsmax} left it at `place`
- * @param w [K / 32, bits, packedColumns(N)] uint32; changed in place
+ * @param w [K / 32, bits, packedColumns(N)] uint32 in strips as codes.wgsl has them; changed in place
  * @param column the column of `w` that is the first row of `x`
  */
 export function quantizeCodes(
@@ -65,8 +65,9 @@ export function quantizeCodes(
   const [rows = 0, K = 0] = x.shape;
   const { block, first, stride } = place;
   const bits = code === "int8" ? 8 : 4;
+  const strip = codeStrip(x.device) ?? packedColumns(N);
   const shift = block >= K && stride !== undefined ? 31 : Math.log2(block);
-  const list = [rows, K, packedColumns(N), column, bits, 0, NOTHING[code], 0, shift, stride ?? 0, first];
+  const list = [rows, K, packedColumns(N), column, bits, 0, NOTHING[code], strip, shift, stride ?? 0, first];
   using params = tensor(x.device, list, [list.length], "uint32");
   quantizeKernel(x.device, {
     flags: {
@@ -108,7 +109,8 @@ export function repackCodes(source: Tensor, w: Tensor, options: RepackOptions): 
   const { from, bits, K, rows, N, column, nothing, permutation } = options;
   const low = LOW_BITS[bits];
   const list = new Uint32Array(9 + (permutation?.length ?? 0));
-  list.set([rows, K, packedColumns(N), column, low, bits - low, nothing, 0, bits]);
+  const strip = codeStrip(source.device) ?? packedColumns(N);
+  list.set([rows, K, packedColumns(N), column, low, bits - low, nothing, strip, bits]);
   if (permutation) list.set(permutation, 9);
   using params = tensor(source.device, list, [list.length], "uint32");
   repackKernel(source.device, {
@@ -122,28 +124,24 @@ function sourceFlags(dtype: Dtype): Record<string, boolean> {
   return { X_F32: dtype === "float32", ...floatFlags(dtype, "X_") };
 }
 
-/** Codes [rows, K] as `w` holds them, in plain loops: what the kernels must write into its columns. */
-export function packCodesReference(codes: ArrayLike<number>, rows: number, K: number, bits: CodeBits): Uint32Array {
-  const stride = packedColumns(rows), low = LOW_BITS[bits];
-  const w = new Uint32Array(Math.ceil(K / 32) * bits * stride);
-  const put = (row: number, n: number, shift: number, value: number) => w[row * stride + n]! |= value << shift;
-  for (let n = 0; n < rows; n++) {
+/** Codes [N, K] as `w` holds them on `device`, in plain loops: what the kernels must write. */
+export function packCodesReference(
+  device: Device,
+  codes: ArrayLike<number>,
+  { N, K, bits }: { N: number; K: number; bits: CodeBits },
+): Uint32Array {
+  const stride = packedColumns(N), strip = codeStrip(device) ?? stride, low = LOW_BITS[bits], high = bits - low;
+  const rows = Math.ceil(K / 32) * bits, w = new Uint32Array(rows * stride);
+  const put = (row: number, n: number, shift: number, value: number) => {
+    const begin = n - n % strip, width = Math.min(strip, stride - begin);
+    w[begin * rows + row * width + n % strip]! |= value << shift;
+  };
+  for (let n = 0; n < N; n++) {
     for (let k = 0; k < K; k++) {
       const code = codes[n * K + k]! & ((1 << bits) - 1), base = Math.floor(k / 32) * bits, at = k % 32;
       put(base + Math.floor(at * low / 32), n, at * low % 32, code & ((1 << low) - 1));
-      const high = bits - low;
       if (high > 0) put(base + low + Math.floor(at * high / 32), n, at * high % 32, code >> low);
     }
   }
   return w;
-}
-
-/** Code k of column n of a matrix of codes of `N` columns, from its words: the inverse of the packing. */
-export function codeAt(words: Uint32Array, N: number, bits: CodeBits, k: number, n: number): number {
-  const stride = packedColumns(N), low = LOW_BITS[bits], high = bits - low;
-  const base = Math.floor(k / 32) * bits, at = k % 32;
-  const part = (row: number, shift: number, width: number) =>
-    (words[(base + row) * stride + n]! >>> shift) & ((1 << width) - 1);
-  const code = part(Math.floor(at * low / 32), at * low % 32, low);
-  return high === 0 ? code : code | part(low + Math.floor(at * high / 32), at * high % 32, high) << low;
 }

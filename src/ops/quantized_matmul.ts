@@ -1,18 +1,21 @@
 import { type Device, kernel } from "../gpu/mod.ts";
 import codebookWgsl from "../shaders/codebook_matmul.wgsl" with { type: "text" };
+import codebookRowWgsl from "../shaders/codebook_row.wgsl" with { type: "text" };
 import integerWgsl from "../shaders/quantized_matmul.wgsl" with { type: "text" };
 import rowWgsl from "../shaders/quantized_row.wgsl" with { type: "text" };
 import rowsWgsl from "../shaders/quantized_rows.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
+import { subgroupLanes } from "./launching.ts";
 import { ACTIVATIONS, type Fusion } from "./matmul_packed.ts";
 import { packedColumns } from "./pack_weight.ts";
 
 const integer = kernel("quantized_matmul", integerWgsl);
 const codebook = kernel("codebook_matmul", codebookWgsl);
-const row = kernel("quantized_row", rowWgsl);
+const integerRow = kernel("quantized_row", rowWgsl);
+const codebookRow = kernel("codebook_row", codebookRowWgsl);
 const rows = kernel("quantized_rows", rowsWgsl);
 const LANES = 32, ROW_COLUMNS = 64; // of a workgroup: vec4s, and columns of quantized_row
-const WIDE = 2048; // columns from which on quantized_row is faster
+const CPU_STRIP = 64;
 
 /** Bits that a code may have. */
 export type CodeBits = 2 | 3 | 4 | 5 | 6 | 8;
@@ -40,6 +43,17 @@ export interface CodedMatrix {
   readonly groups: Tensor;
   /** Sizes and offsets, uint32. */
   readonly dims: Tensor;
+}
+
+/** Columns of a strip of a matrix of codes on `device`, see codes.wgsl; undefined for all. */
+export function codeStrip(device: Device): number | undefined {
+  return device.isCpu ? CPU_STRIP : undefined;
+}
+
+/** What tells a kernel that reads codes of their strips. */
+export function stripOverride(device: Device): { STRIP?: number } {
+  const strip = codeStrip(device);
+  return strip === undefined ? {} : { STRIP: strip / 4 };
 }
 
 /** Words of 32 bits of a matrix of codes. */
@@ -150,7 +164,7 @@ function dimsOf(
 export function tile(device: Device, M: number): { ROWS: number; flags: Record<string, boolean> } {
   const ROWS = M <= 1 ? 1 : device.isCpu || M <= 4 ? 4 : 8;
   if (!device.isCpu) return { ROWS, flags: { [ROWS < 8 ? "SPLIT" : "ALONE"]: true } };
-  return { ROWS, flags: { [device.features.subgroups ? "SUBGROUPS" : "ALONE"]: true } };
+  return { ROWS, flags: { [subgroupLanes(device) >= 8 ? "SUBGROUPS" : "ALONE"]: true } };
 }
 
 /**
@@ -173,16 +187,22 @@ export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, fusio
     flags: { ...flags, ...special, [order]: true, RESIDUAL: !!residual, NORM: !!norm, GATED: !!gate },
     consts: { ROWS },
   } as const;
-  const overrides = { ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS, ...norm ? { EPS: norm.eps } : {} };
-  if (kind === "codebook") codebook(x.device, { ...common, overrides });
-  else if (M === 1 && N >= WIDE && order === "X_BY_4" && flags.SUBGROUPS) {
-    row(x.device, {
+  const isInteger = kind === "integer";
+  const overrides = {
+    ...stripOverride(x.device),
+    ...isInteger && { BITS: bits, SPAN: span },
+    ...{ ACTIVATION: ACTIVATIONS.indexOf(activation), PARTS },
+    ...norm && { EPS: norm.eps },
+  };
+  if (M === 1 && order === "X_BY_4" && flags.SUBGROUPS && !special.FLAT) {
+    return (isInteger ? integerRow : codebookRow)(x.device, {
       bindings: common.bindings,
       grid: [Math.ceil(N / ROW_COLUMNS)],
       flags: { SUBGROUPS: true, ...special, RESIDUAL: !!residual, NORM: !!norm, GATED: !!gate },
-      overrides: { BITS: bits, SPAN: span, ...overrides },
+      overrides,
     });
-  } else integer(x.device, { ...common, overrides: { BITS: bits, SPAN: span, ...overrides } });
+  }
+  (isInteger ? integer : codebook)(x.device, { ...common, overrides });
 }
 
 /**
@@ -195,7 +215,7 @@ export function quantizedRows(tokens: Tensor, { K, kind, bits, span, flags, w, g
   const y = empty(tokens.device, [...tokens.shape, K]);
   rows(tokens.device, {
     flags: { ...flags, [kind.toUpperCase()]: true },
-    overrides: { BITS: bits, SPAN: span },
+    overrides: { BITS: bits, SPAN: span, ...stripOverride(tokens.device) },
     bindings: { tokens, w, groups, dims, y },
     grid: [Math.ceil(y.size / 64)],
   });

@@ -12,6 +12,7 @@
 const ROWS: u32 = 1u; // @const 1 4
 const TILES: u32 = 4u; // @const 4 2
 const LANES: u32 = 8u;
+const SPAN: u32 = 32u;
 override EPS: f32 = 1e-6;
 override THRESHOLD: f32 = 6.0;
 // @one-of SUBGROUPS
@@ -19,26 +20,13 @@ override THRESHOLD: f32 = 6.0;
 // @never ROWS=1 TILES=2
 // @never ROWS=4 TILES=4
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> groups: array<u32>;
-@group(0) @binding(3) var<storage, read> dims: array<u32>;
-// @if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-// @end
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+// @include "row_bindings.wgsl"
 // @if NORM
-@group(0) @binding(6) var<storage, read> norm: array<vec4<f32>>;
 var<private> rowScale: array<f32, ROWS>;
 // @end
 // @include "quantized_store.wgsl"
 // @include "int8.wgsl"
-
-fn laneSum(v: f32, lane: u32) -> f32 {
-  let pairs = v + subgroupShuffle(v, lane ^ 1u);
-  let fours = pairs + subgroupShuffle(pairs, lane ^ 2u);
-  return fours + subgroupShuffle(fours, lane ^ 4u);
-}
+// @include "lane_sum.wgsl"
 
 fn laneMax(v: u32, lane: u32) -> u32 {
   let pairs = max(v, subgroupShuffle(v, lane ^ 1u));
@@ -91,11 +79,13 @@ fn main(
   let wide = 8u;
   let half = 0u;
   // @end
-  var at: array<u32, TILES>;
+  var column: array<u32, TILES>;
+  var place: array<vec2<u32>, TILES>;
   // @unroll
   for (var tile = 0u; tile < TILES; tile++) {
     // lanes past the end repeat the last column and do not store
-    at[tile] = min((group.x * TILES + tile) * wide + thread.x % wide, columns - 1u) + half;
+    column[tile] = min((group.x * TILES + tile) * wide + thread.x % wide, columns - 1u) + half;
+    place[tile] = placeOf(column[tile]);
   }
   // @if NORM
   var squares: array<f32, ROWS>;
@@ -159,7 +149,7 @@ fn main(
       outliers &= outliers - 1u;
       // @unroll
       for (var tile = 0u; tile < TILES; tile++) {
-        let code = codeOf(k, N4, at[tile]);
+        let code = codeOf(k, place[tile]);
         // @unroll
         for (var r = 0u; r < ROWS; r++) {
           rest[tile * ROWS + r] += code * quadOf(r, M, k / 4u)[k % 4u];
@@ -177,10 +167,9 @@ fn main(
       for (var r = 0u; r < ROWS; r++) {
         word[r] = subgroupShuffle(codes[r], first | j);
       }
-      let row = (8u * block + j) * N4;
       // @unroll
       for (var tile = 0u; tile < TILES; tile++) {
-        let code = w[row + at[tile]];
+        let code = w[place[tile].x + (8u * block + j) * place[tile].y];
         // @unroll
         for (var r = 0u; r < ROWS; r++) {
           products[tile * ROWS + r] += dot4(code, word[r]);
@@ -192,7 +181,7 @@ fn main(
   // @unroll
   for (var tile = 0u; tile < TILES; tile++) {
     let own = (group.x * TILES + tile) * wide + thread.x % wide;
-    let scale = scaleOf(at[tile]);
+    let scale = scaleOf(column[tile]);
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       let sum = (vec4<f32>(products[tile * ROWS + r]) * (absmax[r] / 127.0) + rest[tile * ROWS + r]) * scale;

@@ -4,7 +4,7 @@
 // x        [M, K] f32, from which come the columns that are outliers
 // q        as int8_quantize leaves it: from K/32 on how many outlier columns there are, and which; from K/32 + 1 + K on of
 //          each row its absmax and its codes
-// w        [K/32, 8, N4] vec4<u32>: 4 codes of each of 4 columns
+// w        [K/32, 8, N4] vec4<u32> as codes.wgsl has it: 4 codes of each of 4 columns
 // groups   [N4 * 4] columnAbsmax, then the bias, where there is one
 // dims     (K, N, N4, columns of the product, -, -, the first that is its own, where the bias begins or 0)
 // sums     of codes are i32, so exact; those of outliers f32
@@ -52,6 +52,7 @@ fn main(
   let N4 = dims[2];
   let words = min(8u, arrayLength(&w)); // 8, but the compiler must not know: unrolled it takes seconds to compile
   // @include "quantized_columns.wgsl"
+  let place = placeOf(column);
   let blocks = (K + 31u) / 32u;
   let stride = 8u * blocks + 1u;
   let rows = blocks + 1u + K; // where they begin in q
@@ -73,16 +74,17 @@ fn main(
     }
     // @end
     for (var j = 0u; j < words; j += 2u) {
-      let a = w[(8u * block + j) * N4 + column];
-      let b = w[(8u * block + j + 1u) * N4 + column];
+      let at = place.x + (8u * block + j) * place.y;
+      let a = w[at];
+      let b = w[at + place.y];
       // @unroll
       for (var r = 0u; r < ROWS; r++) {
         // @if SUBGROUPS
         let first = lane & ~7u;
         products[r] += dot4(a, subgroupShuffle(own[r], first | j)) + dot4(b, subgroupShuffle(own[r], first | (j + 1u)));
         // @else
-        let at = rows + min(row0 + r, M - 1u) * stride + 1u + 8u * block + j;
-        products[r] += dot4(a, q[at]) + dot4(b, q[at + 1u]);
+        let begin = rows + min(row0 + r, M - 1u) * stride + 1u + 8u * block + j;
+        products[r] += dot4(a, q[begin]) + dot4(b, q[begin + 1u]);
         // @end
       }
     }
@@ -91,7 +93,7 @@ fn main(
   // @if OUTLIERS
   for (var i = slice; i < q[blocks]; i += SLICES) {
     let k = q[blocks + 1u + i];
-    let code = codeOf(k, N4, column);
+    let code = codeOf(k, place);
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       rest[r] += code * x[min(row0 + r, M - 1u) * K + k];

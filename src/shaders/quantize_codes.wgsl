@@ -18,6 +18,7 @@
 @group(0) @binding(3) var<storage, read_write> w: array<u32>;
 // @if X_OCTETS
 // @include "grid.wgsl"
+// @include "word_place.wgsl"
 
 @compute @workgroup_size(64)
 fn main(
@@ -34,18 +35,18 @@ fn main(
   }
   let scale = scaleOf(sizeAt(n, 32u * block));
   let start = n * params[1] + 32u * block;
-  let stride = params[2];
+  let place = wordPlace(params[3] + n);
   // @unroll
   for (var o = 0u; o < 4u; o++) {
     let v = octetAt(start + 8u * o);
     // @if INT8
-    let at = (8u * block + 2u * o) * stride + params[3] + n;
+    let at = place.x + (8u * block + 2u * o) * place.y;
     w[at] = pack4xU8(codesOf(v.a, scale));
-    w[at + stride] = pack4xU8(codesOf(v.b, scale));
+    w[at + place.y] = pack4xU8(codesOf(v.b, scale));
     // @else
     let places = vec4<u32>(0u, 4u, 8u, 12u);
     let codes = (codesOf(v.a, scale) << places) | (codesOf(v.b, scale) << (places + 16u));
-    w[(4u * block + o) * stride + params[3] + n] = codes.x | codes.y | codes.z | codes.w;
+    w[place.x + (4u * block + o) * place.y] = codes.x | codes.y | codes.z | codes.w;
     // @end
   }
 }

@@ -12,7 +12,7 @@ import { productOf } from "../quantization/reader.ts";
 const device = await testDevice(), plain = await testDevice({ features: { subgroups: false } });
 
 function matrixOf(on: typeof device, codes: Int8Array, absmax: Float32Array, K: number, N: number): CodedMatrix {
-  const w = packCodesReference(codes, N, K, 8), groups = new Float32Array(packedColumns(N));
+  const w = packCodesReference(on, codes, { N, K, bits: 8 }), groups = new Float32Array(packedColumns(N));
   groups.set(absmax);
   return {
     kind: "int8",

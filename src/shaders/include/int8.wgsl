@@ -1,12 +1,14 @@
 // int8: what the kernels of LLM.int8() know of their weights; they declare `w`, `groups` and `dims` as int8_matmul does
+const BITS: u32 = 8u;
+// @include "codes.wgsl"
 
 fn dot4(a: vec4<u32>, b: u32) -> vec4<i32> {
   return vec4<i32>(dot4I8Packed(a.x, b), dot4I8Packed(a.y, b), dot4I8Packed(a.z, b), dot4I8Packed(a.w, b));
 }
 
-// The codes of row k of W in 4 columns.
-fn codeOf(k: u32, N4: u32, column: u32) -> vec4<f32> {
-  let word = w[k / 4u * N4 + column] << vec4<u32>(24u - 8u * (k % 4u));
+// The codes of row k of W in the 4 columns that lie at `place`.
+fn codeOf(k: u32, place: vec2<u32>) -> vec4<f32> {
+  let word = w[place.x + k / 4u * place.y] << vec4<u32>(24u - 8u * (k % 4u));
   return vec4<f32>(bitcast<vec4<i32>>(word) >> vec4<u32>(24u));
 }
 

@@ -55,8 +55,11 @@ fn scaleOf(run: u32, column: u32) -> vec4<f32> {
 
 fn zeroOf(run: u32, column: u32) -> vec4<f32> {
   let bits = dims[9]; // of a zero; 0: all are dims[10]
+  if (bits == 0u) {
+    return vec4<f32>(f32(dims[10]));
+  }
   let at = groupAt(run, column) * 4u * bits;
   let word = groups[dims[10] + at / 32u] >> (at % 32u);
   let zeros = (vec4<u32>(word) >> (vec4<u32>(0u, 1u, 2u, 3u) * bits)) & vec4<u32>((1u << bits) - 1u);
-  return vec4<f32>(select(zeros, vec4<u32>(dims[10]), bits == 0u));
+  return vec4<f32>(zeros);
 }

@@ -8,6 +8,7 @@ import activation from "./activation.wgsl" with { type: "text" };
 import attentionTile from "./attention_tile.wgsl" with { type: "text" };
 import activations from "./activations.wgsl" with { type: "text" };
 import codebook from "./codebook.wgsl" with { type: "text" };
+import codes from "./codes.wgsl" with { type: "text" };
 import distribution from "./distribution.wgsl" with { type: "text" };
 import elem from "./elem.wgsl" with { type: "text" };
 import floatAt from "./float_at.wgsl" with { type: "text" };
@@ -19,21 +20,25 @@ import kv from "./kv.wgsl" with { type: "text" };
 import kvCodes from "./kv_codes.wgsl" with { type: "text" };
 import kvGroups from "./kv_groups.wgsl" with { type: "text" };
 import kvQuads from "./kv_quads.wgsl" with { type: "text" };
+import laneSum from "./lane_sum.wgsl" with { type: "text" };
 import lanes from "./lanes.wgsl" with { type: "text" };
 import linear from "./linear.wgsl" with { type: "text" };
 import packCodes from "./pack_codes.wgsl" with { type: "text" };
 import quantized from "./quantized.wgsl" with { type: "text" };
 import quantizedColumns from "./quantized_columns.wgsl" with { type: "text" };
 import quantizedFinish from "./quantized_finish.wgsl" with { type: "text" };
+import quantizedRow from "./quantized_row.wgsl" with { type: "text" };
 import quantizedStore from "./quantized_store.wgsl" with { type: "text" };
 import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
+import rowBindings from "./row_bindings.wgsl" with { type: "text" };
 import sampling from "./sampling.wgsl" with { type: "text" };
 import score from "./score.wgsl" with { type: "text" };
 import search from "./search.wgsl" with { type: "text" };
 import targetBits from "./target_bits.wgsl" with { type: "text" };
 import weigh from "./weigh.wgsl" with { type: "text" };
+import wordPlace from "./word_place.wgsl" with { type: "text" };
 
 /** Include files by name. */
 export const INCLUDES: Readonly<Record<string, string>> = {
@@ -42,6 +47,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "attention_tile.wgsl": attentionTile,
   "activations.wgsl": activations,
   "codebook.wgsl": codebook,
+  "codes.wgsl": codes,
   "distribution.wgsl": distribution,
   "elem.wgsl": elem,
   "float_at.wgsl": floatAt,
@@ -53,19 +59,23 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "kv_codes.wgsl": kvCodes,
   "kv_groups.wgsl": kvGroups,
   "kv_quads.wgsl": kvQuads,
+  "lane_sum.wgsl": laneSum,
   "lanes.wgsl": lanes,
   "linear.wgsl": linear,
   "pack_codes.wgsl": packCodes,
   "quantized.wgsl": quantized,
   "quantized_columns.wgsl": quantizedColumns,
   "quantized_finish.wgsl": quantizedFinish,
+  "quantized_row.wgsl": quantizedRow,
   "quantized_store.wgsl": quantizedStore,
   "random.wgsl": random,
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,
+  "row_bindings.wgsl": rowBindings,
   "sampling.wgsl": sampling,
   "score.wgsl": score,
   "search.wgsl": search,
   "target_bits.wgsl": targetBits,
   "weigh.wgsl": weigh,
+  "word_place.wgsl": wordPlace,
 };

@@ -1,8 +1,9 @@
 // pack codes: writes rows of 32 codes as BITS words, the layout of quantized.wgsl. The shader declares the bindings
 // `params` and `w` (u32, changed in place) and codeAt(n, k), the code of input k of row n of the piece, for k < K.
-// params   = (rows of the piece, K, words from one row of w to the next, column of w of the piece's first row,
-//             LOW, HIGH, code beyond K, and what else codeAt needs from 8 on)
+// params   = (rows of the piece, K, columns of w, column of w of the piece's first row, LOW, HIGH, code beyond K,
+//             columns of a strip, and what else codeAt needs from 8 on)
 // @include "grid.wgsl"
+// @include "word_place.wgsl"
 
 @compute @workgroup_size(64)
 fn main(
@@ -20,6 +21,7 @@ fn main(
   }
   let low = params[4];
   let high = params[5];
+  let place = wordPlace(params[3] + n);
   for (var word = 0u; word < low + high; word++) {
     let first = word < low;
     let bits = select(high, low, first);
@@ -33,6 +35,6 @@ fn main(
       }
       packed |= ((code >> skip) & ((1u << bits) - 1u)) << (j * bits);
     }
-    w[(block * (low + high) + word) * params[2] + params[3] + n] = packed;
+    w[place.x + (block * (low + high) + word) * place.y] = packed;
   }
 }

@@ -4,7 +4,7 @@
 // y[m,n] = act(sum[m,n] + bias[n]) * (sum[m,N/2+n] + bias[N/2+n]) + residual[m,n]
 //
 // x        [M, K] f32          y [PARTS, M, columns of all matrices / PARTS] f32          sums are f32
-// w        [K/32, BITS, N4] vec4<u32>: 32 codes of a column are BITS words, those of 4 neighbouring columns a vec4.
+// w        [K/32, BITS, N4] vec4<u32> as codes.wgsl has it: 32 codes of a column are BITS words, of 4 columns a vec4.
 //          The first LOW rows hold the low LOW bits of each code, code k at bit LOW * k; the others the bits above them
 // groups   what scales them: the layout is the shader's that includes this; then the bias, where there is one
 // dims     see dimsOf in src/ops/quantized_matmul.ts
@@ -17,6 +17,7 @@
 const LANES: u32 = 32u;
 override EPS: f32 = 1e-6;
 // @include "quantized_store.wgsl"
+// @include "codes.wgsl"
 
 // @if X_BY_4
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -86,15 +87,7 @@ fn normOf(quad: u32) -> vec4<f32> {
 // @end
 
 // @if SUBGROUPS
-// The sum over the lanes that load a span together.
-fn laneSum(v: f32, lane: u32) -> f32 {
-  let pairs = v + subgroupShuffle(v, lane ^ 1u);
-  let fours = pairs + subgroupShuffle(pairs, lane ^ 2u);
-  if (SPAN == 32u) {
-    return fours + subgroupShuffle(fours, lane ^ 4u);
-  }
-  return fours;
-}
+// @include "lane_sum.wgsl"
 // @end
 
 @compute @workgroup_size(LANES, SLICES)
@@ -110,6 +103,7 @@ fn main(
   // @end
   let N4 = dims[2];
   // @include "quantized_columns.wgsl"
+  let place = placeOf(column);
   let row0 = group.y * ROWS;
   let blocks = dims[4];
   let runBlocks = dims[5]; // a run of blocks has one scale
@@ -150,16 +144,16 @@ fn main(
       // @end
       for (var o = 0u; o < SPAN / 8u; o++) {
         let octet = skipped + o;
-        let at = (whole * BITS + octet * LOW / 4u) * N4 + column;
+        let at = place.x + (whole * BITS + octet * LOW / 4u) * place.y;
         var low = w[at] >> vec4<u32>(octet * 8u * LOW % 32u); // 8 codes, or 4 of 8 bits
         var high = vec4<u32>();
         if (HIGH > 0u) {
-          high = w[(whole * BITS + LOW + octet * HIGH / 4u) * N4 + column] >> vec4<u32>(octet * 8u * HIGH % 32u);
+          high = w[place.x + (whole * BITS + LOW + octet * HIGH / 4u) * place.y] >> vec4<u32>(octet * 8u * HIGH % 32u);
         }
         // @unroll
         for (var q = 0u; q < 2u; q++) {
           if (LOW == 8u && q == 1u) {
-            low = w[at + N4];
+            low = w[at + place.y];
           }
           var v: array<vec4<f32>, ROWS>;
           // @if !SUBGROUPS

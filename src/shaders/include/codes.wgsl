@@ -1,0 +1,10 @@
+// codes: where the codes of a matrix lie, whose shader declares `dims` and BITS. w is [K/32 * BITS, N4] vec4<u32> in strips of
+// columns, each [K/32 * BITS, its columns], one after the other: a CPU reads its memory fastest in order
+override STRIP: u32 = 0xffffffffu; // columns by 4 of a strip, the last may have less; by itself: all
+
+// Where a column by 4 begins, and how far it is from one row of it to the next.
+fn placeOf(column: u32) -> vec2<u32> {
+  let begin = column / STRIP * STRIP;
+  let rows = (dims[0] + 31u) / 32u * BITS;
+  return vec2<u32>(begin * rows + column - begin, min(STRIP, dims[2] - begin));
+}
