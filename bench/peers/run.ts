@@ -81,26 +81,26 @@ export interface TurnOptions extends Pick<PeerOptions, "budget" | "say"> {
 export async function takeTurns(turns: readonly Turn[], options: TurnOptions): Promise<readonly Found[]> {
   const { budget, rounds, kept, say } = options, start = performance.now();
   const left = () => start + budget - performance.now();
-  for (let round = 1, took = 0; round <= rounds && (round === 1 || took < left()); round++) {
-    const begin = performance.now();
-    for (const turn of turns) {
-      if (round > turn.rounds || kept.has(round, turn.name) || (round > 1 && kept.failed(turn.name))) continue;
-      const known = kept.seconds(turn.name), needs = Math.max(1000 * (known ?? 0), round === 1 ? LEAST : 0);
-      if (left() < Math.min(needs, Math.max(LEAST, budget / 2))) { // a long one begins a resumed run
+  const open = (round: number) =>
+    turns.filter(({ name, rounds }) =>
+      round <= rounds && !kept.has(round, name) && (round === 1 || !kept.failed(name))
+    );
+  const needs = (turn: Turn) => 1000 * (kept.seconds(turn.name) ?? 0);
+  const fits = (round: number) => open(round).reduce((sum, turn) => sum + needs(turn), 0) < left();
+  for (let round = 1; round <= rounds && (round === 1 || fits(round)); round++) {
+    for (const turn of open(round)) {
+      const known = kept.seconds(turn.name), least = Math.max(needs(turn), round === 1 ? LEAST : 0);
+      if (left() < Math.min(least, Math.max(LEAST, budget / 2))) { // a long one begins a resumed run
         if (round === 1) kept.note({ round, turn: turn.name, lines: [], failed: NO_TIME, seconds: 0 });
         continue;
       }
-      say(
-        `peers, round ${round} of ${rounds}: ${turn.name}${
-          known === undefined ? "" : ` (${known.toFixed(0)} s last time)`
-        }`,
-      );
-      if (round === 1 && (turn.ours || known === undefined)) await warmUp(turn, left());
+      const last = known === undefined ? "" : ` (${known.toFixed(0)} s last time)`;
+      say(`peers, round ${round} of ${rounds}: ${turn.name}${last}`);
+      if (round === 1 && (turn.ours || known === undefined)) await warmUp(turn, left() / 2);
       const found = await take(turn, left(), say);
       if (found.failed) say(`  ${turn.name}: ${found.failed}`);
       await kept.keep({ round, ...found });
     }
-    took = performance.now() - begin;
   }
   return kept.all;
 }
@@ -110,7 +110,7 @@ function patience(): number {
   return Math.min(MOST_PATIENCE, Math.max(1, Deno.loadavg()[0]! / navigator.hardwareConcurrency));
 }
 
-/** A start that does not count; where it fails, the one that counts says why. */
+/** A start that does not count, in `left` milliseconds; where it fails, the one that counts says why. */
 async function warmUp({ limit, warm }: Turn, left: number): Promise<void> {
   await warm?.({ limit: Math.min(limit * patience(), left) }).catch((error) => {
     if (error instanceof Interrupted) throw error;
