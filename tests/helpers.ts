@@ -12,7 +12,7 @@ import { type Device, type DeviceOptions, openDevice } from "../src/gpu/mod.ts";
 export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   const provider = Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
   const features = Deno.env.get("TENSAUR_TEST_RUNG") === "plain"
-    ? { subgroups: false, shaderF16: false, timestampQuery: false } as const
+    ? { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false } as const
     : {};
   const gpuTimeout = provider === "dawn" ? 300_000 : undefined; // its first read waits until shaders are compiled
   const device = await openDevice({ provider, features, tuningFile: null, gpuTimeout, ...options });

@@ -9,6 +9,7 @@
  *   `// @never BIAS N=8` names choices that are not made together;
  * - `// @unroll` before `for (var i = 0u; i < N; i++) {` repeats the body N times, N a number or a `const`: drivers unroll
  *   few loops by themselves, and an array that a loop indexes stays out of registers;
+ * - `// @if INT64` needs no declaration: the device decides it, by whether its shaders load and store 64 bits at a time;
  * - `// @header` is where the lines that a backend wants (`enable subgroups;`) are put.
  *
  * @module

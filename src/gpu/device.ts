@@ -8,7 +8,7 @@ import { calmDawn } from "./dawn_ticks.ts";
 import { Guard } from "./guard.ts";
 import { KernelCache } from "./kernel.ts";
 import { BufferPool, formatBytes } from "./pool.ts";
-import { type DeviceFeatures, type FeatureOptions, probeSubgroups } from "./probe.ts";
+import { type DeviceFeatures, type FeatureOptions, probeSubgroups, SHADER_INT64 } from "./probe.ts";
 import { type DeviceReport, report } from "./report.ts";
 import { Stream } from "./stream.ts";
 import { Tuning } from "./tuning.ts";
@@ -72,7 +72,7 @@ export class Device implements AsyncDisposable {
     options: DeviceOptions,
   ) {
     this.limits = numbers(gpu.limits) as unknown as GPUSupportedLimits;
-    this.isCpu = /llvmpipe|swiftshader/i.test(`${this.info.description} ${this.info.device} ${this.info.architecture}`);
+    this.isCpu = isProgram(this.info);
     this.pool = new BufferPool(gpu, this.guard, options.memoryBudget ?? Infinity);
     this.stream = new Stream(gpu, this.guard, this.pool, provider === "deno");
     this.kernels = new KernelCache(this);
@@ -153,6 +153,11 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   }
 }
 
+/** Whether a GPU is a program on the CPU. */
+function isProgram({ description, device, architecture }: Partial<GPUAdapterInfo> = {}): boolean {
+  return /llvmpipe|swiftshader/i.test(`${description} ${device} ${architecture}`);
+}
+
 /** `opening`, or an error after `timeout` ms: a driver that hangs says nothing. */
 async function inTime(opening: Promise<GPUDevice>, timeout: number): Promise<GPUDevice> {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -177,8 +182,9 @@ async function usableFeatures(gpu: GPUDevice, guard: Guard, asked: FeatureOption
     subgroups: asked.subgroups === false ? false : await probeSubgroups(gpu, guard),
     shaderF16: asked.shaderF16 !== false && gpu.features.has("shader-f16"),
     timestampQuery: asked.timestampQuery !== false && gpu.features.has("timestamp-query"),
+    shaderInt64: asked.shaderInt64 !== false && gpu.features.has(SHADER_INT64),
   };
-  for (const name of ["subgroups", "shaderF16", "timestampQuery"] as const) {
+  for (const name of ["subgroups", "shaderF16", "timestampQuery", "shaderInt64"] as const) {
     if (asked[name] === true && !features[name]) {
       throw new NotSupportedError(`Cannot open a device as the adapter must have ${name}: ${describe(gpu)} has not`);
     }
@@ -194,14 +200,14 @@ async function requestDevice(provider: Provider, options: DeviceOptions): Promis
   if (!adapter) throw noAdapter(provider);
   const requiredLimits = numbers(adapter.limits);
   const wanted = (["shader-f16", "timestamp-query"] as GPUFeatureName[]).filter((name) => adapter.features.has(name));
-  try { // Deno hides "subgroups" from adapter.features but grants it, so ask first and see
-    const requiredFeatures = [...wanted, "subgroups" as GPUFeatureName];
-    return pin(await adapter.requestDevice({ label: options.label, requiredLimits, requiredFeatures }));
-  } catch {
-    const fresh = pin(await api!.requestAdapter(request)) ?? adapter; // an adapter may be used once
+  const hidden = ["subgroups" as GPUFeatureName, ...isProgram(adapter.info) ? [SHADER_INT64] : []];
+  for (let count = hidden.length;; count--) { // Deno hides them from adapter.features but grants them: ask and see
+    const requiredFeatures = [...wanted, ...hidden.slice(0, count)];
+    const fresh = count === hidden.length ? adapter : pin(await api!.requestAdapter(request)) ?? adapter; // one is used once
     try {
-      return pin(await fresh.requestDevice({ label: options.label, requiredLimits, requiredFeatures: wanted }));
+      return pin(await fresh.requestDevice({ label: options.label, requiredLimits, requiredFeatures }));
     } catch (cause) {
+      if (count > 0) continue;
       throw new GpuError(`Cannot open a GPU device as ${describe(adapter)} refused: ${(cause as Error).message}`, {
         cause,
       });

@@ -179,7 +179,11 @@ export class KernelCache {
     this.counters.pipelines++;
     this.onCompile?.(key, this.counters.pipelines);
     const header = features.subgroups === "enable" && launch.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
-    const assembled = assemble(`${name}.wgsl`, source, INCLUDES, { ...launch, header });
+    const assembled = assemble(`${name}.wgsl`, source, INCLUDES, {
+      ...launch,
+      flags: { ...launch.flags, INT64: features.shaderInt64 },
+      header,
+    });
     const slots = bindingSlots(assembled.code);
     const most = this.#device.limits.maxStorageBuffersPerShaderStage;
     const storage = slots.filter(({ type }) => type !== "uniform").length;

@@ -13,6 +13,8 @@ export interface FeatureOptions {
   shaderF16?: boolean;
   /** Timestamps, for profiling. */
   timestampQuery?: boolean;
+  /** Loads and stores of 64 bits, which no standard names: Deno has them on a GPU that is a program on the CPU. */
+  shaderInt64?: boolean;
 }
 
 /** Features that the kernels may use. */
@@ -23,7 +25,12 @@ export interface DeviceFeatures {
   readonly shaderF16: boolean;
   /** Timestamps, for profiling. */
   readonly timestampQuery: boolean;
+  /** Loads and stores of 64 bits. */
+  readonly shaderInt64: boolean;
 }
+
+/** Deno's name of 64-bit integers in shaders; it hides it, too. */
+export const SHADER_INT64 = "wgpu-shader-int64" as GPUFeatureName;
 
 const PROBE = `
 @group(0) @binding(0) var<storage, read_write> y: array<u32>;

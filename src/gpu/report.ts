@@ -86,7 +86,8 @@ function toText(this: DeviceReport): string {
   return [
     `${name} (${[adapter.vendor, adapter.architecture, `provider ${this.provider}`].filter(Boolean).join(", ")})`,
     `  features  subgroups ${features.subgroups || "no"} (size ${subgroupSizes.join("–")}), ` +
-    `shader-f16 ${features.shaderF16 ? "yes" : "no"}, timestamp-query ${features.timestampQuery ? "yes" : "no"}`,
+    `shader-f16 ${features.shaderF16 ? "yes" : "no"}, timestamp-query ${features.timestampQuery ? "yes" : "no"}, ` +
+    `64-bit loads ${features.shaderInt64 ? "yes" : "no"}`,
     ...Object.entries(limits).map(([limit, value]) => `  limit     ${limit} ${value}`),
     ...this.rungs.map(({ what, chosen, why }) => `  rung      ${what}: ${chosen} (${why})`),
     ...Object.entries(tuning.choices).map(([what, chosen]) => `  tuned     ${what}: ${chosen}`),

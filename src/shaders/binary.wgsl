@@ -9,9 +9,9 @@ const STEPS: u32 = 1; // @const 1 16
 // @include "elem.wgsl"
 // @include "grid.wgsl"
 
-@group(0) @binding(0) var<storage, read> a: array<elem>;
-@group(0) @binding(1) var<storage, read> b: array<elem>;
-@group(0) @binding(2) var<storage, read_write> y: array<elem>;
+@group(0) @binding(0) var<storage, read> a: array<cell>;
+@group(0) @binding(1) var<storage, read> b: array<cell>;
+@group(0) @binding(2) var<storage, read_write> y: array<cell>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -23,10 +23,10 @@ fn main(
   let end = min(start + 64u * STEPS, arrayLength(&y));
   for (var i = start + thread; i < end; i += 64u) {
     // @if ADD
-    y[i] = a[i] + b[i % arrayLength(&b)];
+    y[i] = put(taken(a[i]) + taken(b[i % arrayLength(&b)]));
     // @end
     // @if MUL
-    y[i] = a[i] * b[i % arrayLength(&b)];
+    y[i] = put(taken(a[i]) * taken(b[i % arrayLength(&b)]));
     // @end
   }
 }

@@ -11,9 +11,9 @@
 // @include "grid.wgsl"
 // @include "activation.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<elem>;
-@group(0) @binding(1) var<storage, read> width: array<elem>;
-@group(0) @binding(2) var<storage, read_write> y: array<elem>;
+@group(0) @binding(0) var<storage, read> x: array<cell>;
+@group(0) @binding(1) var<storage, read> width: array<cell>;
+@group(0) @binding(2) var<storage, read_write> y: array<cell>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -29,7 +29,7 @@ fn main(
   let gate = block.row * 2u * I;
   for (var i = block.start + thread; i < block.end; i += 64u) {
     // @if BY_4
-    y[block.row * I + i] = activate4(x[gate + i]) * x[gate + I + i];
+    y[block.row * I + i] = put(activate4(taken(x[gate + i])) * taken(x[gate + I + i]));
     // @else
     y[block.row * I + i] = activate(x[gate + i]) * x[gate + I + i];
     // @end

@@ -19,15 +19,15 @@ const ROWS: u32 = 1; // @const 1 4
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<elem>;
-@group(0) @binding(1) var<storage, read> width: array<elem>;
+@group(0) @binding(0) var<storage, read> x: array<cell>;
+@group(0) @binding(1) var<storage, read> width: array<cell>;
 // @if WEIGHT
-@group(0) @binding(2) var<storage, read> weight: array<elem>;
+@group(0) @binding(2) var<storage, read> weight: array<cell>;
 // @end
 // @if BIAS
-@group(0) @binding(3) var<storage, read> bias: array<elem>;
+@group(0) @binding(3) var<storage, read> bias: array<cell>;
 // @end
-@group(0) @binding(4) var<storage, read_write> y: array<elem>;
+@group(0) @binding(4) var<storage, read_write> y: array<cell>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -48,12 +48,12 @@ fn main(
   var squares: array<f32, ROWS>;
   for (var r = 0u; r < ROWS; r++) {
     base[r] = min(row + r, rows - 1u) * n; // past the last row it is worked on and stored twice
-    let start = select(elem(), x[base[r] + min(thread, n - 1u)], thread < first);
+    let start = select(elem(), taken(x[base[r] + min(thread, n - 1u)]), thread < first);
     shift[r] = workgroupSum(total(start), thread) / f32(first * LANES);
   }
   for (var i = thread; i < n; i += WG) {
     for (var r = 0u; r < ROWS; r++) {
-      let d = x[base[r] + i] - shift[r];
+      let d = taken(x[base[r] + i]) - shift[r];
       sum[r] += total(d); // a number, as a CPU carries each through a loop in memory
       squares[r] += total(d * d);
     }
@@ -68,17 +68,17 @@ fn main(
   }
   for (var i = thread; i < n; i += WG) {
     // @if WEIGHT
-    let factor = weight[i];
+    let factor = taken(weight[i]);
     // @else
     let factor = elem(1.0);
     // @end
     // @if BIAS
-    let term = bias[i];
+    let term = taken(bias[i]);
     // @else
     let term = elem();
     // @end
     for (var r = 0u; r < ROWS; r++) {
-      y[base[r] + i] = (x[base[r] + i] - mean[r]) * scale[r] * factor + term;
+      y[base[r] + i] = put((taken(x[base[r] + i]) - mean[r]) * scale[r] * factor + term);
     }
   }
 }

@@ -14,9 +14,9 @@ override EPS: f32 = 1e-6;
 // @include "linear.wgsl"
 
 // @if K_BY_4
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<quad>;
 // @if NORM
-@group(0) @binding(6) var<storage, read> norm: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> norm: array<quad>;
 // @end
 // @else
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -72,10 +72,10 @@ fn main(
     let fourUps = weights(up0 + 4u * k4 * placeUp.y, placeUp.y);
     // @end
     for (var r = 0u; r < ROWS; r++) {
-      var v = x[(group.z * M + min(row0 + r, M - 1u)) * K4 + k4];
+      var v = fromQuad(x[(group.z * M + min(row0 + r, M - 1u)) * K4 + k4]);
       // @if NORM
       squares[r] += dot(v, v);
-      v *= norm[k4];
+      v *= fromQuad(norm[k4]);
       // @end
       sums[r] += four * v;
       // @if GATED

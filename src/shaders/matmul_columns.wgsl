@@ -18,7 +18,7 @@ const DEPTH: u32 = 512; // @const 512 1024
 // @if SCALARS
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 // @else
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<quad>;
 // @end
 // @if SHARED
 var<workgroup> turned: array<vec4<f32>, 2 * DEPTH>; // [K][8 rows]
@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var i = thread; i < 2u * K; i += LANES) {
     let r = i % ROWS;
     let k4 = i / ROWS;
-    let v = x[min(row0 + r, M - 1u) * (K / 4u) + k4];
+    let v = fromQuad(x[min(row0 + r, M - 1u) * (K / 4u) + k4]);
     let at = 8u * k4 + r / 4u;
     turned[at][r % 4u] = v.x;
     turned[at + 2u][r % 4u] = v.y;
@@ -91,8 +91,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let u = turned[2u * k];
     let v = turned[2u * k + 1u];
     // @else
-    let u = x[k * (M / 4u) + upper];
-    let v = x[k * (M / 4u) + lower];
+    let u = fromQuad(x[k * (M / 4u) + upper]);
+    let v = fromQuad(x[k * (M / 4u) + lower]);
     // @end
     for (var r = 0u; r < 4u; r++) {
       lefts[r] += a * u[r];

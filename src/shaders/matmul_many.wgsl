@@ -19,7 +19,7 @@ const ROWS: u32 = 8;
 const ROWS: u32 = 16;
 // @end
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<quad>;
 
 var<private> four: mat4x4<f32>; // rows of w
 var<private> sums: array<vec4<f32>, ROWS>;
@@ -61,7 +61,7 @@ fn main(
 
   for (var k4 = 0u; k4 < K4; k4++) {
     four = weights(place.x + 4u * k4 * place.y, place.y);
-    let xa = x[a + k4];
+    let xa = fromQuad(x[a + k4]);
     take(0u, subgroupBroadcast(xa, 0u));
     take(1u, subgroupBroadcast(xa, 1u));
     take(2u, subgroupBroadcast(xa, 2u));
@@ -71,7 +71,7 @@ fn main(
     take(6u, subgroupBroadcast(xa, 6u));
     take(7u, subgroupBroadcast(xa, 7u));
     // @if R16
-    let xb = x[b + k4];
+    let xb = fromQuad(x[b + k4]);
     take(8u, subgroupBroadcast(xb, 0u));
     take(9u, subgroupBroadcast(xb, 1u));
     take(10u, subgroupBroadcast(xb, 2u));

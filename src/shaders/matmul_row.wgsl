@@ -20,6 +20,36 @@ override EPS: f32 = 1e-6;
 @group(0) @binding(6) var<storage, read> norm: array<f32>;
 // @end
 
+// Eight weights, two in a word.
+fn eight(at: u32) -> vec4<u32> {
+  // @if INT64
+  let pairs = w[at];
+  return vec4<u32>(wordsOf(pairs.x), wordsOf(pairs.y));
+  // @else
+  return w[at];
+  // @end
+}
+
+// @if F16
+// Bit 15 or 31 is set where one of the weights of a word is infinite or NaN.
+fn oddWords(words: vec4<u32>) -> u32 {
+  let over = (words & vec4<u32>(0x7fff7fffu)) + vec4<u32>(0x04000400u);
+  return ((over.x | over.y) | (over.z | over.w)) & 0x80008000u;
+}
+
+// What unpack gives of finite numbers, with integers alone: exponent and digits go where f32 has them, and 2^112 makes up
+// for the different bias. 
+fn numbers(words: vec2<u32>) -> vec4<f32> {
+  let low = bitcast<vec2<u32>>(bitcast<vec2<i32>>(words << vec2<u32>(16u)) >> vec2<u32>(3u)) & vec2<u32>(0x8fffe000u);
+  let high = bitcast<vec2<u32>>(bitcast<vec2<i32>>(words) >> vec2<u32>(3u)) & vec2<u32>(0x8fffe000u);
+  return bitcast<vec4<f32>>(vec4<u32>(low.x, high.x, low.y, high.y)) * 0x1p112;
+}
+// @else
+fn numbers(words: vec2<u32>) -> vec4<f32> {
+  return unpack(words);
+}
+// @end
+
 @compute @workgroup_size(LANES)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -42,14 +72,20 @@ fn main(
   var at = place.x / 2u;
   var first = vec4<f32>();
   var second = vec4<f32>();
+  // @if F16
+  var odd = 0u; // whether a weight was not finite
+  // @end
   // @if NORM
   var squares = 0.0; // of what the lane loads
   // @end
 
   for (var k = 0u; k < K; k += 2u) {
-    let above = w[at];
-    let below = w[at + step];
+    let above = eight(at);
+    let below = eight(at + step);
     at += 2u * step;
+    // @if F16
+    odd |= oddWords(above) | oddWords(below);
+    // @end
     var v = x[k + lane % 2u];
     // @if NORM
     squares += v * v;
@@ -57,9 +93,27 @@ fn main(
     // @end
     let a = subgroupBroadcast(v, 0u);
     let b = subgroupBroadcast(v, 1u);
-    first += unpack(above.xy) * a + unpack(below.xy) * b;
-    second += unpack(above.zw) * a + unpack(below.zw) * b;
+    first += numbers(above.xy) * a + numbers(below.xy) * b;
+    second += numbers(above.zw) * a + numbers(below.zw) * b;
   }
+  // @if F16
+  if (odd >= 0x8000u) {
+    at = place.x / 2u;
+    first = vec4<f32>();
+    second = vec4<f32>();
+    for (var k = 0u; k < K; k++) {
+      let words = eight(at);
+      at += step;
+      // @if NORM
+      let v = x[k] * norm[k];
+      // @else
+      let v = x[k];
+      // @end
+      first += unpack(words.xy) * v;
+      second += unpack(words.zw) * v;
+    }
+  }
+  // @end
 
   // @if NORM
   let scale = inverseSqrt(subgroupAdd(squares) / (subgroupAdd(0.5) * f32(K)) + EPS);

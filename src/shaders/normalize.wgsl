@@ -11,9 +11,9 @@ const WG: u32 = 64; // @const 64 8 256
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<elem>;
-@group(0) @binding(1) var<storage, read> width: array<elem>;
-@group(0) @binding(2) var<storage, read_write> y: array<elem>;
+@group(0) @binding(0) var<storage, read> x: array<cell>;
+@group(0) @binding(1) var<storage, read> width: array<cell>;
+@group(0) @binding(2) var<storage, read_write> y: array<cell>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -29,10 +29,11 @@ fn main(
   let base = row * n;
   var sum = elem();
   for (var i = thread; i < n; i += WG) {
-    sum += x[base + i] * x[base + i];
+    let v = taken(x[base + i]);
+    sum += v * v;
   }
   let length = max(sqrt(workgroupSum(total(sum), thread)), EPS);
   for (var i = thread; i < n; i += WG) {
-    y[base + i] = x[base + i] / length;
+    y[base + i] = put(taken(x[base + i]) / length);
   }
 }

@@ -12,11 +12,11 @@ const WG: u32 = 64; // @const 64 8 256
 // @include "grid.wgsl"
 // @include "reduce.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<elem>;
-@group(0) @binding(1) var<storage, read> weight: array<elem>;
-@group(0) @binding(2) var<storage, read_write> y: array<elem>;
+@group(0) @binding(0) var<storage, read> x: array<cell>;
+@group(0) @binding(1) var<storage, read> weight: array<cell>;
+@group(0) @binding(2) var<storage, read_write> y: array<cell>;
 // @if RESIDUAL
-@group(0) @binding(3) var<storage, read> residual: array<elem>;
+@group(0) @binding(3) var<storage, read> residual: array<cell>;
 // @end
 
 @compute @workgroup_size(WG)
@@ -30,16 +30,16 @@ fn main(
   let base = min(flatGroup(group, groups), arrayLength(&y) / n - 1u) * n;
   var sum = 0.0;
   for (var i = thread; i < n; i += WG) {
-    let v = x[base + i];
+    let v = taken(x[base + i]);
     sum += total(v * v);
   }
   let scale = inverseSqrt(workgroupSum(sum, thread) / f32(n * LANES) + EPS);
   for (var i = thread; i < n; i += WG) {
-    let normed = x[base + i] * scale * weight[i];
+    let normed = taken(x[base + i]) * scale * taken(weight[i]);
     // @if RESIDUAL
-    y[base + i] = residual[base + i] + normed;
+    y[base + i] = put(taken(residual[base + i]) + normed);
     // @else
-    y[base + i] = normed;
+    y[base + i] = put(normed);
     // @end
   }
 }

@@ -15,9 +15,9 @@ const WG: u32 = 64; // @const 64 8 256
 // @include "reduce.wgsl"
 const LOWEST: f32 = -3.4028234663852886e38; // where a maximum starts, so that rows masked with it come out uniform
 
-@group(0) @binding(0) var<storage, read> x: array<elem>;
-@group(0) @binding(1) var<storage, read> width: array<elem>;
-@group(0) @binding(2) var<storage, read_write> y: array<elem>;
+@group(0) @binding(0) var<storage, read> x: array<cell>;
+@group(0) @binding(1) var<storage, read> width: array<cell>;
+@group(0) @binding(2) var<storage, read_write> y: array<cell>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -32,7 +32,7 @@ fn main(
   var sums = elem();
   var bits = 0u; // the greatest, without the sign: above those of infinity there was a NaN
   for (var i = thread; i < n; i += WG) {
-    let v = x[base + i];
+    let v = taken(x[base + i]);
     let d = v - top;
     let isNew = d > elem();
     let e = exp(-abs(d));
@@ -50,12 +50,12 @@ fn main(
   // @if LOG
   let shift = log(sum);
   for (var i = thread; i < n; i += WG) {
-    y[base + i] = (x[base + i] - most) - shift;
+    y[base + i] = put((taken(x[base + i]) - most) - shift);
   }
   // @else
   let scale = 1.0 / sum; // nothing but -infinity: 0 / 0, NaN as in torch
   for (var i = thread; i < n; i += WG) {
-    y[base + i] = exp(x[base + i] - most) * scale;
+    y[base + i] = put(exp(taken(x[base + i]) - most) * scale);
   }
   // @end
 }

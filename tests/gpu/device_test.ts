@@ -98,9 +98,10 @@ for (const provider of providers) {
 }
 
 Deno.test("openDevice() masks features off", async () => {
-  await using device = await openDevice({ features: { subgroups: false, shaderF16: false, timestampQuery: false } });
-  assertEquals(device.features, { subgroups: false, shaderF16: false, timestampQuery: false });
-  assertMatch(`${device.explain()}`, /subgroups no .*shader-f16 no, timestamp-query no/);
+  const features = { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false } as const;
+  await using device = await openDevice({ features });
+  assertEquals(device.features, features);
+  assertMatch(`${device.explain()}`, /subgroups no .*shader-f16 no, timestamp-query no, 64-bit loads no/);
   assertMatch(`${device.explain()}`, /reductions and broadcasts: workgroup memory \(masked off/);
   await assertWorks(device);
 });
@@ -108,12 +109,13 @@ Deno.test("openDevice() masks features off", async () => {
 Deno.test("openDevice() refuses a device without a feature that is insisted on, and does not destroy what it was given", async () => {
   const adapter = await navigator.gpu.requestAdapter();
   const plain = await adapter!.requestDevice();
-  for (const name of ["subgroups", "shaderF16", "timestampQuery"]) {
+  for (const name of ["subgroups", "shaderF16", "timestampQuery", "shaderInt64"]) {
     const open = () => openDevice({ device: plain, features: { [name]: true } });
     await assertRejects(open, NotSupportedError, `the adapter must have ${name}`);
   }
   await using device = await openDevice({ device: plain });
-  assertEquals(device.features, { subgroups: false, shaderF16: false, timestampQuery: false });
+  const features = { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false } as const;
+  assertEquals(device.features, features);
   await assertWorks(device);
   plain.destroy();
 });

@@ -54,10 +54,15 @@ function join(a: Variant, b: Variant): Variant {
   return { flags: { ...a.flags, ...b.flags }, consts: { ...a.consts, ...b.consts } };
 }
 
-/** The WGSL of one variant, for a compiler that wants subgroups enabled or not. */
-export function textOf(name: string, source: string, variant: Variant, enable: boolean): Assembled {
-  const header = enable && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [];
-  return assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, header });
+/** The WGSL of one variant, for a compiler that wants subgroups enabled or not, and knows 64-bit integers or not. */
+export function textOf(
+  name: string,
+  source: string,
+  variant: Variant,
+  { enable, INT64 }: { enable: boolean; INT64: boolean },
+): Assembled {
+  const header = enable && variant.flags?.SUBGROUPS ? ["enable subgroups;"] : [], flags = { ...variant.flags, INT64 };
+  return assemble(`${name}.wgsl`, source, INCLUDES, { ...variant, flags, header });
 }
 
 /** "matmul F16 BIAS ROWS=4" */

@@ -26,7 +26,9 @@ function compiler(gpu: GPUDevice, finish: (module: GPUShaderModule, text: Assemb
 }
 
 /** naga in Deno. Pipelines are left out: on a CPU driver each takes up to a second, and the op tests make them. */
-const naga = compiler((await openDevice()).gpu, () => {});
+const device = await openDevice();
+const naga = compiler(device.gpu, () => {});
+const NAGA = { enable: false, INT64: device.features.shaderInt64 }, TINT = { enable: true, INT64: false };
 
 /** Tint in Dawn's null backend, which needs no GPU, up to the pipeline with the layout that our kernels get. */
 async function tint(): Promise<Compile | undefined> {
@@ -69,9 +71,9 @@ for (const [name, { source }] of kernels) {
     const faults: string[] = [];
     for (const variant of all) {
       const key = variantName(name, variant);
-      const wrong = await naga(`${key} (naga)`, textOf(name, source, variant, false)) ??
-        await withTint?.(`${key} (Tint)`, textOf(name, source, variant, true));
-      const buffers = bindingSlots(textOf(name, source, variant, false).code).filter(({ type }) => type !== "uniform");
+      const wrong = await naga(`${key} (naga)`, textOf(name, source, variant, NAGA)) ??
+        await withTint?.(`${key} (Tint)`, textOf(name, source, variant, TINT));
+      const buffers = bindingSlots(textOf(name, source, variant, NAGA).code).filter(({ type }) => type !== "uniform");
       const asked = buffers.length > 8 && buffers.length <= BUFFERS[name]!;
       if (wrong && !(EXCEEDS.test(wrong) && (mayExceed(variant) || asked))) faults.push(wrong);
     }

@@ -115,3 +115,23 @@ Deno.test("matmulKernel() chooses by device and shape, and says why", () => {
     assertEquals([choice.kernel, choice.rows, choice.why.length > 0], [kernel, rows, true]);
   }
 });
+
+Deno.test("matmulPacked() multiplies a row by 16-bit weights that are subnormal, infinite or NaN as torch does", async () => {
+  const K = 36, N = 272, special = [6e-8, -6.1e-5, 65504, Infinity, -Infinity, NaN]; // in columns 3, 50, 97, …
+  for (const dtype of ["float16", "bfloat16"] as const) {
+    const numbers = randn(K * N);
+    for (const [i, value] of special.entries()) numbers[7 * N + 3 + 47 * i] = value;
+    for (let k = 0; k < K; k++) numbers[k * N + 100] = 3e-6 * (k % 5); // a column of nothing else
+    const w = Float32Array.from(decode(encode(numbers, dtype).slice().buffer, dtype)), x = randn(K, 2);
+    using y = tidy(device, () => {
+      const packed = emptyPacked(device, K, N, dtype), strip = stripOf(device);
+      packWeight(tensor(device, w, [K, N], dtype), packed, { strip });
+      return matmulPacked(tensor(device, x, [1, K]), packedMatrix(packed, N, { strip }));
+    });
+    const want = matmulReference(x, w, 1, K, N), got = await y.read() as Float32Array;
+    assertEquals([...got].map((v) => Number.isFinite(v) ? 0 : v), [...want].map((v) => Number.isFinite(v) ? 0 : v));
+    const finite = (values: Float32Array) => values.map((v) => Number.isFinite(v) ? v : 0);
+    assertClose("finite", finite(got), finite(want), { rtol: 1e-5, atol: 1e-5 });
+    assertClose("subnormal", got.subarray(100, 101), want.subarray(100, 101), { rtol: 1e-5, atol: 1e-9 });
+  }
+});

@@ -1,8 +1,19 @@
-// elem: what a kernel takes in one step: a number, or a vec4 of them where rows divide by 4 (BY_4).
+// elem: what a kernel takes in one step: a number, or a vec4 of them where rows divide by 4 (BY_4);
+// and cell: one as it lies in a buffer.
 // @if BY_4
+// @include "quads.wgsl"
 alias elem = vec4<f32>;
+alias cell = quad;
 const LANES: u32 = 4u; // numbers in one
 alias word = vec4<u32>; // the bits of one
+
+fn taken(v: cell) -> elem {
+  return fromQuad(v);
+}
+
+fn put(v: elem) -> cell {
+  return toQuad(v);
+}
 
 fn total(v: elem) -> f32 {
   return (v.x + v.y) + (v.z + v.w);
@@ -17,8 +28,17 @@ fn greatestWord(v: word) -> u32 {
 }
 // @else
 alias elem = f32;
+alias cell = f32;
 const LANES: u32 = 1u;
 alias word = u32;
+
+fn taken(v: cell) -> elem {
+  return v;
+}
+
+fn put(v: elem) -> cell {
+  return v;
+}
 
 fn total(v: elem) -> f32 {
   return v;

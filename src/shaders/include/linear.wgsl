@@ -10,15 +10,24 @@
 //          vec4s of a row of a strip; the last strip may have less)
 override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 // @include "floats.wgsl"
+// @include "quads.wgsl"
 // @include "activated.wgsl"
 
 // @if F32
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> w: array<quad>;
 // @else
 // @if WIDE
+// @if INT64
+@group(0) @binding(1) var<storage, read> w: array<vec2<u64>>;
+// @else
 @group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
+// @end
+// @else
+// @if INT64
+@group(0) @binding(1) var<storage, read> w: array<u64>;
 // @else
 @group(0) @binding(1) var<storage, read> w: array<vec2<u32>>;
+// @end
 // @end
 // @end
 @group(0) @binding(2) var<storage, read> dims: array<u32>;
@@ -53,9 +62,13 @@ fn unpack(words: vec2<u32>) -> vec4<f32> {
 // @if !WIDE
 fn weight(at: u32) -> vec4<f32> {
   // @if F32
-  return w[at];
+  return fromQuad(w[at]);
+  // @else
+  // @if INT64
+  return unpack(wordsOf(w[at]));
   // @else
   return unpack(w[at]);
+  // @end
   // @end
 }
 

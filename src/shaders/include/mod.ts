@@ -29,6 +29,7 @@ import quantizedColumns from "./quantized_columns.wgsl" with { type: "text" };
 import quantizedFinish from "./quantized_finish.wgsl" with { type: "text" };
 import quantizedRow from "./quantized_row.wgsl" with { type: "text" };
 import quantizedStore from "./quantized_store.wgsl" with { type: "text" };
+import quads from "./quads.wgsl" with { type: "text" };
 import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
@@ -68,6 +69,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "quantized_finish.wgsl": quantizedFinish,
   "quantized_row.wgsl": quantizedRow,
   "quantized_store.wgsl": quantizedStore,
+  "quads.wgsl": quads,
   "random.wgsl": random,
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,

@@ -1,0 +1,32 @@
+// quads: four numbers as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by itself, and one
+// of 64 bits costs it no more than one of 32, so where it has them a quad is two of those (INT64).
+// @if INT64
+alias quad = vec2<u64>;
+
+fn wordsOf(pair: u64) -> vec2<u32> {
+  return vec2<u32>(u32(pair), u32(pair >> 32u));
+}
+
+fn fromQuad(v: quad) -> vec4<f32> {
+  return bitcast<vec4<f32>>(vec4<u32>(wordsOf(v.x), wordsOf(v.y)));
+}
+
+fn pairOf(words: vec2<u32>) -> u64 {
+  return u64(words.x) | (u64(words.y) << 32u);
+}
+
+fn toQuad(v: vec4<f32>) -> quad {
+  let words = bitcast<vec4<u32>>(v);
+  return vec2<u64>(pairOf(words.xy), pairOf(words.zw));
+}
+// @else
+alias quad = vec4<f32>;
+
+fn fromQuad(v: quad) -> vec4<f32> {
+  return v;
+}
+
+fn toQuad(v: vec4<f32>) -> quad {
+  return v;
+}
+// @end
