@@ -121,7 +121,8 @@ async function peers(names: readonly string[], seconds: number): Promise<PeerRep
   const shown = new Set(table.flatMap(({ ours, theirs }) => [lineText(ours), lineText(theirs)]));
   for (const line of found.lines.map(lineText).filter((line) => !shown.has(line))) show(`alone: ${line}`);
   if (!names.length) show(textTable(peerGoalRows(peerReached(found.lines))));
-  for (const line of behind(table, { lines: found.lines, cores, ceilings: (await readReport())?.ceilings })) show(line);
+  const { ceilings, models } = await readReport() ?? {};
+  for (const line of behind(table, { lines: found.lines, cores, ceilings, models })) show(line);
   for (const line of found.missing) show(`not measured: ${line}`);
   await finish(found, names, () => writeResult("peers.json", found));
   return found;

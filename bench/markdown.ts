@@ -100,9 +100,10 @@ function modelText({ models, firstTokens, encoders, load, ahead }: Report): stri
 
 const BUSY = 0.5; // threads; more than these beside a run make its figures by the clock doubtful
 
-function peerText(peers: PeerReport, { ceilings }: Report, charts: readonly Chart[]): string[] {
+function peerText(peers: PeerReport, { ceilings, models }: Report, charts: readonly Chart[]): string[] {
   const found = rows(peers.lines), { origin } = peers;
-  const slower = behind(found, { lines: peers.lines, ceilings, cores: origin.isCpu ? origin.cores : 1 });
+  const cores = origin.isCpu ? origin.cores : 1,
+    slower = behind(found, { lines: peers.lines, ceilings, models, cores });
   const versions = Object.entries(peers.versions).map(([name, version]) => `${name} ${version}`).join(", ");
   const busy = origin.load > BUSY
     ? " Other programs ran meanwhile, so the ratios by the clock are noise to that extent; those of CPU time count."
@@ -111,7 +112,10 @@ function peerText(peers: PeerReport, { ceilings }: Report, charts: readonly Char
     "## Beside others",
     `In one run, in turn, ${peers.rounds} ${peers.rounds === 1 ? "time" : "times"}, the fastest of each; ` +
     `${origin.device}, commit ${origin.commit}, ${origin.date}, ${origin.load.toFixed(1)} busy threads before. ` +
-    `${versions}. The ratio is how many times as fast Tensaur is, by the clock. ${cpuText(origin)}${busy}`,
+    `${versions}. The ratio is how many times as fast Tensaur is, by the clock. ${
+      cpuText(origin)
+    }${busy} Starts are of ` +
+    "programs that have run before: their shaders are in the driver's cache.",
     ...charts.filter(({ name }) => name !== "bench_ops").map((chart) => picture(chart)),
     "The least ratio of the rows that a goal names:",
     markdownTable(peerGoalRows(peerReached(peers.lines))),

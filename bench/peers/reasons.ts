@@ -3,7 +3,8 @@
  * the row says so.
  */
 import type { Ceilings } from "../ceilings.ts";
-import { round } from "../goals.ts";
+import { kernelShare, round } from "../goals.ts";
+import type { ModelResult } from "../model_bench.ts";
 import type { PeerLine, PeerRow } from "./table.ts";
 
 /** What reasons are taken from. */
@@ -14,6 +15,8 @@ export interface Facts {
   ceilings?: Ceilings;
   /** Cores that the rates are of. */
   cores: number;
+  /** Models end to end, as the report measured them. */
+  models?: readonly ModelResult[];
 }
 
 interface Reason {
@@ -32,6 +35,10 @@ const REASONS: readonly Reason[] = [
   { cases: /decode|gemv/, peers: CPU, why: (_, facts) => cpuReads(facts) },
   { cases: /./, peers: CPU, why: (_, facts) => cpuMultiplies(facts) },
   { cases: /q4/, peers: /q4a8/, why: roundedActivations },
+  { cases: /./, peers: /./, why: busyThreads },
+  { cases: /./, peers: /./, why: ofTheLimit },
+  { cases: /decode/, peers: /./, why: hostAndKernels },
+  { cases: /prefill/, peers: /./, why: ofTheProduct },
 ];
 
 const UNKNOWN = "This run has no figure that tells why.";
@@ -109,4 +116,46 @@ function roundedActivations({ theirs }: PeerRow, { lines }: Facts): string | und
       `${
         round(exact.ms_min / theirs.ms_min)
       } times as fast as its own kernel for float32 in this run; ours stay float32.`;
+}
+
+/** Where CPU time says otherwise: who had more of the threads. */
+function busyThreads({ ours, theirs, cpuRatio = 0 }: PeerRow, { cores }: Facts): string | undefined {
+  if (cores === 1 || cpuRatio < 1) return undefined; // on a GPU, CPU time is not the work
+  const busy = ({ cpu_ms = 0, ms_min }: PeerLine) => round(Math.min(cores, cpu_ms / ms_min));
+  return `Tensaur takes less CPU time for the same, but less of it at once: at its fastest it had ${busy(ours)} of ` +
+    `${cores} threads busy, the other ${busy(theirs)}.`;
+}
+
+/** How far both are from what the device can. */
+function ofTheLimit({ ours, theirs }: PeerRow, { ceilings, cores }: Facts): string | undefined {
+  if (!ceilings) return undefined;
+  const { gflops = 0, gbps = 0 } = theirs, [fma, copy] = [cores * ceilings.fma, cores * ceilings.copy];
+  const [rate, limit, unit, what] = gflops / fma > gbps / copy
+    ? [gflops, fma, "GFLOP/s", "multiply and add reaches"] as const
+    : [gbps, copy, "GB/s", "copy moves"] as const;
+  return rate === 0
+    ? undefined
+    : `It reaches ${round(rate)} ${unit}, Tensaur's kernel ${
+      round(rate * theirs.ms_min / ours.ms_min)
+    }; one that does nothing but ${what} ${round(limit)} on this device.`;
+}
+
+/** What of a token's time is the kernels', as the report found. */
+function hostAndKernels({ ours }: PeerRow, { models }: Facts): string | undefined {
+  const model = models?.find(({ model }) => ours.case.startsWith(`${model}_`)), share = model && kernelShare(model);
+  return share === undefined
+    ? undefined
+    : `Of a token of Tensaur's, in ${model!.dtype}, the kernels take ${
+      share.toFixed(0)
+    } % of the time; the host takes ${round(model!.hostPerToken)} µs for ${
+      round(model!.dispatchesPerToken)
+    } dispatches.`;
+}
+
+/** How fast our product of matrices, most of a prompt, is here. */
+function ofTheProduct(_: PeerRow, facts: Facts): string | undefined {
+  const { ceilings, cores } = facts, ours = line(facts, "gemm_1024", "tensaur wgpu");
+  return ceilings && ours && `Most of a prompt is products of matrices: Tensaur's of two 1024² matrices reaches ` +
+      `${round(GEMM_FLOP / ours.ms_min / 1e6)} GFLOP/s in this run, a kernel that does nothing but multiply and add ` +
+      `${round(cores * ceilings.fma)} on this device.`;
 }

@@ -16,6 +16,9 @@ export interface PeerLine {
   n: number;
   /** Tokens a second. */
   tok_s?: number;
+  /** Rates of an op, where the script gives them. */
+  gflops?: number;
+  gbps?: number;
   /** Milliseconds of the parts of a start, of Tensaur's own. */
   stages?: Record<string, number>;
   /** What went wrong instead. */

@@ -64,7 +64,8 @@ Deno.test("behind() says where CPU time tells otherwise", () => {
     [beside(ours, line("a", "webgpu", "f32", { case: "softmax", ms_min: 2, cpu_ms: 6 }))],
     NO_FACTS,
   );
-  assertStringIncludes(text, "2.00 times as fast (in CPU time Tensaur, 3.00 times). This run has no figure");
+  assertStringIncludes(text, "2.00 times as fast (in CPU time Tensaur, 3.00 times). Tensaur takes less CPU time");
+  assertStringIncludes(text, "it had 0.50 of 2 threads busy, the other 2.00.");
 });
 
 Deno.test("reasonFor() names figures of the run, and says where it has none", () => {
@@ -94,7 +95,51 @@ Deno.test("reasonFor() names figures of the run, and says where it has none", ()
   const rounded = line("onnxruntime", "node-webgpu", "q4a8", { case: "q4_gemv_4096", ms_min: 15 });
   assertStringIncludes(reasonFor(beside(ours("q4_gemv_4096"), rounded), facts), "2.00 times as fast as its own kernel");
   assertStringIncludes(why("attn_decode", "webgpu"), "no figure");
+  assertStringIncludes(why("bench-30m_decode64", "webgpu"), "no figure");
   assertStringIncludes(reasonFor(beside(ours("gemm_1024"), line("x", "cpu", "f32", gemm)), NO_FACTS), "no figure");
+});
+
+Deno.test("reasonFor() tells of a peer on the same device how far both are from what it can do", () => {
+  const model = { model: "bench-30m", dtype: "float16", hostPerToken: 160, dispatchesPerToken: 54, decode: 40 };
+  const models = [
+    { ...model, kernelMilliseconds: 20 } as NonNullable<Parameters<typeof reasonFor>[1]["models"]>[number],
+  ];
+  const lines = [line("tensaur", "wgpu", "f32", { case: "gemm_1024", ms_min: 100 })];
+  const why = (name: string, theirs: Partial<PeerLine>, cores = 1) =>
+    reasonFor(
+      beside(
+        line("tensaur", "wgpu", "f32", { case: name, ms_min: 20, cpu_ms: 20 }),
+        line("x", "webgpu", "f32", { case: name, ms_min: 10, ...theirs }),
+      ),
+      { lines, models, cores, ceilings: { copy: 10, fma: 100 } },
+    );
+  for (
+    const [name, theirs, text] of [
+      [
+        "attn_prefill_mha",
+        { gflops: 30, gbps: 1 },
+        "reaches 30.0 GFLOP/s, Tensaur's kernel 15.0; one that does nothing but",
+      ],
+      [
+        "attn_decode_mha",
+        { gflops: 3, gbps: 8 },
+        "reaches 8.00 GB/s, Tensaur's kernel 4.00; one that does nothing but copy",
+      ],
+      ["attn_decode_mha", { gbps: 8, cpu_ms: 60 }, "reaches 8.00 GB/s"], // CPU time is not the work of a GPU
+      [
+        "bench-30m_decode64",
+        {},
+        "in float16, the kernels take 80 % of the time; the host takes 160 µs for 54.0 dispatches",
+      ],
+      ["bench-30m_prefill256", {}, "two 1024² matrices reaches 21.5 GFLOP/s in this run"],
+    ] as const
+  ) {
+    assertStringIncludes(why(name, theirs), text);
+  }
+  assertStringIncludes(
+    why("attn_prefill_mha", { cpu_ms: 60, gflops: 30 }, 2),
+    "1.00 of 2 threads busy, the other 2.00",
+  );
 });
 
 Deno.test("peerReached() takes the worst row of a goal, and says what was not measured", () => {
