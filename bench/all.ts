@@ -231,11 +231,10 @@ let code = 2;
 try {
   code = await main() ? 0 : 1;
 } catch (error) {
+  const [command = ""] = positional(VALUED), on = `. deno task bench ${command} --resume goes on where peers were`;
   if (error instanceof Interrupted) code = 130;
   console.error(
-    code === 130
-      ? "Interrupted. deno task bench peers --resume goes on where peers were"
-      : `error: ${(error as Error).message}`,
+    code === 130 ? `Interrupted${["all", "peers"].includes(command) ? on : ""}` : `error: ${(error as Error).message}`,
   );
 }
 const out = flagValue("--out");
