@@ -54,6 +54,7 @@ function kernelsOf(device: Device, { Dh, dtype, also, tokens, heads: [H, Hkv] }:
         scale: 1,
         causal: true,
         softcap: also.includes("softcap") ? 30 : undefined,
+        bias: also === "bias" ? { strides: [0, 0, 0, 0], mask: false } : undefined,
       });
       const list = (x: number[]) => tensor(device, x, [x.length], "uint32");
       const past = list(paged ? [0, 0, ...Array(pages).keys()] : [0]);

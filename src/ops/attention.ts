@@ -1,7 +1,8 @@
 import { ShapeError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import storeWgsl from "../shaders/kv_store.wgsl" with { type: "text" };
-import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
+import { empty, expectShape, type Tensor } from "../tensor/mod.ts";
+import { checkAttention } from "./attention_checks.ts";
 import { type AttentionBackend, chooseAttention } from "./attention_choice.ts";
 import { launchAttention, launchWeights, subgroupSize } from "./attention_launch.ts";
 import type { CachedKeyValues, KeyValues } from "./attention_layout.ts";
@@ -51,18 +52,16 @@ export interface AttentionCall {
  * @param kv where the keys and values are
  * @param cuSeqlens [B + 1] uint32: sequence b is the tokens from `cuSeqlens[b]` to `cuSeqlens[b + 1]`
  * @returns [T, H, Ev] float32, or as the layout's `results` says; a query that sees no key gives zeros
+ * @throws {ShapeError} if shapes do not fit each other or the layout
+ * @throws {DtypeError} if a dtype is not as said
+ * @throws {ValueError} if a tensor is on another device, or `bias` is there and not in the layout, or the other way round
  * @throws {RuntimeError} if `backend`, or nothing that `sdpaKernel` leaves, can do what is asked: it says why
  */
 export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, backend }: AttentionCall = {}): Tensor {
-  const [T = 0, H = 0, Dh = 0] = expectShape("attention", "q", q, ["T", "H", "Dh"]);
-  const { k, v } = kv;
-  expectDtype("attention", "q", q, "float32");
-  expectDtype("attention", "k", k, "float32", "float16", "bfloat16");
-  expectDtype("attention", "v", v, k.dtype);
-  const Ev = v.shape.at(-1) ?? 0, kvHeads = k.shape[1] ?? 1, B = cuSeqlens.size - 1;
+  const { T, H, kvHeads, Dh, Ev, B } = checkAttention("attention", { q, kv, cuSeqlens, bias });
   const keys = keysOf(kv, B, Dh);
   const choice = chooseAttention({
-    dtype: k.dtype,
+    dtype: kv.k.dtype,
     headDim: Dh,
     valueDim: Ev,
     tokens: T,
@@ -99,7 +98,7 @@ export function attentionWeights(
   keys: number,
   { bias }: AttentionCall = {},
 ): Tensor {
-  expectShape("attentionWeights", "q", q, ["T", "H", "Dh"]);
+  checkAttention("attentionWeights", { q, kv, cuSeqlens, bias });
   return launchWeights({ q, kv, cuSeqlens, bias }, keys);
 }
 

@@ -98,6 +98,11 @@ export function layoutOf(geometry: Tensor): KvLayout | undefined {
   return layouts.get(geometry);
 }
 
+/** Which tensor says how many keys a sequence has. */
+export function countsOf(l: KvLayout): "starts" | "past" | "lengths" {
+  return l.counts ?? (l.sequenceStride === 0 ? "starts" : "past");
+}
+
 const HEADER = 32, FIRST_STRIDE = 2, ALL_KEYS = 2 ** 30, NO_SINK = -1e30;
 
 /**
@@ -110,12 +115,11 @@ export function kvLayout(device: Device, l: KvLayout): Tensor {
   check(l);
   const causal = l.causal !== false;
   const before = l.window ? l.window - 1 : ALL_KEYS, after = causal ? 0 : before;
-  const counts = l.counts ?? (l.sequenceStride === 0 ? "starts" : "past");
   const words = new Uint32Array(HEADER + 2 * l.heads), floats = new Float32Array(words.buffer);
   words.set([l.heads, l.kvHeads, ...strides(l), ...strides(l.values ?? l)]);
   floats.set([l.scale, l.softcap ?? 0], 8);
   words.set(
-    [before, after, ["starts", "past", "lengths"].indexOf(counts), (l.align ?? l.causal) === "topLeft" ? 1 : 0],
+    [before, after, ["starts", "past", "lengths"].indexOf(countsOf(l)), (l.align ?? l.causal) === "topLeft" ? 1 : 0],
     10,
   );
   const relative = l.relativeBias && [0, 1, 0, l.heads];
