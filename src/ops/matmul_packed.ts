@@ -11,7 +11,6 @@ import { gatedActivation } from "./gated_activation.ts";
 import { subgroupLanes } from "./launching.ts";
 import { dtypeFlags, packedColumns } from "./pack_weight.ts";
 import { rmsNorm } from "./rms_norm.ts";
-import { transpose } from "./transpose.ts";
 
 const KERNELS = {
   matmul: kernel("matmul", wgsl),
@@ -135,7 +134,7 @@ export function matmulTraits(device: Device): MatmulTraits {
 
 /** Rows up to which a kernel norms them itself. */
 export const FEW = 4;
-const TURNED = [512, 1024]; // numbers of a row of x that matmul_columns turns itself, where a workgroup has room for 8 rows
+const TURNED = [512, 1024]; // numbers of a row of x that matmul_columns turns, where a workgroup has room for 8 rows
 const SLICES = [8, 4, 16]; // threads that share a sum on a GPU, the default first
 
 /**
@@ -225,9 +224,8 @@ function run(
   if (kernel === "matmul_columns") {
     const room = device.limits.maxComputeWorkgroupStorageSize / (4 * rows), grid = tiles(gate ? 32 : 64, rows);
     const turns = TURNED.find((depth) => K <= depth && depth <= room), consts = { DEPTH: turns ?? TURNED[0]! };
-    const variant = { ...flags, [turns ? "SHARED" : M % 4 === 0 ? "BY_4" : "SCALARS"]: true };
-    using xT = turns ? x.reshape([M, K]) : transpose(x.reshape([M, K]));
-    KERNELS.matmul_columns(device, { flags: variant, consts, overrides, bindings: { ...bindings, x: xT }, grid });
+    const variant = { ...flags, [turns ? "SHARED" : "APART"]: true };
+    KERNELS.matmul_columns(device, { flags: variant, consts, overrides, bindings: { ...bindings, x }, grid });
   } else if (kernel === "matmul_tile") {
     KERNELS.matmul_tile(device, { flags, overrides, bindings: { ...bindings, x }, grid: tiles(gate ? 8 : 16, 64) });
   } else if (kernel === "matmul") {

@@ -38,7 +38,7 @@ fn oddWords(words: vec4<u32>) -> u32 {
 }
 
 // What unpack gives of finite numbers, with integers alone: exponent and digits go where f32 has them, and 2^112 makes up
-// for the different bias. 
+// for the different bias.
 fn numbers(words: vec2<u32>) -> vec4<f32> {
   let low = bitcast<vec2<u32>>(bitcast<vec2<i32>>(words << vec2<u32>(16u)) >> vec2<u32>(3u)) & vec2<u32>(0x8fffe000u);
   let high = bitcast<vec2<u32>>(bitcast<vec2<i32>>(words) >> vec2<u32>(3u)) & vec2<u32>(0x8fffe000u);

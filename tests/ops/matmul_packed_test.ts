@@ -62,6 +62,22 @@ for (const [on, M, K, N, dtype, around] of cases) {
   });
 }
 
+Deno.test("matmulPacked() takes one kernel for many rows, longer than a workgroup has room to turn too", () => {
+  for (const on of [device, plain]) {
+    tidy(on, () => {
+      const x = tensor(on, randn(12 * 1028), [12, 1028]), w = tensor(on, randn(1028 * 44), [1028, 44]);
+      const matrix = packedMatrix(w, 44),
+        bias = tensor(on, randn(44), [44]),
+        residual = tensor(on, randn(12 * 44), [12, 44]);
+      on.stream.flush();
+      const before = on.stream.counters.dispatches;
+      matmulPacked(x, matrix, { bias, residual, activation: "gelu" });
+      on.stream.flush();
+      assertEquals(on.stream.counters.dispatches - before, 1);
+    });
+  }
+});
+
 Deno.test("matmulPacked() fills its columns of a wider result and leaves the others", async () => {
   const [M, K] = [3, 8], x = randn(M * K), bias = randn(20, 3), residual = randn(M * 20, 4);
   const pieces = [[0, 12], [12, 5], [17, 3]] as const;

@@ -1,7 +1,8 @@
-// quads: four numbers as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by itself, and one
-// of 64 bits costs it no more than one of 32, so where it has them a quad is two of those (INT64).
+// quads: four numbers, or a pair, as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by
+// itself, and one of 64 bits costs it no more than one of 32, so where it has them a quad is two of those (INT64).
 // @if INT64
 alias quad = vec2<u64>;
+alias pair = u64;
 
 fn wordsOf(pair: u64) -> vec2<u32> {
   return vec2<u32>(u32(pair), u32(pair >> 32u));
@@ -9,6 +10,10 @@ fn wordsOf(pair: u64) -> vec2<u32> {
 
 fn fromQuad(v: quad) -> vec4<f32> {
   return bitcast<vec4<f32>>(vec4<u32>(wordsOf(v.x), wordsOf(v.y)));
+}
+
+fn fromPair(v: pair) -> vec2<f32> {
+  return bitcast<vec2<f32>>(wordsOf(v));
 }
 
 fn pairOf(words: vec2<u32>) -> u64 {
@@ -21,12 +26,17 @@ fn toQuad(v: vec4<f32>) -> quad {
 }
 // @else
 alias quad = vec4<f32>;
+alias pair = vec2<f32>;
 
 fn fromQuad(v: quad) -> vec4<f32> {
   return v;
 }
 
 fn toQuad(v: vec4<f32>) -> quad {
+  return v;
+}
+
+fn fromPair(v: pair) -> vec2<f32> {
   return v;
 }
 // @end
