@@ -2,7 +2,7 @@ import { ShapeError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/gated_activation.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, formatShape, type Tensor } from "../tensor/mod.ts";
-import { extent, rowBlocks, wholeVectors } from "./launching.ts";
+import { elementThreads, extent, rowBlocks, wholeVectors } from "./launching.ts";
 import { type GeluOptions, unaryReference } from "./unary.ts";
 
 const launch = kernel("gated_activation", wgsl);
@@ -81,6 +81,7 @@ function gated(op: string, x: Tensor, activation: GateActivation): Tensor {
   if (y.size === 0) return y;
   const by4 = width % 4 === 0;
   launch(x.device, {
+    consts: { WG: elementThreads(x.device) },
     flags: { [activation.toUpperCase()]: true, BY_4: by4 },
     bindings: { x: by4 ? wholeVectors(x) : x, width: extent(x, width), y },
     grid: rowBlocks(y.size / width, by4 ? width / 4 : width),

@@ -22,10 +22,18 @@ export function rowBlocks(rows: number, width: number): readonly [number] {
   return [rows * Math.ceil(width / BLOCK)];
 }
 
+/** Threads of a workgroup for elements: on a CPU as few as a vector has lanes, as more take turns at every instruction. */
+export function elementThreads(device: Device): number {
+  return device.isCpu ? CPU_LANES : 64;
+}
+
 /** The variant and grid for kernels that see `n` elements one by one: on a CPU a workgroup is dear, and takes more. */
-export function elementwise(device: Device, n: number): { consts: { STEPS: number }; grid: readonly [number] } {
-  const STEPS = device.isCpu ? 16 : 1;
-  return { consts: { STEPS }, grid: [Math.ceil(n / 64 / STEPS)] };
+export function elementwise(
+  device: Device,
+  n: number,
+): { consts: { WG: number; STEPS: number }; grid: readonly [number] } {
+  const WG = elementThreads(device), STEPS = device.isCpu ? 64 : 1;
+  return { consts: { WG, STEPS }, grid: [Math.ceil(n / WG / STEPS)] };
 }
 
 /** The variant of a kernel for rows. */

@@ -3,9 +3,12 @@
 //
 // x, y     [n / 4] vec4 of words of 32 bits, or 16-bit floats two in a word of a vec2, low half first: the last of them
 //          may reach into the padding that every buffer has
-// grid     [n / 256 / STEPS]: a thread STEPS times four elements
+// grid     [n / 4 / WG / STEPS]: a thread STEPS times four elements
 // traffic  read x, write y: bandwidth-bound
-const STEPS: u32 = 1; // @const 1 16
+const WG: u32 = 64; // @const 64 8
+const STEPS: u32 = 1; // @const 1 64
+// @never WG=8 STEPS=1
+// @never WG=64 STEPS=64
 // @one-of X_F32 X_F16 X_BF16 X_I32 X_U32
 // @one-of F32 F16 BF16 I32 U32
 // @include "floats.wgsl"
@@ -53,15 +56,15 @@ fn store(i: u32, v: vec4<i32>) { y[i] = bitcast<vec4<u32>>(v); }
 fn store(i: u32, v: vec4<u32>) { y[i] = v; }
 // @end
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let start = flatGroup(group, groups) * 64u * STEPS;
-  let end = min(start + 64u * STEPS, arrayLength(&y));
-  for (var i = start + thread; i < end; i += 64u) {
+  let start = flatGroup(group, groups) * WG * STEPS;
+  let end = min(start + WG * STEPS, arrayLength(&y));
+  for (var i = start + thread; i < end; i += WG) {
     // @if I32
     store(i, vec4<i32>(load(i)));
     // @end
