@@ -31,8 +31,7 @@ const LANES: u32 = 32u;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 // @if SPLIT
 const SLICES: u32 = 8u;
-var<workgroup> partial: array<vec4<i32>, ROWS * SLICES * LANES>;
-var<workgroup> partialOutliers: array<vec4<f32>, ROWS * SLICES * LANES>;
+var<workgroup> partial: array<vec4<i32>, ROWS * SLICES * LANES>; // of codes, then of outliers: not every GPU has room for both
 // @else
 const SLICES: u32 = 1u;
 // @end
@@ -104,7 +103,6 @@ fn main(
   // @unroll
   for (var r = 0u; r < ROWS; r++) {
     partial[(r * SLICES + thread.y) * LANES + thread.x] = products[r];
-    partialOutliers[(r * SLICES + thread.y) * LANES + thread.x] = rest[r];
   }
   workgroupBarrier();
   if (slice == 0u) {
@@ -112,10 +110,25 @@ fn main(
     for (var r = 0u; r < ROWS; r++) {
       for (var s = 1u; s < SLICES; s++) {
         products[r] += partial[(r * SLICES + s) * LANES + thread.x];
-        rest[r] += partialOutliers[(r * SLICES + s) * LANES + thread.x];
       }
     }
   }
+  // @if OUTLIERS
+  workgroupBarrier();
+  // @unroll
+  for (var r = 0u; r < ROWS; r++) {
+    partial[(r * SLICES + thread.y) * LANES + thread.x] = bitcast<vec4<i32>>(rest[r]);
+  }
+  workgroupBarrier();
+  if (slice == 0u) {
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      for (var s = 1u; s < SLICES; s++) {
+        rest[r] += bitcast<vec4<f32>>(partial[(r * SLICES + s) * LANES + thread.x]);
+      }
+    }
+  }
+  // @end
   // @end
   var sums: array<vec4<f32>, ROWS>;
   let scale = scaleOf(column);
