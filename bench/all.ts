@@ -155,12 +155,14 @@ async function attention(): Promise<void> {
   await render();
 }
 
-/** BENCHMARKS.md and the charts from the last results. */
+/** BENCHMARKS.md and the charts from the last results; with `--print` the text alone, on the terminal. */
 async function render(): Promise<void> {
   const found = await readReport();
   if (!found) throw new Error("There is no report yet: deno task bench report");
   const beside = await readReport(new URL("peers.json", RESULTS)) as PeerReport | undefined;
-  const text = markdown(found, beside, await writeCharts(found, beside), await profileBefore());
+  const charts = printOnly ? [] : await writeCharts(found, beside);
+  const text = markdown(found, beside, charts, await profileBefore());
+  if (printOnly) return show(text);
   await Deno.writeTextFile(new URL("../BENCHMARKS.md", import.meta.url), text);
   say("BENCHMARKS.md is written");
 }

@@ -54,6 +54,7 @@ export async function compare(what: string, options: CompareOptions): Promise<Co
   if (what.endsWith(".json") && !report) {
     throw new Error(`${what} is not there: deno task bench --save ${what} writes one`);
   }
+  if (options.saved && !report) throw new Error(`With --saved, ${what} must be a report (.json)`);
   const name = report ? report.origin.commit.replace(/-dirty$/, "") : what, { saved } = options;
   const commit = saved ? undefined : await commitOf(name);
   if (commit) return { how: `In turn with commit ${name}`, rows: await interleaved(commit, options) };

@@ -108,14 +108,14 @@ function peerText(peers: PeerReport, { ceilings, models }: Report, charts: reado
   const busy = origin.load > BUSY
     ? " Other programs ran meanwhile, so the ratios by the clock are noise to that extent; those of CPU time count."
     : "";
+  const start = peers.warm
+    ? " A start on the GPU counts after one that does not: the driver's cache has its shaders."
+    : "";
   return [
     "## Beside others",
     `In one run, in turn, ${peers.rounds} ${peers.rounds === 1 ? "time" : "times"}, the fastest of each; ` +
     `${origin.device}, commit ${origin.commit}, ${origin.date}, ${origin.load.toFixed(1)} busy threads before. ` +
-    `${versions}. The ratio is how many times as fast Tensaur is, by the clock. ${
-      cpuText(origin)
-    }${busy} Starts are of ` +
-    "programs that have run before: their shaders are in the driver's cache.",
+    `${versions}. The ratio is how many times as fast Tensaur is, by the clock. ${cpuText(origin)}${busy}${start}`,
     ...charts.filter(({ name }) => name !== "bench_ops").map((chart) => picture(chart)),
     "The least ratio of the rows that a goal names:",
     markdownTable(peerGoalRows(peerReached(peers.lines))),

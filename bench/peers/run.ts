@@ -55,7 +55,7 @@ export async function runPeers(origin: Origin, options: PeerOptions): Promise<Pe
   const open = turns.reduce((n, turn) => n + Math.min(rounds, turn.rounds), 0) -
     found.filter((one) => !one.failed).length;
   if (file && open) options.say(`peers: ${open} turns of ${rounds} rounds are open; --resume takes them`);
-  return { origin, versions: await versions(), ...peerReport(found) };
+  return { origin, versions: await versions(), warm: true, ...peerReport(found) };
 }
 
 /** What the turns found, as a report has it. */

@@ -32,6 +32,8 @@ export interface PeerReport {
   versions: Record<string, string>;
   /** Rounds begun. */
   rounds: number;
+  /** Whether each start on the GPU counted only after one that filled the driver's cache. */
+  warm?: boolean;
   /** The fastest of each case, peer, backend and dtype. */
   lines: PeerLine[];
   /** Who could not run, and why. */
