@@ -1,6 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/embedding_packed.wgsl" with { type: "text" };
 import { empty, expectDtype, type Tensor, tensor } from "../tensor/mod.ts";
+import { elementThreads, rowBlocks } from "./launching.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 
 const launch = kernel("embedding_packed", wgsl);
@@ -38,11 +39,13 @@ export function packedTable(
 export function embeddingPacked(tokens: Tensor, tables: readonly PackedTable[]): Tensor {
   expectDtype("embedding", "tokens", tokens, "uint32");
   const y = empty(tokens.device, [...tokens.shape, tables[0]!.dim]);
+  const dim = tables[0]!.dim, BY_4 = dim % 4 === 0;
   for (const { w, dims, columns } of tables) {
     launch(tokens.device, {
-      flags: { ...dtypeFlags(w.dtype), COLUMNS: columns },
+      consts: { WG: elementThreads(tokens.device) },
+      flags: { ...dtypeFlags(w.dtype), COLUMNS: columns, BY_4 },
       bindings: { tokens, w, dims, y },
-      grid: [Math.ceil(y.size / 64)],
+      grid: rowBlocks(tokens.size, BY_4 ? dim / 4 : dim),
     });
   }
   return y;

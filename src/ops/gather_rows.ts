@@ -1,7 +1,7 @@
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/gather_rows.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, floatFlags, type Tensor } from "../tensor/mod.ts";
-import { rowBlocks, wordsPerRow } from "./launching.ts";
+import { elementThreads, rowBlocks, wordsPerRow } from "./launching.ts";
 
 const launch = kernel("gather_rows", wgsl);
 
@@ -29,6 +29,7 @@ export function gatherRows(x: Tensor, index: Tensor): Tensor {
   const y = empty(x.device, [M, ...x.shape.slice(1)], x.dtype);
   const BY_4 = width % 4 === 0;
   launch(x.device, {
+    consts: { WG: elementThreads(x.device) },
     flags: { WORDS: true, BY_4 },
     bindings: { x, index, y },
     grid: rowBlocks(M, BY_4 ? width / 4 : width),
@@ -63,6 +64,7 @@ export function embedding(tokens: Tensor, weight: Tensor): Tensor {
   const y = empty(tokens.device, [...tokens.shape, D]);
   const BY_4 = D % 4 === 0;
   launch(tokens.device, {
+    consts: { WG: elementThreads(tokens.device) },
     flags: { WORDS: weight.dtype === "float32", ...floatFlags(weight.dtype), BY_4 },
     bindings: { x: weight, index: tokens, y },
     grid: rowBlocks(tokens.size, BY_4 ? D / 4 : D),

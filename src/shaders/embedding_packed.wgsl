@@ -4,9 +4,11 @@
 // dims     (DIM, stride, number of tokens that w has, the first of them, which may be below 0,
 //          with COLUMNS columns of a strip, as include/linear.wgsl has them)      a token that no w has gives zeros, which the
 //          w whose first token is 0 writes; others leave the rows alone that are not theirs
-// grid     a thread an element of y
+// grid     [T * blocks of DIM]: a workgroup 256 elements of one row, each a vec4 where DIM divides by 4 (BY_4)
+const WG: u32 = 64; // @const 64 8
 // @one-of F32 F16 BF16
-// @optional COLUMNS
+// @optional COLUMNS BY_4
+// @include "elem.wgsl"
 // @include "floats.wgsl"
 // @include "grid.wgsl"
 
@@ -17,7 +19,7 @@
 @group(0) @binding(1) var<storage, read> w: array<u32>;
 // @end
 @group(0) @binding(2) var<storage, read> dims: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<cell>;
 
 fn weight(at: u32) -> f32 {
   // @if F32
@@ -31,18 +33,27 @@ fn weight(at: u32) -> f32 {
   // @end
 }
 
-@compute @workgroup_size(64)
+// Numbers of a row of y from `at` on, `step` apart in w.
+fn weights(at: u32, step: u32) -> elem {
+  // @if BY_4
+  return vec4<f32>(weight(at), weight(at + step), weight(at + 2u * step), weight(at + 3u * step));
+  // @else
+  return weight(at);
+  // @end
+}
+
+@compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let index = flatGroup(group, groups) * 64u + thread;
-  if (index >= arrayLength(&y)) {
+  let D = dims[0] / LANES;
+  let block = rowBlock(flatGroup(group, groups), D);
+  if (block.row >= arrayLength(&tokens)) {
     return;
   }
-  let d = index % dims[0];
-  let token = tokens[index / dims[0]] - dims[3]; // wraps round below the first
+  let token = tokens[block.row] - dims[3]; // wraps round below the first
   let has = token < dims[2];
   if (!has && dims[3] > 0u) {
     return;
@@ -50,9 +61,17 @@ fn main(
   // @if COLUMNS
   let within = token % dims[4];
   let before = token - within;
-  let at = before * dims[0] + d * min(dims[4], dims[1] - before) + within;
+  let base = before * dims[0] + within;
+  let step = min(dims[4], dims[1] - before);
   // @else
-  let at = token * dims[1] + d;
+  let base = token * dims[1];
+  let step = 1u;
   // @end
-  y[index] = select(0.0, weight(select(0u, at, has)), has);
+  for (var i = block.start + thread; i < block.end; i += WG) {
+    var value = elem();
+    if (has) {
+      value = weights(base + LANES * i * step, step);
+    }
+    y[block.row * D + i] = put(value);
+  }
 }
