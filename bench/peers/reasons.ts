@@ -39,6 +39,7 @@ const REASONS: readonly Reason[] = [
   { cases: /./, peers: /./, why: ofTheLimit },
   { cases: /decode/, peers: /./, why: hostAndKernels },
   { cases: /prefill/, peers: /./, why: ofTheProduct },
+  { cases: /prefill/, peers: /./, why: ofTheModel },
 ];
 
 const UNKNOWN = "This run has no figure that tells why.";
@@ -141,8 +142,8 @@ function ofTheLimit({ ours, theirs }: PeerRow, { ceilings, cores }: Facts): stri
 }
 
 /** What of a token's time is the kernels', as the report found. */
-function hostAndKernels({ ours }: PeerRow, { models }: Facts): string | undefined {
-  const model = models?.find(({ model }) => ours.case.startsWith(`${model}_`)), share = model && kernelShare(model);
+function hostAndKernels(row: PeerRow, facts: Facts): string | undefined {
+  const model = modelOf(row, facts), share = model && kernelShare(model);
   return share === undefined
     ? undefined
     : `Of a token of Tensaur's, in ${model!.dtype}, the kernels take ${
@@ -158,4 +159,18 @@ function ofTheProduct(_: PeerRow, facts: Facts): string | undefined {
   return ceilings && ours && `Most of a prompt is products of matrices: Tensaur's of two 1024² matrices reaches ` +
       `${round(GEMM_FLOP / ours.ms_min / 1e6)} GFLOP/s in this run, a kernel that does nothing but multiply and add ` +
       `${round(cores * ceilings.fma)} on this device.`;
+}
+
+/** The model that the report measured. */
+function modelOf({ ours }: PeerRow, { models }: Facts): ModelResult | undefined {
+  return models?.find(({ model }) => ours.case.startsWith(`${model}_`));
+}
+
+/** What rate of operations a prompt comes to, by the model's size alone. */
+function ofTheModel(row: PeerRow, facts: Facts): string | undefined {
+  const { ceilings, cores } = facts, model = modelOf(row, facts);
+  if (!ceilings || model?.dtype !== "float16") return undefined;
+  const rate = ({ tok_s = 0 }: PeerLine) => round(tok_s * model.weightBytes / 1e9); // 2 operations a weight of 2 bytes
+  return `At two operations a weight and token it reaches ${rate(row.theirs)} GFLOP/s, Tensaur ${rate(row.ours)}; a ` +
+    `kernel that does nothing but multiply and add ${round(cores * ceilings.fma)} on this device.`;
 }

@@ -100,7 +100,14 @@ Deno.test("reasonFor() names figures of the run, and says where it has none", ()
 });
 
 Deno.test("reasonFor() tells of a peer on the same device how far both are from what it can do", () => {
-  const model = { model: "bench-30m", dtype: "float16", hostPerToken: 160, dispatchesPerToken: 54, decode: 40 };
+  const model = {
+    model: "bench-30m",
+    dtype: "float16",
+    hostPerToken: 160,
+    dispatchesPerToken: 54,
+    decode: 40,
+    weightBytes: 58.8e6,
+  };
   const models = [
     { ...model, kernelMilliseconds: 20 } as NonNullable<Parameters<typeof reasonFor>[1]["models"]>[number],
   ];
@@ -108,7 +115,7 @@ Deno.test("reasonFor() tells of a peer on the same device how far both are from 
   const why = (name: string, theirs: Partial<PeerLine>, cores = 1) =>
     reasonFor(
       beside(
-        line("tensaur", "wgpu", "f32", { case: name, ms_min: 20, cpu_ms: 20 }),
+        line("tensaur", "wgpu", "f32", { case: name, ms_min: 20, cpu_ms: 20, tok_s: 50 }),
         line("x", "webgpu", "f32", { case: name, ms_min: 10, ...theirs }),
       ),
       { lines, models, cores, ceilings: { copy: 10, fma: 100 } },
@@ -136,6 +143,9 @@ Deno.test("reasonFor() tells of a peer on the same device how far both are from 
   ) {
     assertStringIncludes(why(name, theirs), text);
   }
+  lines.length = 0;
+  const prompt = why("bench-30m_prefill256", { tok_s: 1000 });
+  assertStringIncludes(prompt, "weight and token it reaches 58.8 GFLOP/s, Tensaur 2.94; a kernel");
   assertStringIncludes(
     why("attn_prefill_mha", { cpu_ms: 60, gflops: 30 }, 2),
     "1.00 of 2 threads busy, the other 2.00",
