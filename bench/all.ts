@@ -34,11 +34,13 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
   render             write BENCHMARKS.md and the charts again from the last results
 
   --quick            few repetitions, one round of the peers, short lengths
-  --limit SECONDS    for report, peers (900; quick 300) and all (590; quick 480): what has not begun by then is left out
+  --limit SECONDS    for report, peers (900; quick 300) and all (590; quick 480): what has not begun by then is left out,
+                     what runs is ended soon after
   --rounds N         turns of each, of peers and --compare (3)
-  --resume           peers, all: keep what the last run found before it broke off, and try again what failed
+  --resume           all, peers without names: keep what the last run at this commit found before it ended, and take
+                     the turns that are open, those that failed among them
   --saved [FILE]     gate and --compare: judge the last report, or that one, and measure nothing
-  --print            only print: no file of the repository changes
+  --print            only print: no file of the repository changes (--save and --out write theirs)
   --save FILE        keep the report, or what peers found, there too
   --out FILE         keep what is printed there
   --only TEXT        leave out other shapes
