@@ -41,11 +41,11 @@ fn laneOr(v: u32, lane: u32) -> u32 {
 }
 
 // Four numbers of row r, of M, as they are quantized.
-fn quadOf(r: u32, M: u32, quad: u32) -> vec4<f32> {
+fn quadOf(r: u32, M: u32, q: u32) -> vec4<f32> {
   let quads = dims[0] / 4u;
-  let v = x[min(r, M - 1u) * quads + quad];
+  let v = fromQuad(x[min(r, M - 1u) * quads + q]);
   // @if NORM
-  return v * rowScale[r] * norm[quad];
+  return v * rowScale[r] * fromQuad(norm[q]);
   // @else
   return v;
   // @end
@@ -89,10 +89,10 @@ fn main(
   }
   // @if NORM
   var squares: array<f32, ROWS>;
-  for (var quad = thread.x; quad < quads; quad += 8u) {
+  for (var q = thread.x; q < quads; q += 8u) {
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
-      let v = x[min(r, M - 1u) * quads + quad];
+      let v = fromQuad(x[min(r, M - 1u) * quads + q]);
       squares[r] += dot(v, v);
     }
   }
@@ -102,10 +102,10 @@ fn main(
   }
   // @end
   var most: array<u32, ROWS>;
-  for (var quad = thread.x; quad < quads; quad += 8u) {
+  for (var q = thread.x; q < quads; q += 8u) {
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
-      var size = sizeOf(quadOf(r, M, quad));
+      var size = sizeOf(quadOf(r, M, q));
       // @if OUTLIERS
       size = select(vec4<u32>(), size, size < vec4<u32>(bitcast<u32>(THRESHOLD)));
       // @end
@@ -124,7 +124,7 @@ fn main(
   var products: array<vec4<i32>, ROWS * TILES>;
   var rest: array<vec4<f32>, ROWS * TILES>;
   for (var block = 0u; block < blocks; block++) {
-    let quad = min(8u * block + thread.x, quads - 1u);
+    let q = min(8u * block + thread.x, quads - 1u);
     var keep = select(0u, 0xffffffffu, 8u * block + thread.x < quads);
     var codes: array<u32, ROWS>;
     // @if OUTLIERS
@@ -132,7 +132,7 @@ fn main(
     // @end
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
-      let v = quadOf(r, M, quad);
+      let v = quadOf(r, M, q);
       let code = bitcast<vec4<u32>>(vec4<i32>(round(v * steps[r]))) & vec4<u32>(255u);
       codes[r] = code.x | (code.y << 8u) | (code.z << 16u) | (code.w << 24u);
       // @if OUTLIERS
@@ -169,7 +169,7 @@ fn main(
       }
       // @unroll
       for (var tile = 0u; tile < TILES; tile++) {
-        let code = w[place[tile].x + (8u * block + j) * place[tile].y];
+        let code = codeWords(place[tile].x + (8u * block + j) * place[tile].y);
         // @unroll
         for (var r = 0u; r < ROWS; r++) {
           products[tile * ROWS + r] += dot4(code, word[r]);

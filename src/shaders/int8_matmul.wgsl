@@ -22,7 +22,7 @@ const LANES: u32 = 32u;
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 // @end
 @group(0) @binding(1) var<storage, read> q: array<u32>;
-@group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> w: array<wordQuad>;
 @group(0) @binding(3) var<storage, read> groups: array<u32>;
 @group(0) @binding(4) var<storage, read> dims: array<u32>;
 // @if RESIDUAL
@@ -74,8 +74,8 @@ fn main(
     // @end
     for (var j = 0u; j < words; j += 2u) {
       let at = place.x + (8u * block + j) * place.y;
-      let a = w[at];
-      let b = w[at + place.y];
+      let a = codeWords(at);
+      let b = codeWords(at + place.y);
       // @unroll
       for (var r = 0u; r < ROWS; r++) {
         // @if SUBGROUPS

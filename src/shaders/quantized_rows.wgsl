@@ -15,7 +15,7 @@ override HIGH: u32 = BITS - LOW;
 // @include "integer_groups.wgsl"
 // @include "codes.wgsl"
 @group(0) @binding(0) var<storage, read> tokens: array<u32>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> w: array<wordQuad>;
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 @group(0) @binding(3) var<storage, read> dims: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
@@ -24,10 +24,10 @@ fn codeAt(k: u32, n: u32) -> u32 {
   let place = placeOf(n / 4u);
   let base = k / 32u * BITS;
   let at = k % 32u;
-  let low = w[place.x + (base + at * LOW / 32u) * place.y][n % 4u];
+  let low = codeWords(place.x + (base + at * LOW / 32u) * place.y)[n % 4u];
   var code = (low >> (at * LOW % 32u)) & ((1u << LOW) - 1u);
   if (HIGH > 0u) {
-    let high = w[place.x + (base + LOW + at * HIGH / 32u) * place.y][n % 4u];
+    let high = codeWords(place.x + (base + LOW + at * HIGH / 32u) * place.y)[n % 4u];
     code |= ((high >> (at * HIGH % 32u)) & ((1u << HIGH) - 1u)) << LOW;
   }
   return code;

@@ -8,7 +8,7 @@ fn dot4(a: vec4<u32>, b: u32) -> vec4<i32> {
 
 // The codes of row k of W in the 4 columns that lie at `place`.
 fn codeOf(k: u32, place: vec2<u32>) -> vec4<f32> {
-  let word = w[place.x + k / 4u * place.y] << vec4<u32>(24u - 8u * (k % 4u));
+  let word = codeWords(place.x + k / 4u * place.y) << vec4<u32>(24u - 8u * (k % 4u));
   return vec4<f32>(bitcast<vec4<i32>>(word) >> vec4<u32>(24u));
 }
 

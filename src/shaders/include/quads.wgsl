@@ -1,15 +1,20 @@
-// quads: four numbers, or a pair, as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by
+// quads: four numbers or words, or a pair, as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by
 // itself, and one of 64 bits costs it no more than one of 32, so where it has them a quad is two of those (INT64).
 // @if INT64
 alias quad = vec2<u64>;
+alias wordQuad = vec2<u64>;
 alias pair = u64;
 
 fn wordsOf(pair: u64) -> vec2<u32> {
   return vec2<u32>(u32(pair), u32(pair >> 32u));
 }
 
+fn fromWordQuad(v: wordQuad) -> vec4<u32> {
+  return vec4<u32>(wordsOf(v.x), wordsOf(v.y));
+}
+
 fn fromQuad(v: quad) -> vec4<f32> {
-  return bitcast<vec4<f32>>(vec4<u32>(wordsOf(v.x), wordsOf(v.y)));
+  return bitcast<vec4<f32>>(fromWordQuad(v));
 }
 
 fn fromPair(v: pair) -> vec2<f32> {
@@ -26,7 +31,12 @@ fn toQuad(v: vec4<f32>) -> quad {
 }
 // @else
 alias quad = vec4<f32>;
+alias wordQuad = vec4<u32>;
 alias pair = vec2<f32>;
+
+fn fromWordQuad(v: wordQuad) -> vec4<u32> {
+  return v;
+}
 
 fn fromQuad(v: quad) -> vec4<f32> {
   return v;

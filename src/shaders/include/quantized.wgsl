@@ -20,11 +20,11 @@ override EPS: f32 = 1e-6;
 // @include "codes.wgsl"
 
 // @if X_BY_4
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<quad>;
 // @else
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 // @end
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> w: array<wordQuad>;
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 @group(0) @binding(3) var<storage, read> dims: array<u32>;
 // @if RESIDUAL
@@ -33,7 +33,7 @@ override EPS: f32 = 1e-6;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 // @if NORM
 // @if X_BY_4
-@group(0) @binding(6) var<storage, read> norm: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> norm: array<quad>;
 // @else
 @group(0) @binding(6) var<storage, read> norm: array<f32>;
 // @end
@@ -49,14 +49,14 @@ const SLICES: u32 = 1u;
 // @end
 
 // Four numbers of a row of x, zeros past its end.
-fn quadOf(row: u32, quad: u32) -> vec4<f32> {
+fn quadOf(row: u32, q: u32) -> vec4<f32> {
   let K = dims[0];
   // @if X_BY_4
-  return select(vec4<f32>(), x[row * (K / 4u) + quad], quad < K / 4u);
+  return select(vec4<f32>(), fromQuad(x[row * (K / 4u) + q]), q < K / 4u);
   // @else
   var v = vec4<f32>();
   for (var c = 0u; c < 4u; c++) {
-    let k = 4u * quad + c;
+    let k = 4u * q + c;
     // @if X_PERMUTED
     v[c] = select(0.0, x[row * K + dims[16u + k]], k < K);
     // @else
@@ -68,13 +68,13 @@ fn quadOf(row: u32, quad: u32) -> vec4<f32> {
 }
 
 // @if NORM
-fn normOf(quad: u32) -> vec4<f32> {
+fn normOf(q: u32) -> vec4<f32> {
   // @if X_BY_4
-  return norm[min(quad, dims[0] / 4u - 1u)]; // what lies beyond may be NaN, which times 0 is not 0
+  return fromQuad(norm[min(q, dims[0] / 4u - 1u)]); // what lies beyond may be NaN, which times 0 is not 0
   // @else
   var v = vec4<f32>();
   for (var c = 0u; c < 4u; c++) {
-    let k = min(4u * quad + c, dims[0] - 1u);
+    let k = min(4u * q + c, dims[0] - 1u);
     // @if X_PERMUTED
     v[c] = norm[dims[16u + k]];
     // @else
@@ -145,21 +145,22 @@ fn main(
       for (var o = 0u; o < SPAN / 8u; o++) {
         let octet = skipped + o;
         let at = place.x + (whole * BITS + octet * LOW / 4u) * place.y;
-        var low = w[at] >> vec4<u32>(octet * 8u * LOW % 32u); // 8 codes, or 4 of 8 bits
+        var low = codeWords(at) >> vec4<u32>(octet * 8u * LOW % 32u); // 8 codes, or 4 of 8 bits
         var high = vec4<u32>();
         if (HIGH > 0u) {
-          high = w[place.x + (whole * BITS + LOW + octet * HIGH / 4u) * place.y] >> vec4<u32>(octet * 8u * HIGH % 32u);
+          let above = place.x + (whole * BITS + LOW + octet * HIGH / 4u) * place.y;
+          high = codeWords(above) >> vec4<u32>(octet * 8u * HIGH % 32u);
         }
         // @unroll
         for (var q = 0u; q < 2u; q++) {
           if (LOW == 8u && q == 1u) {
-            low = w[at + place.y];
+            low = codeWords(at + place.y);
           }
           var v: array<vec4<f32>, ROWS>;
           // @if !SUBGROUPS
-          let quad = block * (SPAN / 4u) + 2u * o + q;
+          let mine = block * (SPAN / 4u) + 2u * o + q;
           // @if NORM
-          let g = normOf(quad);
+          let g = normOf(mine);
           // @end
           // @end
           // @unroll
@@ -167,7 +168,7 @@ fn main(
             // @if SUBGROUPS
             v[r] = subgroupShuffle(quads[r], first + 2u * o + q);
             // @else
-            v[r] = quadOf(min(row0 + r, M - 1u), quad);
+            v[r] = quadOf(min(row0 + r, M - 1u), mine);
             // @if NORM
             squares[r] += dot(v[r], v[r]);
             v[r] *= g;

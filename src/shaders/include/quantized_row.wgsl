@@ -63,10 +63,10 @@ fn main(
       let skipped = (block * SPAN / 8u) % 4u;
       let mine = block * (SPAN / 4u) + lane % (SPAN / 4u);
       let within = min(mine, quads - 1u);
-      var own = select(vec4<f32>(), x[within], mine < quads);
+      var own = select(vec4<f32>(), fromQuad(x[within]), mine < quads);
       // @if NORM
       squares += dot(own, own);
-      own *= norm[within];
+      own *= fromQuad(norm[within]);
       // @end
       total += dot(own, vec4<f32>(1.0));
       own *= units;
@@ -77,10 +77,10 @@ fn main(
         var high: array<vec4<u32>, TILES>;
         // @unroll
         for (var tile = 0u; tile < TILES; tile++) {
-          low[tile] = w[place[tile].x + row * place[tile].y] >> vec4<u32>(octet * 8u * LOW % 32u); // 8 codes, or 4 of 8 bits
+          low[tile] = codeWords(place[tile].x + row * place[tile].y) >> vec4<u32>(octet * 8u * LOW % 32u); // 8 codes, or 4 of 8 bits
           if (HIGH > 0u) {
             let above = whole * BITS + LOW + octet * HIGH / 4u;
-            high[tile] = w[place[tile].x + above * place[tile].y] >> vec4<u32>(octet * 8u * HIGH % 32u);
+            high[tile] = codeWords(place[tile].x + above * place[tile].y) >> vec4<u32>(octet * 8u * HIGH % 32u);
           }
         }
         // @unroll
@@ -89,7 +89,7 @@ fn main(
           // @unroll
           for (var tile = 0u; tile < TILES; tile++) {
             if (LOW == 8u && q == 1u) {
-              low[tile] = w[place[tile].x + (row + 1u) * place[tile].y];
+              low[tile] = codeWords(place[tile].x + (row + 1u) * place[tile].y);
             }
             // @unroll
             for (var i = 0u; i < 4u; i++) {
