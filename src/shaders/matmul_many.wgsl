@@ -4,8 +4,9 @@
 // x        [M, K] f32       w  [K, N]       y  [M, N] f32       as in matmul and include/linear.wgsl
 // grid     [N4 / LANES, M / ROWS]: a thread holds ROWS x 4 sums; with GATED four lanes of eight those of the first half
 //          of the columns, the others those of the second, which they hand over at the end
-// measured on 2 busy EPYC cores, a core: 16 rows f16 20-22 GFLOP/s, f32 15-16; with one of K at a time 16 and 15, with 24
-//          or 32 rows 17 and 14 (registers spill), without broadcasts 4.8 and 3.3
+// measured on 2 busy EPYC cores, a core: 16 rows f16 20-22 GFLOP/s, f32 19; in words of 32 bits 17-20
+//          and 13-16, then with one of K at a time 16 and 15, with 24 or 32 rows 17 and 14 (registers spill), without
+//          broadcasts 4.8 and 3.3
 // @header
 // @one-of SUBGROUPS
 // @one-of F32 F16 BF16
