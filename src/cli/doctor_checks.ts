@@ -56,12 +56,13 @@ export async function* checkAll(flags: DoctorFlags): AsyncGenerator<Check> {
 }
 
 async function* checkDevice(device: Device, flags: DoctorFlags): AsyncGenerator<Check> {
-  const { features: { subgroups, shaderF16, timestampQuery }, limits } = device;
+  const { features: { subgroups, shaderF16, timestampQuery, shaderInt64 }, limits } = device;
   const has = (there: unknown) => there ? "yes" : "no";
   yield {
     name: "features",
     state: "ok",
-    found: `subgroups ${has(subgroups)}, shader-f16 ${has(shaderF16)}, timestamp-query ${has(timestampQuery)}`,
+    found: `subgroups ${has(subgroups)}, shader-f16 ${has(shaderF16)}, timestamp-query ${has(timestampQuery)}, ` +
+      `64-bit loads ${has(shaderInt64)}`,
   };
   const { maxBufferSize: buffer, maxStorageBufferBindingSize: binding } = limits;
   yield {
