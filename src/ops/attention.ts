@@ -5,7 +5,7 @@ import { empty, expectShape, type Tensor } from "../tensor/mod.ts";
 import { checkAttention } from "./attention_checks.ts";
 import { type AttentionBackend, chooseAttention } from "./attention_choice.ts";
 import { launchAttention, launchWeights, subgroupSize } from "./attention_launch.ts";
-import type { CachedKeyValues, KeyValues } from "./attention_layout.ts";
+import { type CachedKeyValues, type KeyValues, mayCap } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 import { enabledBackends } from "./sdpa_kernel.ts";
 
@@ -70,6 +70,7 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, b
     kvHeads,
     keys,
     bias: bias !== undefined,
+    softcap: mayCap(kv.geometry),
     subgroup: subgroupSize(q.device),
     cpu: q.device.isCpu,
     enabled: backend ? [backend] : enabledBackends(),

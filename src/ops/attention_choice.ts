@@ -20,6 +20,8 @@ export interface AttentionCase extends AttentionTraits {
   kvHeads: number;
   /** Keys that a sequence may have. */
   keys: number;
+  /** Whether scores may be capped. */
+  softcap?: boolean;
   /** Threads of every subgroup; 0 where there are no subgroups, or they vary. */
   subgroup: number;
   /** Whether the device is a program on the CPU. */
@@ -85,7 +87,8 @@ function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   if (c.subgroup < 8 && c.cpu && perSequence >= 16) {
     return { body: "rows", rows: 32, pack: 1, keysPerLane: 64, splits: 1 };
   }
-  const large = onCpu ? rows >= 8 && c.bias && longest > 80 : rows >= 8 || (c.cpu && longest > 64);
+  const much = (rows >= 8 && c.bias && longest > 48) || (rows > 8 && c.softcap); // code for each of a thread's scores
+  const large = onCpu ? much : rows >= 8 || (c.cpu && longest > 64);
   const keysPerLane = long || large ? 1 : 2; // keys share the cost of a query, and are slow to compile
   return { body, rows, pack, keysPerLane, splits };
 }

@@ -12,7 +12,7 @@ import subgroupWgsl from "../shaders/attention_subgroup.wgsl" with { type: "text
 import weightsWgsl from "../shaders/attention_weights.wgsl" with { type: "text" };
 import { empty, type Tensor } from "../tensor/mod.ts";
 import { type AttentionChoice, powerOfTwo } from "./attention_choice.ts";
-import { type KeyValues, layoutOf } from "./attention_layout.ts";
+import { type KeyValues, mayCap } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
 
 const attend = kernel("attention", wgsl);
@@ -53,7 +53,7 @@ function launchTiles(
   const span = Math.min(lanes, powerOfTwo(quads)), tokens = Math.floor(rows / pack);
   const byFour = Dh % 4 === 0 && Ev % 4 === 0;
   const tiles = tokens === 1 ? T : Math.floor(T / tokens) + cuSeqlens.size - 1; // as attention_tile.wgsl counts them
-  const layout = layoutOf(geometry), counts = countsOf(call);
+  const counts = countsOf(call);
   using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
   const [launch, flags, consts] = body === "subgroup"
     ? [attendBySubgroup, { SUBGROUPS: true, SPLIT: splits > 1 }, {
@@ -71,7 +71,7 @@ function launchTiles(
       ...flags,
       BY_4: byFour,
       BIAS: bias !== undefined,
-      CAP: !layout || !!layout.softcap,
+      CAP: mayCap(geometry),
       MAPPED: !!paged,
     },
     consts: { DH: Dh, DV: Ev, ROWS: rows, PACK: pack, KEYS: keysPerLane, LANES: lanes, ...consts },

@@ -103,6 +103,12 @@ export function countsOf(l: KvLayout): "starts" | "past" | "lengths" {
   return l.counts ?? (l.sequenceStride === 0 ? "starts" : "past");
 }
 
+/** Whether a layout caps scores; one that another made may. */
+export function mayCap(geometry: Tensor): boolean {
+  const layout = layouts.get(geometry);
+  return !layout || !!layout.softcap;
+}
+
 const HEADER = 32, FIRST_STRIDE = 2, ALL_KEYS = 2 ** 30, NO_SINK = -1e30;
 
 /**

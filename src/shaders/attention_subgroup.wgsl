@@ -24,6 +24,7 @@ const ASKED: u32 = 2; // @const
 // @include "lanes.wgsl"
 
 const Q4: u32 = (DH + 3) / 4;
+const SHARES: u32 = (ROWS + LANES - 1) / LANES; // of the rows, a lane each
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -97,6 +98,7 @@ fn main(
       var query: array<vec4<f32>, ROWS>;
       // @unroll
       for (var r = 0u; r < ROWS; r++) {
+        query[r] = asked[r][0];
         // @unroll
         for (var n = 0u; n < ASKED; n++) {
           query[r] = select(query[r], asked[r][n], n == m);
@@ -118,6 +120,7 @@ fn main(
         }
       }
     }
+    var shrinks: array<f32, SHARES>; // by a row's lane: one exp for as many rows as there are lanes
     // @unroll
     for (var r = 0u; r < ROWS; r++) {
       let place = t.place + i32(r / PACK);
@@ -128,12 +131,16 @@ fn main(
         most = max(most, score[r][i]);
       }
       most = greatestOfLanes(most);
-      let shrink = exp(largest[r] - most);
+      shrinks[r / LANES] = select(shrinks[r / LANES], largest[r] - most, lane == r % LANES);
       largest[r] = most;
+    }
+    // @unroll
+    for (var r = 0u; r < ROWS; r++) {
+      let shrink = subgroupShuffle(exp(shrinks[r / LANES]), r % LANES);
       total[r] *= shrink;
       // @unroll
       for (var i = 0u; i < KEYS; i++) {
-        score[r][i] = select(0.0, exp(score[r][i] - most), score[r][i] > HIDDEN);
+        score[r][i] = select(0.0, exp(score[r][i] - largest[r]), score[r][i] > HIDDEN);
         total[r] += score[r][i];
       }
       // @unroll

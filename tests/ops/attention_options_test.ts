@@ -191,6 +191,8 @@ const choices: [name: string, given: Partial<AttentionCase>, want: Partial<Retur
   ["a bias", { bias: true }, { kernel: "efficient" }],
   ["prefill", { tokens: 300, sequences: 2, headDim: 80 }, { rows: 8, pack: 1, splits: 1 }],
   ["prefill of short heads on a CPU", { tokens: 300, sequences: 2 }, { rows: 16, pack: 1, splits: 1 }],
+  ["prefill with soft caps", { tokens: 300, softcap: true }, { rows: 16, keysPerLane: 1 }],
+  ["prefill with a bias", { tokens: 300, bias: true }, { rows: 8, keysPerLane: 1 }],
   ["prefill on a GPU", { tokens: 300, cpu: false, subgroup: 32 }, { rows: 8, keysPerLane: 1 }],
   ["a short chunk", { tokens: 5 }, { rows: 8, pack: 4 }],
   ["long heads", { tokens: 300, headDim: 256 }, { rows: 4, pack: 1 }],

@@ -1,7 +1,7 @@
 // attention_tile: what the tiled attention kernels share. A workgroup of LANES threads holds ROWS queries: ROWS / PACK
 // tokens of PACK heads that read the same keys. SPAN threads hold a value, HELD fours of elements each.
 // @if BY_4
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> q: array<quad>;
 // @else
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 // @end
@@ -98,24 +98,24 @@ fn scoreOf(product: f32, place: i32, key: u32, end: u32, slope: f32, added: u32)
   return select(HIDDEN, x, key < end && seen);
 }
 
-fn queryQuad(at: u32, quad: u32) -> vec4<f32> {
+fn queryQuad(at: u32, n: u32) -> vec4<f32> {
   // @if BY_4
-  return q[at / 4u + quad];
+  return fromQuad(q[at / 4u + n]);
   // @else
   var four = vec4<f32>();
   for (var i = 0u; i < 4u; i++) {
-    if (4u * quad + i < DH) {
-      four[i] = q[at + 4u * quad + i];
+    if (4u * n + i < DH) {
+      four[i] = q[at + 4u * n + i];
     }
   }
   return four;
   // @end
 }
 
-fn storeQuad(at: u32, quad: u32, value: vec4<f32>) {
+fn storeQuad(at: u32, n: u32, value: vec4<f32>) {
   for (var i = 0u; i < 4u; i++) {
-    if (4u * quad + i < DV) {
-      o[at + 4u * quad + i] = value[i];
+    if (4u * n + i < DV) {
+      o[at + 4u * n + i] = value[i];
     }
   }
 }

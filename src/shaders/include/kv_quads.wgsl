@@ -1,17 +1,18 @@
 // kv_quads: the bindings k and v, read four elements of a head at a time; elements past the head are zero.
 // The shader declares DH and DV; BY_4: both, and all strides, divide by 4.
+// @include "quads.wgsl"
 // @if F32
 // @if BY_4
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<quad>;
+@group(0) @binding(2) var<storage, read> v: array<quad>;
 // @else
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 // @end
 // @else
 // @if BY_4
-@group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
+@group(0) @binding(1) var<storage, read> k: array<halves>;
+@group(0) @binding(2) var<storage, read> v: array<halves>;
 // @else
 @group(0) @binding(1) var<storage, read> k: array<u32>;
 @group(0) @binding(2) var<storage, read> v: array<u32>;
@@ -20,6 +21,21 @@
 
 // @if F32
 // @else
+// @if INT64
+alias halves = u64; // four numbers of 16 bits
+
+fn fromHalves(four: halves) -> vec4<f32> {
+  let words = wordsOf(four);
+  return vec4<f32>(unpackPair(words.x), unpackPair(words.y));
+}
+// @else
+alias halves = vec2<u32>; // four numbers of 16 bits
+
+fn fromHalves(four: halves) -> vec4<f32> {
+  return vec4<f32>(unpackPair(four.x), unpackPair(four.y));
+}
+// @end
+
 fn unpackPair(word: u32) -> vec2<f32> {
   // @if F16
   return unpack2x16float(word);
@@ -30,19 +46,18 @@ fn unpackPair(word: u32) -> vec2<f32> {
 }
 // @end
 
-fn keyQuad(at: u32, quad: u32) -> vec4<f32> {
+fn keyQuad(at: u32, n: u32) -> vec4<f32> {
   // @if BY_4
   // @if F32
-  return k[at / 4u + quad];
+  return fromQuad(k[at / 4u + n]);
   // @else
-  let words = k[at / 4u + quad];
-  return vec4<f32>(unpackPair(words.x), unpackPair(words.y));
+  return fromHalves(k[at / 4u + n]);
   // @end
   // @else
   var four = vec4<f32>();
   for (var i = 0u; i < 4u; i++) {
-    let e = at + 4u * quad + i;
-    if (4u * quad + i < DH) {
+    let e = at + 4u * n + i;
+    if (4u * n + i < DH) {
       // @if F32
       four[i] = k[e];
       // @else
@@ -54,19 +69,18 @@ fn keyQuad(at: u32, quad: u32) -> vec4<f32> {
   // @end
 }
 
-fn valueQuad(at: u32, quad: u32) -> vec4<f32> {
+fn valueQuad(at: u32, n: u32) -> vec4<f32> {
   // @if BY_4
   // @if F32
-  return v[at / 4u + quad];
+  return fromQuad(v[at / 4u + n]);
   // @else
-  let words = v[at / 4u + quad];
-  return vec4<f32>(unpackPair(words.x), unpackPair(words.y));
+  return fromHalves(v[at / 4u + n]);
   // @end
   // @else
   var four = vec4<f32>();
   for (var i = 0u; i < 4u; i++) {
-    let e = at + 4u * quad + i;
-    if (4u * quad + i < DV) {
+    let e = at + 4u * n + i;
+    if (4u * n + i < DV) {
       // @if F32
       four[i] = v[e];
       // @else
