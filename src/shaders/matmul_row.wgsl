@@ -1,11 +1,12 @@
 // matmul_row: matmul of one row by 16-bit weights for CPUs, where the loads of w are what counts: one of 16 bytes a lane costs
-// little more than one of 8. The lanes of a subgroup, at least 8, load different numbers of x and hand them round. K divides by 4, N by 8.
+// little more than one of 8. Of eight lanes of a subgroup two load numbers of x and hand them round: the others, masked, cost
+// next to nothing. K divides by 4, N by 8, and a subgroup has at least 8 lanes.
 //
 // x        [1, K] f32       w  [K, N]       y  [1, N] f32       norm  [K] f32       as in matmul and include/linear.wgsl
 // grid     [N / 8 / LANES]: a thread holds 8 sums; with GATED lanes 0 to 3 of eight those of the first half of the columns,
 //          the others those of the second, which they hand over at the end
 // measured on 2 busy EPYC cores, a core, f16: 5.4 GB/s; w in words of 32 bits 4.2, the driver's unpack2x16float 4.3, steps of
-//          4 along K 5.0, of 8 numbers of x 5.3; with words of 32 bits steps of 1 or of 4 3.8, w not in strips 3.6
+//          4 along K 5.0, of 8 numbers of x 5.3, x loaded by all lanes 5.3, and with NORM a tenth less; with words of 32 bits steps of 1 or of 4 3.8, w not in strips 3.6
 // @header
 // @one-of SUBGROUPS
 // @one-of WIDE
@@ -87,11 +88,14 @@ fn main(
     // @if F16
     odd |= oddWords(above) | oddWords(below);
     // @end
-    var v = x[k + lane % 2u];
-    // @if NORM
-    squares += v * v;
-    v *= norm[k + lane % 2u];
-    // @end
+    var v = 0.0;
+    if (lane % 8u < 2u) {
+      v = x[k + lane % 8u];
+      // @if NORM
+      squares += v * v;
+      v *= norm[k + lane % 8u];
+      // @end
+    }
     let a = subgroupBroadcast(v, 0u);
     let b = subgroupBroadcast(v, 1u);
     first += numbers(above.xy) * a + numbers(below.xy) * b;
@@ -117,7 +121,7 @@ fn main(
   // @end
 
   // @if NORM
-  let scale = inverseSqrt(subgroupAdd(squares) / (subgroupAdd(0.5) * f32(K)) + EPS);
+  let scale = inverseSqrt(subgroupAdd(squares) / (subgroupAdd(0.125) * f32(K)) + EPS);
   first *= scale;
   second *= scale;
   // @end
