@@ -6,7 +6,8 @@
 // grid     [N / 8 / LANES]: a thread holds 8 sums; with GATED lanes 0 to 3 of eight those of the first half of the columns,
 //          the others those of the second, which they hand over at the end
 // measured on 2 busy EPYC cores, a core, f16: 5.4 GB/s; w in words of 32 bits 4.2, the driver's unpack2x16float 4.3, steps of
-//          4 along K 5.0, of 8 numbers of x 5.3, x loaded by all lanes 5.3, and with NORM a tenth less; with words of 32 bits steps of 1 or of 4 3.8, w not in strips 3.6
+//          4 along K 5.0, of 8 numbers of x 5.3, x loaded by all lanes 5.3, and with NORM a tenth less; with words of 32
+//          bits steps of 1 or of 4 3.8, w not in strips 3.6
 // @header
 // @one-of SUBGROUPS
 // @one-of WIDE
