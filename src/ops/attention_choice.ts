@@ -75,16 +75,18 @@ export function chooseAttention(c: AttentionCase): AttentionChoice {
 function tileOf(c: AttentionCase): Omit<AttentionChoice, "kernel" | "why"> {
   const group = c.heads / c.kvHeads, perSequence = c.tokens / Math.max(1, c.sequences);
   const longest = Math.max(c.headDim, c.valueDim ?? 0);
-  const long = longest > 128; // more would spill, and be slow to compile
+  const uneven = longest > 96 && longest % 32 > 0; // the last elements have code of their own
+  const long = longest > 128 || uneven; // more would spill, and be slow to compile
   const body = c.subgroup >= 8 ? "subgroup" : "workgroup", onCpu = c.cpu && body === "subgroup";
   const wide = onCpu && perSequence >= 64 && !c.bias && longest <= 64; // a CPU spills cheaply
-  const most = long ? (c.subgroup < 8 && c.cpu ? 2 : 4) : wide ? 16 : 8;
+  const plain = c.cpu && c.subgroup < 8;
+  const most = long || plain && longest > 96 ? (plain ? 2 : 4) : plain && longest > 64 ? 4 : wide ? 16 : 8;
   const pack = perSequence < most ? Math.min(group, most) : 1;
   const rows = perSequence <= 1 ? powerOfTwo(pack) : most;
   const tiles = Math.ceil(c.tokens / Math.max(1, Math.floor(rows / pack))) * c.kvHeads * Math.ceil(group / pack);
   const [busy, piece] = c.cpu ? [8, 1024] : [512, 256]; // workgroups that keep the device busy, keys worth a workgroup
   const splits = Math.max(1, Math.min(Math.ceil(busy / Math.max(1, tiles)), Math.floor(c.keys / piece), 64));
-  if (c.subgroup < 8 && c.cpu && perSequence >= 16) {
+  if (plain && perSequence >= 16) {
     return { body: "rows", rows: 32, pack: 1, keysPerLane: 64, splits: 1 };
   }
   const much = (rows >= 8 && c.bias && longest > 48) || (rows > 8 && c.softcap); // code for each of a thread's scores
