@@ -22,6 +22,7 @@ const HELP = `Usage: deno task bench [command] [names…] [flags]
                      run the benches that have one in their name, and only print
   caches             every cache beside the others, at 512 to 16,384 tokens, into the last report and BENCHMARKS.md
   speculation        assisted decoding and prompt lookup beside plain greedy, into the last report and BENCHMARKS.md
+  quantized          bench-120m in float16 beside its quantized forms, into the last report and BENCHMARKS.md
   attention          the report of attention alone, for BENCHMARKS.md; only printed with --plain, --quick, --only TEXT
   gate               measure what has a goal; fails under ${100 * LEAST_SHARE} % of one
   --compare WHAT     fails where an op, or a token of tensaur-tiny, is under ${LEAST_RATIO} of its speed in WHAT, a commit or a
@@ -58,7 +59,18 @@ not run.`;
 
 const VALUED = ["--compare", "--save", "--out", "--limit", "--only", "--saved", "--rounds"];
 const PLAIN = ["--print", "--quick", "--smoke", "--resume", "--plain", "--help"];
-const COMMANDS = ["report", "caches", "speculation", "attention", "gate", "peers-setup", "peers", "all", "render"];
+const COMMANDS = [
+  "report",
+  "caches",
+  "speculation",
+  "quantized",
+  "attention",
+  "gate",
+  "peers-setup",
+  "peers",
+  "all",
+  "render",
+];
 const LIMITS = { all: [590, 480], peers: [900, 300] } as const; // seconds, and where it must be quick
 const RESERVE = 20; // seconds, for writing
 const REPORT_PART = 0.5; // of the limit, when the peers follow
@@ -130,17 +142,26 @@ async function peers(names: readonly string[], seconds: number): Promise<PeerRep
   return found;
 }
 
-/** Every cache, or every way to draft, into the last report. */
-async function part(name: "caches" | "speculation"): Promise<void> {
-  const names = name === "caches" ? [name] : ["speculation report"], last = await readReport();
-  const { caches, speculation, missing } = await runSuite({ names, quick, say });
+/** Every cache, every way to draft, or every form of a model, into the last report. */
+async function part(name: "caches" | "speculation" | "quantized"): Promise<void> {
+  const step = { caches: "caches", speculation: "speculation report", quantized: "quantized models report" }[name];
+  const last = await readReport(), found = await runSuite({ names: [step], quick, say });
+  const { caches, speculation, quantized, missing } = found;
   if (missing.length) throw new Error(missing.join());
   if (caches) show(`${textTable(cacheTable(caches.results))}\n\n${textTable(cacheGoals(caches.results))}`);
   if (speculation) show(textTable(speculationTable(speculation.results)));
+  for (const { text } of found.texts) show(text);
   if (printOnly || !last) return;
-  const texts = last.texts.filter(({ title }) => title.toLowerCase() !== name); // as earlier reports had it
-  await writeReport({ ...last, texts, ...caches && { caches }, ...speculation && { speculation } });
+  const titles = [name, ...found.texts.map(({ title }) => title.toLowerCase())];
+  const texts = [...found.texts, ...last.texts.filter(({ title }) => !titles.includes(title.toLowerCase()))];
+  const parts = { ...caches && { caches }, ...speculation && { speculation }, ...quantized && { quantized } };
+  await writeReport({ ...last, ...parts, texts, missing: without(last.missing, step) });
   await render();
+}
+
+/** What a report left out, but for `step`, which has been run since. */
+function without(missing: readonly string[], step: string): string[] {
+  return missing.filter((line) => !line.startsWith(`${step}:`));
 }
 
 /** The report of attention; the whole one replaces that of the last report. */
@@ -153,7 +174,8 @@ async function attention(): Promise<void> {
   if (!last) return;
   const found = { title: "Attention", text: printed.slice(first).join("\n") };
   const texts = last.texts.map((old) => old.title === found.title ? found : old);
-  await writeResult("report.json", { ...last, texts: texts.includes(found) ? texts : [found, ...texts] });
+  const missing = without(last.missing, "attention report");
+  await writeReport({ ...last, texts: texts.includes(found) ? texts : [found, ...texts], missing });
   await render();
 }
 
@@ -222,7 +244,7 @@ async function main(): Promise<boolean> {
   if (command === "attention") await attention();
   else if (command === "peers-setup") await setupPeers(say);
   else if (command === "peers") await peers(names, limit("peers"));
-  else if (command === "caches" || command === "speculation") await part(command);
+  else if (command === "caches" || command === "speculation" || command === "quantized") await part(command);
   else if (command === "render") await render();
   else if (command === "all") {
     await reportUnlessThere(1000 * limit("all") * REPORT_PART);
