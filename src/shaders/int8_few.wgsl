@@ -68,25 +68,11 @@ fn main(
   let blocks = (quads + 7u) / 8u;
   let first = lane & ~7u; // of the 8 lanes that load x together
   // @if GATED
-  let columns = N4 / 2u; // of each half: lanes 0 to 3 have sums of the first, 4 to 7 of the second
   let M = 2u * arrayLength(&y) / dims[3];
-  let isGate = thread.x < 4u;
-  let wide = 4u;
-  let half = select(columns, 0u, isGate);
   // @else
-  let columns = N4;
   let M = arrayLength(&y) / dims[3];
-  let wide = 8u;
-  let half = 0u;
   // @end
-  var column: array<u32, TILES>;
-  var place: array<vec2<u32>, TILES>;
-  // @unroll
-  for (var tile = 0u; tile < TILES; tile++) {
-    // lanes past the end repeat the last column and do not store
-    column[tile] = min((group.x * TILES + tile) * wide + thread.x % wide, columns - 1u) + half;
-    place[tile] = placeOf(column[tile]);
-  }
+  // @include "row_columns.wgsl"
   // @if NORM
   var squares: array<f32, ROWS>;
   for (var q = thread.x; q < quads; q += 8u) {

@@ -23,16 +23,6 @@ override EPS: f32 = 1e-6;
 @group(0) @binding(6) var<storage, read> norm: array<f32>;
 // @end
 
-// Eight weights, two in a word.
-fn eight(at: u32) -> vec4<u32> {
-  // @if INT64
-  let pairs = w[at];
-  return vec4<u32>(wordsOf(pairs.x), wordsOf(pairs.y));
-  // @else
-  return w[at];
-  // @end
-}
-
 // @if F16
 // Bit 15 or 31 is set where one of the weights of a word is infinite or NaN.
 fn oddWords(words: vec4<u32>) -> u32 {
@@ -83,8 +73,8 @@ fn main(
   // @end
 
   for (var k = 0u; k < K; k += 2u) {
-    let above = eight(at);
-    let below = eight(at + step);
+    let above = fromWordQuad(w[at]);
+    let below = fromWordQuad(w[at + step]);
     at += 2u * step;
     // @if F16
     odd |= oddWords(above) | oddWords(below);
@@ -108,7 +98,7 @@ fn main(
     first = vec4<f32>();
     second = vec4<f32>();
     for (var k = 0u; k < K; k++) {
-      let words = eight(at);
+      let words = fromWordQuad(w[at]);
       at += step;
       // @if NORM
       let v = x[k] * norm[k];

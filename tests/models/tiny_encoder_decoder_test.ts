@@ -8,9 +8,9 @@ import { type EncoderDecoderInputs, loadModel, planModel } from "../../src/model
 import { familyOf } from "../../src/models/registry.ts";
 import { tensor } from "../../src/tensor/mod.ts";
 import { randn, testDevice } from "../helpers.ts";
-import { readSafetensors } from "../reference.ts";
 import { TemporaryFolder } from "../weights/fixture.ts";
 import { assertWithin } from "./fixture.ts";
+import { PAIR_CASES, PAIR_FIELDS, PAIR_TENSORS, pairModel } from "./pair_goldens.ts";
 import { TINY_ENCODER_DECODERS, writeModel } from "./tiny_model.ts";
 
 const device = await testDevice();
@@ -95,39 +95,22 @@ Deno.test("configs of encoder-decoders are read or refused, never guessed", () =
   assertThrows(() => read("whisper", { max_source_positions: "x" }), ModelFormatError, "max_source_positions");
 });
 
-/** A forward pass of `tests/data/outputs/make_outputs.py`; shapes of each layer. */
-interface ForwardCase {
-  name: string;
-  model: string;
-  inputs: { input_ids: number[][]; attention_mask: number[][]; decoder_input_ids: number[][] };
-  generation: unknown;
-}
-
-const folder = new URL("../data/outputs/", import.meta.url).pathname;
-const goldens = JSON.parse(await Deno.readTextFile(`${folder}encoder-decoder.json`)) as { cases: ForwardCase[] };
-const tensors = await readSafetensors(`${folder}encoder-decoder.safetensors`);
 const WATCHED = { outputAttentions: true, outputHiddenStates: true } as const;
-const FIELDS = [
-  ["encoder_attentions", "encoderAttentions"],
-  ["encoder_hidden_states", "encoderHiddenStates"],
-  ["decoder_attentions", "attentions"],
-  ["decoder_hidden_states", "hiddenStates"],
-  ["cross_attentions", "crossAttentions"],
-] as const;
 
-for (const { name, model: at, inputs } of goldens.cases.filter(({ generation }) => generation === null)) {
+for (const c of PAIR_CASES.filter(({ generation }) => generation === null)) {
+  const { name, inputs } = c;
   Deno.test(`Model.forward() gives hidden states and attentions of both stacks as transformers does: ${name}`, async () => {
     const before = device.pool.stats.bytesInUse;
     {
-      using model = await loadModel(`${folder}encoder-decoder/${at}`, { device, dtype: "float32" });
+      using model = await loadModel(pairModel(c), { device, dtype: "float32" });
       const { input_ids: inputIds, attention_mask: attentionMask, decoder_input_ids: decoderInputIds } = inputs;
       using output = await model.forward({ inputIds, attentionMask, decoderInputIds }, WATCHED);
-      for (const [theirs, ours] of FIELDS) {
+      for (const [theirs, ours] of PAIR_FIELDS) {
         const layers = output[ours]!,
-          ofField = [...tensors.keys()].filter((key) => key.startsWith(`${name}.${theirs}.`));
+          ofField = [...PAIR_TENSORS.keys()].filter((key) => key.startsWith(`${name}.${theirs}.`));
         assertEquals(layers.length, ofField.length);
         for (const [i, layer] of layers.entries()) {
-          const want = tensors.get(`${name}.${theirs}.0.${i}`)!;
+          const want = PAIR_TENSORS.get(`${name}.${theirs}.0.${i}`)!;
           assertEquals([...layer.shape], [...want.shape]);
           assertWithin(`${theirs} ${i}`, await layer.read(), want.data as Float32Array, 1e-4);
         }

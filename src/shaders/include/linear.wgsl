@@ -17,11 +17,7 @@ override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 @group(0) @binding(1) var<storage, read> w: array<quad>;
 // @else
 // @if WIDE
-// @if INT64
-@group(0) @binding(1) var<storage, read> w: array<vec2<u64>>;
-// @else
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;
-// @end
+@group(0) @binding(1) var<storage, read> w: array<wordQuad>;
 // @else
 // @if INT64
 @group(0) @binding(1) var<storage, read> w: array<u64>;

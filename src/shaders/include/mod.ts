@@ -34,6 +34,7 @@ import random from "./random.wgsl" with { type: "text" };
 import reduce from "./reduce.wgsl" with { type: "text" };
 import rotate from "./rotate.wgsl" with { type: "text" };
 import rowBindings from "./row_bindings.wgsl" with { type: "text" };
+import rowColumns from "./row_columns.wgsl" with { type: "text" };
 import sampling from "./sampling.wgsl" with { type: "text" };
 import score from "./score.wgsl" with { type: "text" };
 import search from "./search.wgsl" with { type: "text" };
@@ -74,6 +75,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "reduce.wgsl": reduce,
   "rotate.wgsl": rotate,
   "row_bindings.wgsl": rowBindings,
+  "row_columns.wgsl": rowColumns,
   "sampling.wgsl": sampling,
   "score.wgsl": score,
   "search.wgsl": search,

@@ -30,24 +30,7 @@ fn main(
   let runBlocks = dims[5]; // a run of blocks has one scale
   let first = lane & ~7u; // of the 8 lanes that load x together
   let units = unitsOf(lane);
-  // @if GATED
-  let columns = N4 / 2u; // of each half
-  let isGate = thread.x < 4u;
-  let wide = 4u;
-  let half = select(columns, 0u, isGate);
-  // @else
-  let columns = N4;
-  let wide = 8u;
-  let half = 0u;
-  // @end
-  var column: array<u32, TILES>;
-  var place: array<vec2<u32>, TILES>;
-  // @unroll
-  for (var tile = 0u; tile < TILES; tile++) {
-    // lanes past the end repeat the last column and do not store
-    column[tile] = min((group.x * TILES + tile) * wide + thread.x % wide, columns - 1u) + half;
-    place[tile] = placeOf(column[tile]);
-  }
+  // @include "row_columns.wgsl"
   prepare(lane, column);
   var sums: array<vec4<f32>, TILES>;
   // @if NORM

@@ -7,6 +7,7 @@ import { assertEquals } from "@std/assert";
 import { generate } from "../../../src/generation/mod.ts";
 import { loadModel } from "../../../src/models/mod.ts";
 import { assertClose, testDevice } from "../../helpers.ts";
+import { PAIR_CASES, PAIR_FIELDS, PAIR_TENSORS, pairModel } from "../../models/pair_goldens.ts";
 import { type GoldenTensor, readSafetensors } from "../../reference.ts";
 import { optionsOf } from "./options.ts";
 
@@ -68,32 +69,11 @@ for (const [release, profile] of [["5.23", "hf5"], ["4.44", "hf4"]] as const) {
   }
 }
 
-interface PairCase extends Record<(typeof PAIR_FIELDS)[number][0], Shapes> {
-  name: string;
-  model: string;
-  inputs: { input_ids: number[][]; attention_mask: number[][] };
-  /** Null for a forward pass. */
-  generation: Record<string, unknown> | null;
-  sequences: number[][];
-}
-
-/** Fields of GenerateEncoderDecoderOutput, and ours. */
-const PAIR_FIELDS = [
-  ["encoder_attentions", "encoderAttentions"],
-  ["encoder_hidden_states", "encoderHiddenStates"],
-  ["decoder_attentions", "attentions"],
-  ["decoder_hidden_states", "hiddenStates"],
-  ["cross_attentions", "crossAttentions"],
-] as const;
-
-const pairs = JSON.parse(await Deno.readTextFile(`${folder}encoder-decoder.json`)) as { cases: PairCase[] };
-const pairTensors = await readSafetensors(`${folder}encoder-decoder.safetensors`);
-
-for (const c of pairs.cases.filter(({ generation }) => generation)) {
+for (const c of PAIR_CASES.filter(({ generation }) => generation)) {
   Deno.test(`generate() gives all fields of transformers' GenerateEncoderDecoderOutput: ${c.name}`, async () => {
     const before = device.pool.stats.bytesInUse;
     {
-      using pair = await loadModel(`${folder}encoder-decoder/${c.model}`, { device, dtype: "float32" });
+      using pair = await loadModel(pairModel(c), { device, dtype: "float32" });
       const inputs = { inputIds: c.inputs.input_ids, attentionMask: c.inputs.attention_mask };
       const options = {
         ...{ doSample: false, maxNewTokens: 3, eosTokenId: null, profile: "hf5", returnDictInGenerate: true } as const,
@@ -109,7 +89,7 @@ for (const c of pairs.cases.filter(({ generation }) => generation)) {
         assertEquals(shapes, c[theirs]);
         for (const [step, layers] of steps.entries()) {
           for (const [layer, { data }] of layers.entries()) {
-            const want = pairTensors.get(`${c.name}.${theirs}.${step}.${layer}`)!.data as Float32Array;
+            const want = PAIR_TENSORS.get(`${c.name}.${theirs}.${step}.${layer}`)!.data as Float32Array;
             assertClose(`${theirs} ${step} ${layer}`, data, want, CLOSE);
           }
         }
