@@ -9,6 +9,7 @@ const STRIP: u32 = 16u;
 // @one-of X_F32 X_F16 X_BF16
 // @one-of F32 F16 BF16
 // @optional TRANSPOSE
+// @include "strips.wgsl"
 // @include "target_bits.wgsl"
 // @include "grid.wgsl"
 
@@ -34,11 +35,10 @@ fn bitsOf(i: u32, k: u32, cols: u32) -> u32 {
   // @end
 }
 
-// Where a column and a row of w lie: strip after strip, as include/linear.wgsl has them.
+// Where a column and a row of w lie.
 fn placeOf(column: u32, row: u32) -> u32 {
-  let within = column % params[8];
-  let before = column - within;
-  return before * params[9] + row * min(params[8], params[1] - before) + within;
+  let place = inStrips(column, params[8], params[1], params[9]);
+  return place.x + row * place.y;
 }
 
 @compute @workgroup_size(64)

@@ -11,6 +11,7 @@
 override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 // @include "floats.wgsl"
 // @include "quads.wgsl"
+// @include "strips.wgsl"
 // @include "activated.wgsl"
 
 // @if F32
@@ -76,10 +77,7 @@ fn weights(at: u32, step: u32) -> mat4x4<f32> {
 
 // Where the four columns `column` begin in w, and the step from row to row.
 fn columnOf(column: u32) -> vec2<u32> {
-  let strip = dims[5];
-  let within = column % strip;
-  let before = column - within;
-  return vec2<u32>(before * dims[0] + within, min(strip, dims[2] - before));
+  return inStrips(column, dims[5], dims[2], dims[0]);
 }
 
 // Where column `n` of row 0 of y lies, and how far the rows are apart, both in units of which a column has `unit` numbers.

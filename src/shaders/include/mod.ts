@@ -38,6 +38,7 @@ import rowColumns from "./row_columns.wgsl" with { type: "text" };
 import sampling from "./sampling.wgsl" with { type: "text" };
 import score from "./score.wgsl" with { type: "text" };
 import search from "./search.wgsl" with { type: "text" };
+import strips from "./strips.wgsl" with { type: "text" };
 import targetBits from "./target_bits.wgsl" with { type: "text" };
 import weigh from "./weigh.wgsl" with { type: "text" };
 import wordPlace from "./word_place.wgsl" with { type: "text" };
@@ -79,6 +80,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "sampling.wgsl": sampling,
   "score.wgsl": score,
   "search.wgsl": search,
+  "strips.wgsl": strips,
   "target_bits.wgsl": targetBits,
   "weigh.wgsl": weigh,
   "word_place.wgsl": wordPlace,
