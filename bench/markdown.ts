@@ -92,7 +92,7 @@ function modelText({ models, firstTokens, encoders, load, ahead }: Report): stri
     : [];
   return [
     markdownTable([[...heads, ...costs], ...table]),
-    "First token: from the start of the process, for a prompt of 8 tokens; cold is without a shader cache. Host: what " +
+    "First token: from the start of the process, for a prompt of 8 tokens; cold is with an empty shader cache. Host: what " +
     "encoding and submitting a replayed step costs. Kernels' part: their own time over that of decode by the clock.",
     [...sentences, ...load ? [`${loadText(load)}.`.replace(/^l/, "L")] : [], ...loop].join("\n"),
   ];

@@ -178,7 +178,7 @@ async function pathOf(name: string): Promise<string> {
   return name === "tensaur-tiny" ? TINY : `${await benchModels()}/${name}`;
 }
 
-/** The fastest of some processes with Mesa's shader cache, and one without where the device is Mesa's. */
+/** The fastest of some processes that find the kernels in Mesa's shader cache, and one that finds an empty cache. */
 async function firstTokens(path: string, isCpu: boolean, rounds: number): Promise<FirstTokens> {
   const run = async (env: Record<string, string>) => {
     const file = new URL("model_bench.ts", BENCH), started = ["--first", "--started", `${Date.now()}`];
@@ -188,7 +188,12 @@ async function firstTokens(path: string, isCpu: boolean, rounds: number): Promis
   let warm = Infinity;
   for (let round = 0; round < rounds; round++) warm = Math.min(warm, (await run({})).firstToken);
   if (!isCpu) return { model, warm };
-  return { model, warm, cold: (await run({ MESA_SHADER_CACHE_DISABLE: "true" })).firstToken };
+  const empty = await Deno.makeTempDir({ prefix: "tensaur-cold-" });
+  try {
+    return { model, warm, cold: (await run({ MESA_SHADER_CACHE_DIR: empty })).firstToken };
+  } finally {
+    await Deno.remove(empty, { recursive: true });
+  }
 }
 
 /** Where and of what the figures are. */

@@ -94,7 +94,7 @@ export async function compile(model: Model, options: CompileOptions = {}): Promi
   ];
   let needed = variants();
   if (await tuning.settle({ signal }) > 0) needed = variants();
-  await kernels.compile(needed, signal);
+  await kernels.compile(needed, { signal });
   compiled.get(model)?.[Symbol.dispose]();
   const caches = new CompiledCaches(model, maxBatch, maxLength);
   compiled.set(model, caches);

@@ -57,6 +57,7 @@ export class Device implements AsyncDisposable {
   /** Choices between kernels that were measured. */
   readonly tuning: Tuning;
   readonly #owned: boolean;
+  readonly #options: DeviceOptions;
   #closed = false;
 
   /** Use {@linkcode openDevice}. */
@@ -79,6 +80,7 @@ export class Device implements AsyncDisposable {
     const { tuningFile = defaultTuningFile() } = options;
     this.tuning = new Tuning(this, tuningFile ?? undefined);
     this.#owned = options.device === undefined;
+    this.#options = options;
   }
 
   /** The adapter's description. */
@@ -89,6 +91,11 @@ export class Device implements AsyncDisposable {
   /** What the device is, has and chose, and why. */
   explain(): DeviceReport {
     return report(this);
+  }
+
+  /** Opens another device like this one; nothing where this one was handed in, as others may differ from it. */
+  async openAnother(): Promise<Device | undefined> {
+    return this.#owned ? await openDevice({ ...this.#options, tuningFile: null }) : undefined;
   }
 
   /** Resolves when all work submitted so far is done and right; throws the device's first error otherwise. */

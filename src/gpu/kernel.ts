@@ -7,6 +7,7 @@ import { setImmediate } from "node:timers/promises";
 import { GpuError, LimitError, throwIfAborted } from "../errors.ts";
 import { INCLUDES } from "../shaders/include/mod.ts";
 import { assemble, type BindingSlot, bindingSlots } from "./assemble.ts";
+import { compileBeside } from "./compile_beside.ts";
 import type { Device } from "./device.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { checkVariant } from "./variants.ts";
@@ -53,6 +54,14 @@ export interface KernelVariant extends Pick<Launch, "flags" | "consts" | "overri
   readonly key: string;
   /** Its WGSL as it lies in the file. */
   readonly source: string;
+}
+
+/** How {@linkcode KernelCache.compile} compiles. */
+export interface KernelCompileOptions {
+  /** Stops it. */
+  signal?: AbortSignal;
+  /** What else uses the device by then, as loading does: a device that compiles for seconds would hold it up. */
+  meanwhile?: Promise<unknown>;
 }
 
 interface Compiled {
@@ -133,29 +142,46 @@ export class KernelCache {
    * Compiles `variants` ahead of their first launch: side by side where WebGPU does so, else one after the other, letting
    * the event loop turn in between.
    *
-   * @throws {AbortError} if `signal` fires
+   * @throws {AbortError} if `options.signal` fires
    */
-  async compile(variants: readonly KernelVariant[], signal?: AbortSignal): Promise<void> {
+  async compile(variants: readonly KernelVariant[], options: KernelCompileOptions = {}): Promise<void> {
+    const { provider, isCpu } = this.#device, { signal } = options;
     throwIfAborted(signal, "compiling kernels");
-    if (this.#device.provider === "dawn") return void await Promise.all(variants.map((v) => this.#compileAside(v)));
+    if (provider === "dawn") return void await Promise.all(variants.map((v) => this.#compileAside(v)));
+    if (isCpu && await compileBeside(this.#device, variants, options)) return;
     for (const variant of variants) {
       throwIfAborted(signal, "compiling kernels");
-      this.#compiled(variant);
+      this.prepare(variant);
       await setImmediate();
     }
-    if (!this.#device.isCpu) return;
-    for (const variant of variants) this.#runNothing(this.#compiled(variant));
-    this.#device.stream.flush();
+    if (isCpu) this.launchNothing(variants);
+  }
+
+  /** Makes the pipeline of `variant`, unless it is there. */
+  prepare(variant: KernelVariant): void {
+    this.#compiled(variant);
+  }
+
+  /** Launches no workgroup of each of `variants`: a driver on the CPU compiles at the first launch, not before. */
+  launchNothing(variants: readonly KernelVariant[]): void {
+    const { pool, gpu, guard, stream } = this.#device;
+    for (const variant of variants) {
+      const { pipeline, layout, slots, name } = this.#compiled(variant);
+      const buffers = slots.map(() => pool.acquire(DUMMY_BYTES, "a kernel's first launch"));
+      const entries = slots.map(({ index }, i) => ({ binding: index, resource: { buffer: buffers[i]!.gpu } }));
+      const group = guard.call(`bind the buffers of ${name}`, () => gpu.createBindGroup({ layout, entries }));
+      stream.record({ kind: "dispatch", name, pipeline, group, x: 0, y: 1, z: 1 });
+      for (const buffer of buffers) pool.release(buffer);
+    }
+    stream.flush();
   }
 
   #compiled(variant: KernelVariant): Compiled {
     const known = this.#pipelines.get(variant.key);
     if (known) return known;
-    const { gpu, guard } = this.#device, { key } = variant;
-    const compiled = this.#build(variant, (descriptor) => {
-      return guard.call(`compile the kernel ${key}`, () => gpu.createComputePipeline(descriptor));
-    });
-    this.#pipelines.set(key, compiled);
+    const { gpu, guard } = this.#device, what = `compile the kernel ${variant.key}`;
+    const compiled = this.#build(variant, (given) => guard.call(what, () => gpu.createComputePipeline(given)));
+    this.#pipelines.set(variant.key, compiled);
     return compiled;
   }
 
@@ -213,16 +239,6 @@ export class KernelCache {
         );
       }
     });
-  }
-
-  /** Launches no workgroup: a driver on the CPU compiles at the first launch, not before. */
-  #runNothing({ pipeline, layout, slots, name }: Compiled): void {
-    const { pool, gpu, guard, stream } = this.#device;
-    const buffers = slots.map(() => pool.acquire(DUMMY_BYTES, "a kernel's first launch"));
-    const entries = slots.map(({ index }, i) => ({ binding: index, resource: { buffer: buffers[i]!.gpu } }));
-    const group = guard.call(`bind the buffers of ${name}`, () => gpu.createBindGroup({ layout, entries }));
-    stream.record({ kind: "dispatch", name, pipeline, group, x: 0, y: 1, z: 1 });
-    for (const buffer of buffers) pool.release(buffer);
   }
 
   #group({ layout, slots, name }: Compiled, bindings: Launch["bindings"]): GPUBindGroup {

@@ -42,7 +42,7 @@ export interface LoadOptions extends PlanOptions, AttentionRequest {
   device?: Device;
   /**
    * Lengths of prompts whose kernels are compiled while the weights load, in order of first use; of a causal language
-   * model those of a decode step too. Default: none, kernels are compiled when they are first used.
+   * model those of greedy decode steps too. Default: none, kernels are compiled when they are first used.
    */
   warmUp?: readonly number[];
 }
@@ -142,10 +142,10 @@ export async function loadModel(pathOrHubId: string, options: LoadOptions = {}):
         ggufFile: files.ggufFile,
       }),
     );
-    await allDone([loader.load(), warmUp(model, options.warmUp ?? [], signal)]);
+    const { warmUp: lengths = [] } = options, loading = loader.load();
+    await allDone([loading, warmUp(model, lengths, { signal, meanwhile: loading })]);
     await device.synchronize();
-    const { warmUp: lengths = [] } = options;
-    if (lengths.length && await device.tuning.settle({ signal }) > 0) await warmUp(model, lengths, signal);
+    if (lengths.length && await device.tuning.settle({ signal }) > 0) await warmUp(model, lengths, { signal });
     made.move(); // nothing failed: it is the caller's
     return model;
   } catch (error) {

@@ -4,9 +4,11 @@
  * @module
  */
 import { type Cache, NoCache, packBatch } from "../cache/mod.ts";
-import type { KernelVariant } from "../gpu/mod.ts";
+import type { KernelCompileOptions, KernelVariant } from "../gpu/mod.ts";
+import { argmax } from "../ops/argmax.ts";
+import { emitTokens } from "../ops/decode_state.ts";
 import { zeros } from "../ops/zeros.ts";
-import { tidy } from "../tensor/mod.ts";
+import { empty, type Shape, type Tensor, tidy } from "../tensor/mod.ts";
 import type { Model } from "./model.ts";
 
 /**
@@ -20,12 +22,12 @@ export function passKernels(model: Model, batches: readonly (readonly number[])[
   });
 }
 
-/** Compiles the kernels of prompts of these lengths and, of a generative model, of a decode step. */
-export async function warmUp(model: Model, lengths: readonly number[], signal?: AbortSignal): Promise<void> {
+/** Compiles the kernels of prompts of these lengths and, of a generative model, of greedy decode steps. */
+export async function warmUp(model: Model, lengths: readonly number[], options: KernelCompileOptions): Promise<void> {
   const fits = lengths.filter((n) => n >= 1 && n <= model.sizes.maxPositionEmbeddings);
   if (fits.length === 0) return;
   const batches = generates(model) ? [...fits, 1] : fits;
-  await model.device.kernels.compile(passKernels(model, batches.map((n) => [n])), signal);
+  await model.device.kernels.compile(passKernels(model, batches.map((n) => [n])), options);
 }
 
 /** Whether it has a head that says what comes next. */
@@ -53,5 +55,18 @@ function emptyPass(model: Model, lengths: readonly number[]): void {
   using batch = packBatch(model.device, Array(total).fill(0), positions, lengths);
   encodeNothing(model, cache, lengths);
   cache.reserve(batch.size, lengths);
-  tidy(model.device, () => void (withHead ? model.nextLogits(batch, cache) : model.hidden(batch, cache)));
+  tidy(model.device, () => void (withHead ? chooseNext(model.nextLogits(batch, cache)) : model.hidden(batch, cache)));
+}
+
+/** The end of a greedy step that gave `logits` [B, V]. */
+function chooseNext(logits: Tensor): void {
+  const state = (shape: Shape) => empty(logits.device, shape, "uint32"), B = logits.shape[0]!;
+  emitTokens(argmax(logits), logits, {
+    tokens: state([B]),
+    positions: state([B]),
+    done: state([B]),
+    ring: state([1, B]),
+    step: state([1]),
+    settings: state([2]),
+  });
 }

@@ -142,14 +142,14 @@ Deno.test("compile() again replaces what there was, and the model's end returns 
   assertEquals(device.pool.stats.bytesInUse, before);
 });
 
-Deno.test("loadModel() with warmUp compiles what a prompt and a step need while it loads", async () => {
+Deno.test("loadModel() with warmUp compiles what a prompt and greedy steps need while it loads", async () => {
   await using device = await testDevice();
   const path = embedded("tensaur-draft"), { counters } = device.kernels;
   using model = await loadModel(path, { device, warmUp: [prompt.length] });
   const { pipelines } = counters, compiled: string[] = [];
   device.kernels.onCompile = (name) => compiled.push(name.split(" ")[0]!);
   const { sequences } = await generate(model, { inputIds: [prompt] }, greedy);
-  assertEquals(compiled.sort(), ["argmax", "emit_tokens"]);
+  assertEquals(compiled, []);
   assert(pipelines > 5);
   using cold = await loadModel(path, { device });
   assertEquals((await generate(cold, { inputIds: [prompt] }, greedy)).sequences, sequences);

@@ -57,7 +57,7 @@ for (const provider of providers) {
     await using device = await open();
     const [x, w] = input(device);
     const variants = device.kernels.collect(() => program(x, w));
-    await assertRejects(() => device.kernels.compile(variants, AbortSignal.abort()), AbortError);
+    await assertRejects(() => device.kernels.compile(variants, { signal: AbortSignal.abort() }), AbortError);
     assertEquals(device.kernels.counters.pipelines, 0);
   });
 }
