@@ -3,17 +3,23 @@ import { AssertionError } from "@std/assert";
 import { cpuUsage } from "node:process";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { type Device, type DeviceOptions, openDevice } from "../src/gpu/mod.ts";
+import { GpuError, NotSupportedError } from "../src/errors.ts";
+import { type Device, type DeviceOptions, type FeatureOptions, openDevice } from "../src/gpu/mod.ts";
+
+const RUNGS: Readonly<Record<string, FeatureOptions>> = {
+  plain: { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false, subgroupMatrix: false },
+  matrix: { subgroupMatrix: true },
+};
 
 /**
  * A device whose fresh buffers are filled with NaN, so that an element that a kernel forgets to write is caught.
- * `TENSAUR_TEST_PROVIDER=dawn` and `TENSAUR_TEST_RUNG=plain` run the same tests on Dawn, and with optional features off.
+ * `TENSAUR_TEST_PROVIDER=dawn` runs the same tests on Dawn, `TENSAUR_TEST_RUNG=plain` with optional features off,
+ * `TENSAUR_TEST_RUNG=matrix` with subgroup matrices, on Dawn.
  */
 export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
-  const provider = Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
-  const features = Deno.env.get("TENSAUR_TEST_RUNG") === "plain"
-    ? { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false } as const
-    : {};
+  const rung = Deno.env.get("TENSAUR_TEST_RUNG") ?? "";
+  const provider = rung === "matrix" || Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
+  const features = RUNGS[rung] ?? {};
   const gpuTimeout = provider === "dawn" ? 300_000 : undefined; // its first read waits until shaders are compiled
   const device = await openDevice({ provider, features, tuningFile: null, gpuTimeout, ...options });
   poison(device);
@@ -21,6 +27,16 @@ export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   globalThis.addEventListener("unload", close); // a process that exits with a live CPU driver may crash
   device.gpu.lost.then(() => globalThis.removeEventListener("unload", close)); // or every device would be kept till then
   return device;
+}
+
+/** A device of Dawn with subgroup matrices, where there is one. */
+export async function matrixDevice(): Promise<Device | undefined> {
+  try {
+    return await testDevice({ provider: "dawn", features: { subgroupMatrix: true }, gpuTimeout: 300_000 });
+  } catch (error) {
+    if (error instanceof NotSupportedError || error instanceof GpuError) return undefined;
+    throw error;
+  }
 }
 
 /** Fills every buffer that the pool hands out with NaN. */

@@ -6,6 +6,7 @@
 import { TensaurError } from "../errors.ts";
 import { generate } from "../generation/mod.ts";
 import { type Device, formatBytes } from "../gpu/mod.ts";
+import { matrixNames } from "../gpu/report.ts";
 import { loadModel } from "../models/mod.ts";
 import { matmul } from "../ops/mod.ts";
 import { tensor } from "../tensor/mod.ts";
@@ -56,13 +57,13 @@ export async function* checkAll(flags: DoctorFlags): AsyncGenerator<Check> {
 }
 
 async function* checkDevice(device: Device, flags: DoctorFlags): AsyncGenerator<Check> {
-  const { features: { subgroups, shaderF16, timestampQuery, shaderInt64 }, limits } = device;
+  const { features: { subgroups, shaderF16, timestampQuery, shaderInt64, subgroupMatrix }, limits } = device;
   const has = (there: unknown) => there ? "yes" : "no";
   yield {
     name: "features",
     state: "ok",
     found: `subgroups ${has(subgroups)}, shader-f16 ${has(shaderF16)}, timestamp-query ${has(timestampQuery)}, ` +
-      `64-bit loads ${has(shaderInt64)}`,
+      `64-bit loads ${has(shaderInt64)}, subgroup matrices ${matrixNames(subgroupMatrix)}`,
   };
   const { maxBufferSize: buffer, maxStorageBufferBindingSize: binding } = limits;
   yield {

@@ -3,18 +3,26 @@
  *
  * @module
  */
-import { GpuError, NotSupportedError, ValueError } from "../errors.ts";
+import { GpuError, ValueError } from "../errors.ts";
 import { calmDawn } from "./dawn_ticks.ts";
 import { Guard } from "./guard.ts";
 import { KernelCache } from "./kernel.ts";
-import { BufferPool, formatBytes } from "./pool.ts";
-import { type DeviceFeatures, type FeatureOptions, probeSubgroups, SHADER_INT64 } from "./probe.ts";
+import { BufferPool } from "./pool.ts";
+import {
+  describe,
+  type DeviceFeatures,
+  type FeatureOptions,
+  isProgram,
+  SHADER_INT64,
+  usableFeatures,
+} from "./probe.ts";
+import { listedMatrices, SUBGROUP_MATRIX, type SubgroupMatrices, type SubgroupMatrix } from "./probe_matrix.ts";
 import { type DeviceReport, report } from "./report.ts";
 import { Stream } from "./stream.ts";
 import { Tuning } from "./tuning.ts";
 import { defaultTuningFile } from "./tuning_store.ts";
 
-export type { DeviceFeatures, DeviceReport, FeatureOptions };
+export type { DeviceFeatures, DeviceReport, FeatureOptions, SubgroupMatrices, SubgroupMatrix };
 
 /** Where the WebGPU implementation comes from: Deno's own (wgpu), or `npm:webgpu` (Dawn). */
 export type Provider = "deno" | "dawn";
@@ -148,10 +156,12 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     );
   }
   const provider = options.provider ?? "deno";
-  const gpu = options.device ?? await inTime(requestDevice(provider, options), timeout);
+  const { gpu, info } = options.device
+    ? { gpu: options.device, info: options.device.adapterInfo }
+    : await inTime(requestDevice(provider, options), timeout);
   const guard = new Guard(gpu, timeout);
   try {
-    const features = await usableFeatures(gpu, guard, options.features);
+    const features = await usableFeatures(gpu, guard, listedMatrices(info), options.features);
     return new Device(gpu, provider, features, guard, options);
   } catch (error) {
     guard.close(options.device !== undefined);
@@ -160,13 +170,14 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   }
 }
 
-/** Whether a GPU is a program on the CPU. */
-function isProgram({ description, device, architecture }: Partial<GPUAdapterInfo> = {}): boolean {
-  return /llvmpipe|swiftshader/i.test(`${description} ${device} ${architecture}`);
+/** A device, and what its adapter says of itself: Dawn's device says less. */
+interface Opened {
+  gpu: GPUDevice;
+  info: GPUAdapterInfo;
 }
 
 /** `opening`, or an error after `timeout` ms: a driver that hangs says nothing. */
-async function inTime(opening: Promise<GPUDevice>, timeout: number): Promise<GPUDevice> {
+async function inTime(opening: Promise<Opened>, timeout: number): Promise<Opened> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new GpuError(`Cannot open a GPU device as the driver must answer within ${timeout} ms: it did not`, {
@@ -177,29 +188,14 @@ async function inTime(opening: Promise<GPUDevice>, timeout: number): Promise<GPU
   try {
     return await Promise.race([opening, late]);
   } catch (error) {
-    opening.then((gpu) => gpu.destroy(), () => {}); // if it comes after all
+    opening.then(({ gpu }) => gpu.destroy(), () => {}); // if it comes after all
     throw error;
   } finally {
     clearTimeout(timer);
   }
 }
 
-async function usableFeatures(gpu: GPUDevice, guard: Guard, asked: FeatureOptions = {}): Promise<DeviceFeatures> {
-  const features: DeviceFeatures = {
-    subgroups: asked.subgroups === false ? false : await probeSubgroups(gpu, guard),
-    shaderF16: asked.shaderF16 !== false && gpu.features.has("shader-f16"),
-    timestampQuery: asked.timestampQuery !== false && gpu.features.has("timestamp-query"),
-    shaderInt64: asked.shaderInt64 !== false && gpu.features.has(SHADER_INT64),
-  };
-  for (const name of ["subgroups", "shaderF16", "timestampQuery", "shaderInt64"] as const) {
-    if (asked[name] === true && !features[name]) {
-      throw new NotSupportedError(`Cannot open a device as the adapter must have ${name}: ${describe(gpu)} has not`);
-    }
-  }
-  return features;
-}
-
-async function requestDevice(provider: Provider, options: DeviceOptions): Promise<GPUDevice> {
+async function requestDevice(provider: Provider, options: DeviceOptions): Promise<Opened> {
   const api = provider === "dawn" ? await dawn() : navigator.gpu;
   const request = { powerPreference: options.powerPreference };
   const pin = <T>(object: T): T => (provider === "dawn" && pinned.tensaurDawn?.objects.push(object), object);
@@ -207,12 +203,18 @@ async function requestDevice(provider: Provider, options: DeviceOptions): Promis
   if (!adapter) throw noAdapter(provider);
   const requiredLimits = numbers(adapter.limits);
   const wanted = (["shader-f16", "timestamp-query"] as GPUFeatureName[]).filter((name) => adapter.features.has(name));
-  const hidden = ["subgroups" as GPUFeatureName, ...isProgram(adapter.info) ? [SHADER_INT64] : []];
-  for (let count = hidden.length;; count--) { // Deno hides them from adapter.features but grants them: ask and see
-    const requiredFeatures = [...wanted, ...hidden.slice(0, count)];
-    const fresh = count === hidden.length ? adapter : pin(await api!.requestAdapter(request)) ?? adapter; // one is used once
+  const matrices = options.features?.subgroupMatrix ?? !isProgram(adapter.info);
+  const tried = [ // Deno hides features from adapter.features but grants them: ask and see
+    "subgroups" as GPUFeatureName,
+    ...matrices && adapter.features.has(SUBGROUP_MATRIX) ? [SUBGROUP_MATRIX] : [],
+    ...isProgram(adapter.info) ? [SHADER_INT64] : [],
+  ];
+  for (let count = tried.length;; count--) {
+    const requiredFeatures = [...wanted, ...tried.slice(0, count)];
+    const fresh = count === tried.length ? adapter : pin(await api!.requestAdapter(request)) ?? adapter; // one is used once
     try {
-      return pin(await fresh.requestDevice({ label: options.label, requiredLimits, requiredFeatures }));
+      const gpu = pin(await fresh.requestDevice({ label: options.label, requiredLimits, requiredFeatures }));
+      return { gpu, info: adapter.info };
     } catch (cause) {
       if (count > 0) continue;
       throw new GpuError(`Cannot open a GPU device as ${describe(adapter)} refused: ${(cause as Error).message}`, {
@@ -247,7 +249,8 @@ async function dawn(): Promise<GPU> {
   if (!pinned.tensaurDawn) {
     const { create } = await webgpuPackage();
     calmDawn();
-    const gpu = create(["disable-dawn-features=timestamp_quantization"]) as GPU;
+    const toggles = ["disable-dawn-features=timestamp_quantization", "enable-dawn-features=allow_unsafe_apis"];
+    const gpu = create(toggles) as GPU; // unsafe: subgroup matrices, which only a device that asks for them has
     pinned.tensaurDawn = { gpu, objects: [] };
   }
   return pinned.tensaurDawn.gpu;
@@ -268,13 +271,4 @@ function noAdapter(provider: Provider): GpuError {
     `Cannot open a GPU device as a WebGPU adapter must be there: ${provider} found none`,
     { hint: "Install a Vulkan driver (Debian: mesa-vulkan-drivers), or run ./tensaur doctor." },
   );
-}
-
-/** A name for a device, or for an adapter. */
-function describe(
-  from: { adapterInfo?: GPUAdapterInfo; info?: GPUAdapterInfo; limits: { readonly maxBufferSize: number } },
-): string {
-  const info = from.adapterInfo ?? from.info;
-  const name = info?.description || info?.vendor || "the adapter";
-  return `${name} (buffers up to ${formatBytes(from.limits.maxBufferSize)})`;
 }

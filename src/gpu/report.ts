@@ -53,14 +53,17 @@ export function report(device: Device): DeviceReport {
     subgroupSizes: [sizes.subgroupMinSize ?? 0, sizes.subgroupMaxSize ?? 0],
     features,
     limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
-    rungs: rungs(features),
+    rungs: rungs(features, device.isCpu),
     tuning: { file: tuning.file, choices: Object.fromEntries(tuning.all) },
     memory: pool.stats,
     toString: toText,
   };
 }
 
-function rungs({ subgroups, shaderF16, timestampQuery }: DeviceFeatures): DeviceReport["rungs"] {
+function rungs(
+  { subgroups, shaderF16, timestampQuery, subgroupMatrix }: DeviceFeatures,
+  isCpu: boolean,
+): DeviceReport["rungs"] {
   return [
     {
       what: "reductions and broadcasts",
@@ -73,11 +76,26 @@ function rungs({ subgroups, shaderF16, timestampQuery }: DeviceFeatures): Device
       why: `needs no feature (shader-f16 is ${shaderF16 ? "there" : "not there"}); sums are f32 on every rung`,
     },
     {
+      what: "products of many rows",
+      chosen: subgroupMatrix ? `subgroup matrices ${matrixNames(subgroupMatrix)}` : "plain cores",
+      why: subgroupMatrix
+        ? "a probe shader multiplied right; x is rounded to f16 where weights have 16 bits, sums are f32"
+        : isCpu
+        ? "masked off, not there, or not asked for: a GPU that is a program on the CPU is slower with subgroup matrices"
+        : "masked off, or no shape of subgroup matrices with f32 sums multiplied right; only Dawn has them",
+    },
+    {
       what: "kernel times",
       chosen: timestampQuery ? "GPU timestamps" : "not available",
       why: timestampQuery ? "timestamp-query is there" : "masked off, or no timestamp-query",
     },
   ];
+}
+
+/** "f16 16 x 16 x 16", "no": shapes of subgroup matrices, rows, columns and what is summed over. */
+export function matrixNames(matrices: DeviceFeatures["subgroupMatrix"]): string {
+  const names = Object.entries(matrices || {}).map(([type, { M, N, K }]) => `${type} ${M} x ${N} x ${K}`);
+  return names.join(", ") || "no";
 }
 
 function toText(this: DeviceReport): string {
@@ -87,7 +105,7 @@ function toText(this: DeviceReport): string {
     `${name} (${[adapter.vendor, adapter.architecture, `provider ${this.provider}`].filter(Boolean).join(", ")})`,
     `  features  subgroups ${features.subgroups || "no"} (size ${subgroupSizes.join("–")}), ` +
     `shader-f16 ${features.shaderF16 ? "yes" : "no"}, timestamp-query ${features.timestampQuery ? "yes" : "no"}, ` +
-    `64-bit loads ${features.shaderInt64 ? "yes" : "no"}`,
+    `64-bit loads ${features.shaderInt64 ? "yes" : "no"}, subgroup matrices ${matrixNames(features.subgroupMatrix)}`,
     ...Object.entries(limits).map(([limit, value]) => `  limit     ${limit} ${value}`),
     ...this.rungs.map(({ what, chosen, why }) => `  rung      ${what}: ${chosen} (${why})`),
     ...Object.entries(tuning.choices).map(([what, chosen]) => `  tuned     ${what}: ${chosen}`),

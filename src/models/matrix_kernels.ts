@@ -5,6 +5,7 @@
  */
 import type { Device } from "../gpu/mod.ts";
 import { matmulKernel, matmulTraits } from "../ops/matmul_packed.ts";
+import type { Dtype } from "../tensor/mod.ts";
 import type { PlannedWeight } from "../weights/source.ts";
 
 /** The kernels of a matrix, each with the reason where there was a choice: "matmul_row (a CPU with subgroups, …)". */
@@ -29,7 +30,7 @@ export function matrixKernels(
   const kernelFor = (M: number) => {
     if (!DENSE.includes(scheme)) return quantizedKernel(scheme);
     const wide = scheme !== "float32" && N % 8 === 0;
-    const { kernel, why } = matmulKernel(matmulTraits(device), { M, K, N, wide });
+    const { kernel, why } = matmulKernel(matmulTraits(device), { M, K, N, wide, dtype: scheme as Dtype });
     return `${kernel} (${why})`;
   };
   return { prompt: kernelFor(tokens), step: kernelFor(1) };

@@ -5,10 +5,11 @@ import fewWgsl from "../shaders/matmul_few.wgsl" with { type: "text" };
 import manyWgsl from "../shaders/matmul_many.wgsl" with { type: "text" };
 import rowWgsl from "../shaders/matmul_row.wgsl" with { type: "text" };
 import tileWgsl from "../shaders/matmul_tile.wgsl" with { type: "text" };
-import { elements, empty, type Tensor, tensor } from "../tensor/mod.ts";
+import { type Dtype, elements, empty, type Tensor, tensor } from "../tensor/mod.ts";
 import { add } from "./binary.ts";
 import { gatedActivation } from "./gated_activation.ts";
 import { subgroupLanes } from "./launching.ts";
+import { launchSubgroupMatrix, matrixType } from "./matmul_subgroup_matrix.ts";
 import { dtypeFlags, packedColumns } from "./pack_weight.ts";
 import { rmsNorm } from "./rms_norm.ts";
 
@@ -81,7 +82,7 @@ export function packedMatrix(
 
 /** A kernel for a product, how many rows a thread holds, and why. */
 export interface MatmulChoice {
-  kernel: keyof typeof KERNELS;
+  kernel: keyof typeof KERNELS | "matmul_subgroup_matrix";
   rows: number;
   why: string;
 }
@@ -92,6 +93,8 @@ export interface MatmulTraits {
   isCpu: boolean;
   /** Lanes of the smallest subgroup; 0 without subgroups. */
   lanes: number;
+  /** Whether subgroup matrices multiply by weights of `dtype`. Default: by none. */
+  hasMatrices?: (dtype: Dtype) => boolean;
 }
 
 /** Sizes of a product. */
@@ -101,21 +104,26 @@ export interface MatmulShape {
   N: number;
   /** Matrices. Default 1. */
   batch?: number;
+  /** Of the weights. Default float32. */
+  dtype?: Dtype;
   /** Whether eight weights, and eight outputs, lie side by side in 16 and 32 bytes. Default false. */
   wide?: boolean;
 }
 
 /** The kernel for x [M, K] and w [K, N], or `batch` of them. */
 export function matmulKernel(
-  { isCpu, lanes }: MatmulTraits,
-  { M, K, N, batch = 1, wide = false }: MatmulShape,
+  { isCpu, lanes, hasMatrices }: MatmulTraits,
+  { M, K, N, batch = 1, dtype = "float32", wide = false }: MatmulShape,
 ): MatmulChoice {
   const rows = M >= 5 ? 8 : M >= 3 ? 4 : Math.max(1, M);
   if (batch > 1) return { kernel: "matmul", rows, why: "a batch of matrices" };
   if (K % 4 !== 0) return { kernel: "matmul", rows, why: "K does not divide by 4" };
+  const many = M > 16 && Math.ceil(M / 64) * Math.ceil(N / 64) >= 32; // tiles enough for a GPU
+  if (hasMatrices?.(dtype) && (isCpu ? M > 4 : many)) {
+    return { kernel: "matmul_subgroup_matrix", rows: 8, why: "subgroup matrices, many rows" };
+  }
   if (!isCpu) {
-    const tiles = Math.ceil(M / 64) * Math.ceil(N / 64);
-    if (M > 16 && tiles >= 32) return { kernel: "matmul_tile", rows: 4, why: "a GPU, many rows: tiles in its memory" };
+    if (many) return { kernel: "matmul_tile", rows: 4, why: "a GPU, many rows: tiles in its memory" };
     return { kernel: "matmul", rows, why: "a GPU, few tiles: threads share the sum over K" };
   }
   if (lanes >= 8) {
@@ -129,7 +137,8 @@ export function matmulKernel(
 
 /** What of `device` decides. */
 export function matmulTraits(device: Device): MatmulTraits {
-  return { isCpu: device.isCpu, lanes: subgroupLanes(device) };
+  const hasMatrices = (dtype: Dtype) => matrixType(device, dtype) !== undefined;
+  return { isCpu: device.isCpu, lanes: subgroupLanes(device), hasMatrices };
 }
 
 /** Rows up to which a kernel norms them itself. */
@@ -209,7 +218,7 @@ function run(
   const { device } = x, batch = batchOf(w), columns = packedColumns(N) / (gate ? 8 : 4);
   const byFour = N % 4 === 0 && offset % 4 === 0 && (width / parts) % 4 === 0;
   const wide = w.dtype !== "float32" && byFour && N % (gate ? 16 : 8) === 0;
-  const { kernel, rows } = matmulKernel(matmulTraits(device), { M, K, N, batch, wide });
+  const { kernel, rows } = matmulKernel(matmulTraits(device), { M, K, N, batch, wide, dtype: w.dtype });
   const flags: Record<string, boolean> = {
     ...dtypeFlags(w.dtype),
     BIAS: bias !== undefined,
@@ -226,6 +235,8 @@ function run(
     const turns = TURNED.find((depth) => K <= depth && depth <= room), consts = { DEPTH: turns ?? TURNED[0]! };
     const variant = { ...flags, [turns ? "SHARED" : "APART"]: true };
     KERNELS.matmul_columns(device, { flags: variant, consts, overrides, bindings: { ...bindings, x }, grid });
+  } else if (kernel === "matmul_subgroup_matrix") {
+    launchSubgroupMatrix(device, w.dtype, { M, N }, { flags, overrides, bindings: { ...bindings, x } });
   } else if (kernel === "matmul_tile") {
     KERNELS.matmul_tile(device, { flags, overrides, bindings: { ...bindings, x }, grid: tiles(gate ? 8 : 16, 64) });
   } else if (kernel === "matmul") {

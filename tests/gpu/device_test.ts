@@ -44,6 +44,7 @@ for (const provider of providers) {
     assertEquals(report.rungs.map(({ what }) => what), [
       "reductions and broadcasts",
       "16-bit weights and caches",
+      "products of many rows",
       "kernel times",
     ]);
     assertMatch(`${report}`, new RegExp(`^.+ \\(.*provider ${provider}\\)\n  features  subgroups `));
@@ -98,10 +99,19 @@ for (const provider of providers) {
 }
 
 Deno.test("openDevice() masks features off", async () => {
-  const features = { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false } as const;
+  const features = {
+    subgroups: false,
+    shaderF16: false,
+    timestampQuery: false,
+    shaderInt64: false,
+    subgroupMatrix: false,
+  } as const;
   await using device = await openDevice({ features });
   assertEquals(device.features, features);
-  assertMatch(`${device.explain()}`, /subgroups no .*shader-f16 no, timestamp-query no, 64-bit loads no/);
+  assertMatch(
+    `${device.explain()}`,
+    /subgroups no .*shader-f16 no, timestamp-query no, 64-bit loads no, subgroup matrices no/,
+  );
   assertMatch(`${device.explain()}`, /reductions and broadcasts: workgroup memory \(masked off/);
   await assertWorks(device);
 });
@@ -109,12 +119,18 @@ Deno.test("openDevice() masks features off", async () => {
 Deno.test("openDevice() refuses a device without a feature that is insisted on, and does not destroy what it was given", async () => {
   const adapter = await navigator.gpu.requestAdapter();
   const plain = await adapter!.requestDevice();
-  for (const name of ["subgroups", "shaderF16", "timestampQuery", "shaderInt64"]) {
+  for (const name of ["subgroups", "shaderF16", "timestampQuery", "shaderInt64", "subgroupMatrix"]) {
     const open = () => openDevice({ device: plain, features: { [name]: true } });
     await assertRejects(open, NotSupportedError, `the adapter must have ${name}`);
   }
   await using device = await openDevice({ device: plain });
-  const features = { subgroups: false, shaderF16: false, timestampQuery: false, shaderInt64: false } as const;
+  const features = {
+    subgroups: false,
+    shaderF16: false,
+    timestampQuery: false,
+    shaderInt64: false,
+    subgroupMatrix: false,
+  } as const;
   assertEquals(device.features, features);
   await assertWorks(device);
   plain.destroy();
