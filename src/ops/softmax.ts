@@ -1,10 +1,11 @@
 import { NotSupportedError } from "../errors.ts";
 import { kernel } from "../gpu/mod.ts";
 import wgsl from "../shaders/softmax.wgsl" with { type: "text" };
+import eightsWgsl from "../shaders/softmax_eights.wgsl" with { type: "text" };
 import { empty, expectDtype, expectShape, type Tensor } from "../tensor/mod.ts";
 import { extent, rowVariant } from "./launching.ts";
 
-const launch = kernel("softmax", wgsl);
+const launch = kernel("softmax", wgsl), launchEights = kernel("softmax_eights", eightsWgsl);
 
 /**
  * Softmax over the last dimension: `y = exp(x - max(x)) / Σ exp(x - max(x))`.
@@ -63,12 +64,9 @@ function rows(op: string, x: Tensor, dim: number, log: boolean): Tensor {
   const y = empty(x.device, x.shape);
   if (y.size === 0) return y;
   const { consts, flags } = rowVariant(x.device, n);
-  launch(x.device, {
-    consts,
-    flags: { LOG: log, ...flags },
-    bindings: { x, width: extent(x, n), y },
-    grid: [x.size / n],
-  });
+  const what = { flags: { LOG: log, ...flags }, bindings: { x, width: extent(x, n), y }, grid: [x.size / n] } as const;
+  if (flags.SUBGROUPS && n % 8 === 0) launchEights(x.device, what);
+  else launch(x.device, { ...what, consts });
   return y;
 }
 

@@ -8,8 +8,8 @@
 //          in vec4 where dim divides by 4 (BY_4)
 // traffic  read x twice (once from cache), write y once: bandwidth-bound
 // paper    https://arxiv.org/abs/1607.06450
-// measured on 2 busy EPYC cores, a core, 1024 x 2048: 3.3 GB/s; in words of 32 bits 2.3-3.0, then with two rows 2.9, with
-//          one 2.5, with the variance in a pass of its own and barriers 1.8
+// measured on 2 busy EPYC cores, a core, 1024 x 2048: 3.8 GB/s; the rows in loops 3.3, with two rows 3.6; in words of 32 bits and
+//          loops 2.3-3.0, then with one row 2.5, with the variance in a pass of its own and barriers 1.8
 // @header
 override EPS: f32 = 1e-5;
 const WG: u32 = 64; // @const 64 8 256
@@ -46,12 +46,14 @@ fn main(
   var shift: array<f32, ROWS>;
   var sum: array<f32, ROWS>;
   var squares: array<f32, ROWS>;
+  // @unroll
   for (var r = 0u; r < ROWS; r++) {
     base[r] = min(row + r, rows - 1u) * n; // past the last row it is worked on and stored twice
     let start = select(elem(), taken(x[base[r] + min(thread, n - 1u)]), thread < first);
     shift[r] = workgroupSum(total(start), thread) / f32(first * LANES);
   }
   for (var i = thread; i < n; i += WG) {
+    // @unroll
     for (var r = 0u; r < ROWS; r++) {
       let d = taken(x[base[r] + i]) - shift[r];
       sum[r] += total(d); // a number, as a CPU carries each through a loop in memory
@@ -60,6 +62,7 @@ fn main(
   }
   var mean: array<f32, ROWS>;
   var scale: array<f32, ROWS>;
+  // @unroll
   for (var r = 0u; r < ROWS; r++) {
     let d = workgroupSum(sum[r], thread) / f32(n * LANES);
     let square = workgroupSum(squares[r], thread) / f32(n * LANES);
@@ -77,6 +80,7 @@ fn main(
     // @else
     let term = elem();
     // @end
+    // @unroll
     for (var r = 0u; r < ROWS; r++) {
       y[base[r] + i] = put((taken(x[base[r] + i]) - mean[r]) * scale[r] * factor + term);
     }

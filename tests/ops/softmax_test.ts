@@ -43,7 +43,7 @@ const masked: [what: string, row: number[], softmax: number[], log: number[]][] 
   ["infinity makes its row NaN", [0, INF], [NaN, NaN], [NaN, NaN]],
 ];
 for (const [what, row, probabilities, logarithms] of masked) {
-  for (const n of [row.length, 4, 12]) { // as it is, and in vec4s
+  for (const n of [row.length, 4, 12, 24]) { // as it is, in vec4s, and in eights
     Deno.test(`softmax() as torch: ${what}, in ${n}`, async () => {
       const fill = (values: number[], rest: number) => Array.from({ length: n }, (_, i) => values[i] ?? rest);
       const plain = Float32Array.from({ length: n }, (_, i) => i); // a plain row beside it stays whole

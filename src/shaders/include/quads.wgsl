@@ -1,9 +1,10 @@
-// quads: four numbers or words, or a pair, as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by
+// quads: four numbers or words, a pair, or eight numbers, as they lie in a buffer. A driver on the CPU loads and stores each word of each lane by
 // itself, and one of 64 bits costs it no more than one of 32, so where it has them a quad is two of those (INT64).
 // @if INT64
 alias quad = vec2<u64>;
 alias wordQuad = vec2<u64>;
 alias pair = u64;
+alias eight = vec4<u64>;
 
 fn wordsOf(pair: u64) -> vec2<u32> {
   return vec2<u32>(u32(pair), u32(pair >> 32u));
@@ -29,10 +30,19 @@ fn toQuad(v: vec4<f32>) -> quad {
   let words = bitcast<vec4<u32>>(v);
   return vec2<u64>(pairOf(words.xy), pairOf(words.zw));
 }
+
+fn fromEight(v: eight) -> mat2x4<f32> {
+  return mat2x4<f32>(fromQuad(v.xy), fromQuad(v.zw));
+}
+
+fn toEight(v: mat2x4<f32>) -> eight {
+  return vec4<u64>(toQuad(v[0]), toQuad(v[1]));
+}
 // @else
 alias quad = vec4<f32>;
 alias wordQuad = vec4<u32>;
 alias pair = vec2<f32>;
+alias eight = mat2x4<f32>;
 
 fn fromWordQuad(v: wordQuad) -> vec4<u32> {
   return v;
@@ -47,6 +57,14 @@ fn toQuad(v: vec4<f32>) -> quad {
 }
 
 fn fromPair(v: pair) -> vec2<f32> {
+  return v;
+}
+
+fn fromEight(v: eight) -> mat2x4<f32> {
+  return v;
+}
+
+fn toEight(v: mat2x4<f32>) -> eight {
   return v;
 }
 // @end
