@@ -3,15 +3,24 @@ import fewWgsl from "../shaders/int8_few.wgsl" with { type: "text" };
 import matmulWgsl from "../shaders/int8_matmul.wgsl" with { type: "text" };
 import outliersWgsl from "../shaders/int8_outliers.wgsl" with { type: "text" };
 import quantizeWgsl from "../shaders/int8_quantize.wgsl" with { type: "text" };
+import roundWgsl from "../shaders/int8_round.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
-import { subgroupLanes } from "./launching.ts";
+import { rowVariant, subgroupLanes } from "./launching.ts";
 import { ACTIVATIONS, FEW, type Fusion } from "./matmul_packed.ts";
 import { packedColumns } from "./pack_weight.ts";
-import { type CodedMatrix, type DimsOptions, stripOverride, tile } from "./quantized_matmul.ts";
+import {
+  type CodedMatrix,
+  type DimsOptions,
+  stripOverride,
+  tile,
+  unpackedMatmul,
+  unpacksFirst,
+} from "./quantized_matmul.ts";
 import { rmsNorm } from "./rms_norm.ts";
 
 const outliers = kernel("int8_outliers", outliersWgsl);
 const quantize = kernel("int8_quantize", quantizeWgsl);
+const round = kernel("int8_round", roundWgsl);
 const few = kernel("int8_few", fewWgsl);
 const matmul = kernel("int8_matmul", matmulWgsl);
 const LANES = 32;
@@ -62,6 +71,11 @@ export function int8Matmul(
     using h = rmsNorm(x, norm.weight, norm.eps);
     return int8Matmul(h, matrices, params, threshold, y, behind);
   }
+  if (unpacksFirst(device, M)) {
+    using rounded = roundedRows(x, params, threshold);
+    for (const matrix of matrices) unpackedMatmul(rounded, matrix, y, behind);
+    return;
+  }
   const OUTLIERS = threshold > 0;
   using q = empty(device, [blocks + 1 + K + M * (8 * blocks + 1)], "uint32");
   if (OUTLIERS) outliers(device, { bindings: { x, dims: params, q }, grid: [M === 0 ? 0 : blocks] });
@@ -81,6 +95,21 @@ export function int8Matmul(
       grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
     });
   }
+}
+
+/** x as its codes and outliers have it, in numbers: of weights in numbers the sums are the same. */
+function roundedRows(x: Tensor, params: Tensor, threshold: number): Tensor {
+  const { device } = x, K = x.shape.at(-1)!, { consts, flags } = rowVariant(device, K), OUTLIERS = threshold > 0;
+  using q = empty(device, [Math.ceil(K / 32)], "uint32");
+  if (OUTLIERS) outliers(device, { bindings: { x, dims: params, q }, grid: [Math.ceil(K / 32)] });
+  const y = empty(device, x.shape);
+  round(device, {
+    flags: { ...flags, OUTLIERS },
+    consts,
+    bindings: { x, dims: params, q, y },
+    grid: [x.size / K],
+  });
+  return y;
 }
 
 /** One kernel for all of it. */

@@ -4,18 +4,24 @@ import codebookRowWgsl from "../shaders/codebook_row.wgsl" with { type: "text" }
 import integerWgsl from "../shaders/quantized_matmul.wgsl" with { type: "text" };
 import rowWgsl from "../shaders/quantized_row.wgsl" with { type: "text" };
 import rowsWgsl from "../shaders/quantized_rows.wgsl" with { type: "text" };
+import unpackWgsl from "../shaders/unpack_codes.wgsl" with { type: "text" };
 import { empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
-import { subgroupLanes } from "./launching.ts";
-import { ACTIVATIONS, type Fusion } from "./matmul_packed.ts";
-import { packedColumns } from "./pack_weight.ts";
+import { extent, subgroupLanes } from "./launching.ts";
+import { ACTIVATIONS, type Fusion, matmulPacked } from "./matmul_packed.ts";
+import { packedColumns, stripOf } from "./pack_weight.ts";
+import { rmsNorm } from "./rms_norm.ts";
 
 const integer = kernel("quantized_matmul", integerWgsl);
 const codebook = kernel("codebook_matmul", codebookWgsl);
 const integerRow = kernel("quantized_row", rowWgsl);
 const codebookRow = kernel("codebook_row", codebookRowWgsl);
 const rows = kernel("quantized_rows", rowsWgsl);
+const unpack = kernel("unpack_codes", unpackWgsl);
 const LANES = 32, ROW_COLUMNS = 64; // of a workgroup: vec4s, and columns of quantized_row
 const CPU_STRIP = 64;
+const MANY = 32; // rows from which on a CPU gains by unpacking a matrix first
+const UNPACKED = 4 * 2 ** 20; // bytes of numbers at a time: what the caches of a core hold
+const UNIT = 16; // columns that unpack_codes begins at a multiple of
 
 /** Bits that a code may have. */
 export type CodeBits = 2 | 3 | 4 | 5 | 6 | 8;
@@ -37,6 +43,10 @@ export interface CodedMatrix {
   readonly K: number;
   /** Its own columns. */
   readonly N: number;
+  /** The column of the product that is its first, as its `dims` have it. Default 0. */
+  readonly column?: number;
+  /** Whether its columns have a bias, among `groups`. Default false. */
+  readonly bias?: boolean;
   /** The codes, uint32. */
   readonly w: Tensor;
   /** Scales, and what else is given by group or column, uint32. */
@@ -178,6 +188,7 @@ export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, fusio
   const { K, N, bits, span, w, groups, dims, kind } = matrix;
   const { norm, gate, residual, parts: PARTS = 1, activation = gate ?? "identity" } = fusion;
   const M = x.size / K;
+  if (unpacksFirst(x.device, M)) return unpackedMatmul(x, matrix, y, fusion);
   const { ROWS, flags } = tile(x.device, M);
   const { PERMUTED = false, ...special } = matrix.flags;
   const order = PERMUTED ? "X_PERMUTED" : K % 4 === 0 ? "X_BY_4" : "X_ANY";
@@ -203,6 +214,48 @@ export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, fusio
     });
   }
   (isInteger ? integer : codebook)(x.device, { ...common, overrides });
+}
+
+/** Whether a product of `M` rows by codes begins with unpacking them. */
+export function unpacksFirst(device: Device, M: number): boolean {
+  return device.isCpu && M >= MANY;
+}
+
+/** Columns of a matrix of `N` that are unpacked at a time, `halves` of them: a multiple of 16, or all. */
+function columnsAtATime(K: number, N: number, halves: number): number {
+  const most = Math.max(1, Math.floor(UNPACKED / (4 * K * UNIT * halves))), units = Math.ceil(N / halves / UNIT);
+  return Math.min(N / halves, UNIT * Math.ceil(units / Math.ceil(units / most)));
+}
+
+/** Bytes of numbers that {@linkcode unpackedMatmul} has at a time. */
+export function unpackedBytes(K: number, N: number): number {
+  return 4 * K * packedColumns(columnsAtATime(K, N, 1));
+}
+
+/** As {@linkcode quantizedMatmul}, for a matrix of any kind: its columns become numbers, some at a time, and then {@linkcode matmulPacked} multiplies. */
+export function unpackedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, { norm, ...behind }: Fusion = {}): void {
+  if (norm) {
+    using h = rmsNorm(x, norm.weight, norm.eps);
+    return unpackedMatmul(h, matrix, y, behind);
+  }
+  const { device } = x, { K, N, kind, bits, span, w, groups, dims, column = 0, bias: BIAS = false } = matrix;
+  const HALVES = behind.gate ? 2 : 1, width = y.size / (x.size / K) * HALVES, step = columnsAtATime(K, N, HALVES);
+  const lanes = subgroupLanes(device) >= 8 ? "SUBGROUPS" : "ALONE",
+    strip = stripOf(device) ?? packedColumns(HALVES * step);
+  using bias = BIAS ? empty(device, [width]) : undefined;
+  for (let first = 0; first < N / HALVES; first += step) {
+    const count = HALVES * Math.min(step, N / HALVES - first);
+    using numbers = empty(device, [K, packedColumns(count)]);
+    using sizes = empty(device, [6], "uint32");
+    unpack(device, {
+      flags: { ...matrix.flags, BIAS, [kind.toUpperCase()]: true, [lanes]: true },
+      overrides: { BITS: bits, SPAN: span, HALVES, Y_STRIP: strip / 4, ...stripOverride(device) },
+      bindings: { w, groups, dims, before: extent(w, 1 + first / UNIT), y: numbers, sizes, bias },
+      grid: [Math.ceil(count / 32), Math.ceil(K / 128), 1],
+    });
+    const block = { w: numbers, K, N: count, width, offset: column + first, strip, dims: sizes };
+    matmulPacked(x, block, { bias, ...behind }, y);
+  }
 }
 
 /**

@@ -95,7 +95,7 @@ export function linearOf(
     bits: 4,
     span: 32,
     flags: { NESTED: nested, FLAT: flat },
-    ...{ K, N, w, groups, dims },
+    ...{ K, N, column: placeOf(layer).column, bias: layer.bias, w, groups, dims },
   };
   return new QuantizedLinear(scheme, K, N, [matrix]);
 }

@@ -163,7 +163,8 @@ async function matrixOf(
     ...{ span, zero, dmin, sc, m, high, size },
   });
   made.move();
-  return { kind: "integer", bits, span, flags: { BLOCKS: true }, K, N, w, groups, dims };
+  const column = place.column + first;
+  return { kind: "integer", bits, span, flags: { BLOCKS: true }, K, N, column, bias: layer.bias, w, groups, dims };
 }
 
 /** Codes [count, K] of some rows; their scales go into `words`. */

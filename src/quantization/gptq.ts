@@ -167,8 +167,8 @@ async function matrixOf(
     ...{ group: layout.group, span: layout.span, zeroBits: layout.zeroBits, zeros: layout.zeros },
   });
   made.move();
-  const flags = { PERMUTED: permutation !== undefined };
-  return { kind: "integer", bits, span: layout.span, flags, K, N, w, groups, dims };
+  const flags = { PERMUTED: permutation !== undefined }, column = place.column + first;
+  return { kind: "integer", bits, span: layout.span, flags, K, N, column, bias: layer.bias, w, groups, dims };
 }
 
 /** Puts scales and zeros of a part where the kernels read them. */

@@ -43,8 +43,21 @@ function linearOf(
   threshold: number,
 ): QuantizedLinear {
   const K = layer.inputs, N = outFeatures(layer), { device } = reader;
-  const dims = int8Dims(device, { K, N, ...placeOf(layer), bias: layer.bias ? packedColumns(N) : 0 });
-  const matrix = { kind: "int8", bits: 8, span: 32, flags: {}, K, N, w, groups, dims } as const;
+  const { bias } = layer, place = placeOf(layer);
+  const dims = int8Dims(device, { K, N, ...place, bias: bias ? packedColumns(N) : 0 });
+  const matrix = {
+    kind: "int8",
+    bits: 8,
+    span: 32,
+    flags: {},
+    K,
+    N,
+    column: place.column,
+    bias,
+    w,
+    groups,
+    dims,
+  } as const;
   return new QuantizedLinear("int8", K, N, [matrix], { threshold, params: int8Threshold(device, K, threshold) });
 }
 

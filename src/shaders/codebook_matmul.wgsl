@@ -18,43 +18,23 @@ const SPAN: u32 = 32u;
 // @include "quantized.wgsl"
 // @include "codebook.wgsl"
 
-// @if SUBGROUPS
-var<private> book: vec2<f32>; // entries j and j + 8 in lane j of 8
-// @else
-var<workgroup> book: array<f32, 16>;
-// @end
+// @include "book.wgsl"
+
 var<private> columns: array<Column, 4>;
 
 fn prepare(thread: u32, lane: u32, column: u32) {
-  // @if SUBGROUPS
-  book = vec2<f32>(bitcast<f32>(groups[lane % 8u]), bitcast<f32>(groups[8u + lane % 8u]));
-  // @else
-  if (thread < 16u) {
-    book[thread] = bitcast<f32>(groups[thread]);
-  }
-  workgroupBarrier();
-  // @end
+  openBook(thread, LANES * SLICES, lane);
   // @unroll
   for (var c = 0u; c < 4u; c++) {
     columns[c] = columnOf(4u * column + c);
   }
 }
 
-fn entry(code: u32, first: u32) -> f32 {
-  // @if SUBGROUPS
-  let at = first | (code & 7u);
-  return select(subgroupShuffle(book.x, at), subgroupShuffle(book.y, at), code > 7u);
-  // @else
-  return book[code];
-  // @end
-}
-
 fn valueOf(code: vec4<u32>, k: u32, column: u32, first: u32) -> vec4<f32> {
-  let value = vec4<f32>(entry(code.x, first), entry(code.y, first), entry(code.z, first), entry(code.w, first));
   // @if FLAT
-  return value * absmaxOf(k);
+  return entries(code, first) * absmaxOf(k);
   // @else
-  return value;
+  return entries(code, first);
   // @end
 }
 

@@ -10,12 +10,12 @@ const SPAN: u32 = 32u;
 // @optional RESIDUAL NESTED NORM GATED
 // @include "quantized_row.wgsl"
 // @include "codebook.wgsl"
+// @include "book.wgsl"
 
-var<private> book: vec2<f32>; // entries j and j + 8 in lane j of 8
 var<private> parts: array<Column, 4u * TILES>;
 
 fn prepare(lane: u32, columns: array<u32, TILES>) {
-  book = vec2<f32>(bitcast<f32>(groups[lane % 8u]), bitcast<f32>(groups[8u + lane % 8u]));
+  openBook(lane % 8u, 8u, lane);
   // @unroll
   for (var tile = 0u; tile < TILES; tile++) {
     // @unroll
@@ -25,14 +25,8 @@ fn prepare(lane: u32, columns: array<u32, TILES>) {
   }
 }
 
-fn entry(code: u32, first: u32) -> f32 {
-  let at = first | (code & 7u);
-  return select(subgroupShuffle(book.x, at), subgroupShuffle(book.y, at), (code & 8u) != 0u);
-}
-
 fn valuesOf(low: vec4<u32>, high: vec4<u32>, j: u32, first: u32) -> vec4<f32> {
-  let code = low >> vec4<u32>(4u * j);
-  return vec4<f32>(entry(code.x, first), entry(code.y, first), entry(code.z, first), entry(code.w, first));
+  return entries(low >> vec4<u32>(4u * j), first);
 }
 
 fn unitsOf(lane: u32) -> vec4<f32> {

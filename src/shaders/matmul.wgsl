@@ -134,6 +134,7 @@ fn main(
   // @end
 
   if (group.x * LANES + thread.x < columns) {
+    let y0 = targetOf(M, column);
     for (var r = 0u; r < ROWS; r++) {
       if (row0 + r < M) {
         // @if NORM
@@ -142,9 +143,9 @@ fn main(
         let scale = 1.0;
         // @end
         // @if GATED
-        storeGated(M, group.z * M + row0 + r, column, scale * sums[r], scale * ups[r]);
+        storeGated(y0, group.z * M + row0 + r, scale * sums[r], scale * ups[r]);
         // @else
-        store(M, group.z * M + row0 + r, column, scale * sums[r]);
+        store(y0, group.z * M + row0 + r, scale * sums[r]);
         // @end
       }
     }

@@ -116,14 +116,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   // @end
 
+  let y0 = targetOf(M, first);
+  // @if !GATED
+  let y1 = targetOf(M, first + 1u);
+  // @end
   for (var r = 0u; r < ROWS; r++) {
     if (row0 + r < M && first < columns) {
       // @if GATED
-      storeGated(M, row0 + r, first, lefts[r], rights[r]);
+      storeGated(y0, row0 + r, lefts[r], rights[r]);
       // @else
-      store(M, row0 + r, first, lefts[r]);
+      store(y0, row0 + r, lefts[r]);
       if (first + 1u < columns) {
-        store(M, row0 + r, first + 1u, rights[r]);
+        store(y1, row0 + r, rights[r]);
       }
       // @end
     }

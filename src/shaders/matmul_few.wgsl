@@ -128,6 +128,7 @@ fn main(
   totals[3] = rowSum(squares.y, second == 1u, lanes / 2.0);
   // @end
   // @end
+  let y0 = targetOf(M, own);
   for (var r = 0u; r < ROWS; r++) {
     // @if NORM
     let sum = sums[r] * inverseSqrt(totals[r] / f32(K) + EPS);
@@ -137,11 +138,11 @@ fn main(
     // @if GATED
     let up = subgroupShuffleXor(sum, 4u);
     if (row0 + r < M && own < columns && isGate) {
-      storeGated(M, row0 + r, own, sum, up);
+      storeGated(y0, row0 + r, sum, up);
     }
     // @else
     if (row0 + r < M && own < columns) {
-      store(M, row0 + r, own, sum);
+      store(y0, row0 + r, sum);
     }
     // @end
   }

@@ -129,9 +129,9 @@ fn plainly(M: u32, row0: u32, column0: u32, columns: u32, thread: u32) {
         }
       }
       // @if GATED
-      storeGated(M, row, column, sums[0], sums[1]);
+      storeGated(targetOf(M, column), row, sums[0], sums[1]);
       // @else
-      store(M, row, column, sums[0]);
+      store(targetOf(M, column), row, sums[0]);
       // @end
     }
   }
@@ -147,9 +147,9 @@ fn finish(M: u32, row0: u32, column0: u32, columns: u32, r: u32, first: u32, end
     if (subgroup >= first && subgroup < end && row < M && column < columns) {
       let at = line * Y_STEP + i % STORED / PART * (SPAN / 4u) + i % STORED % PART;
       // @if GATED
-      storeGated(M, row, column, bitcast<vec4<f32>>(tile[at]), bitcast<vec4<f32>>(tile[at + PART]));
+      storeGated(targetOf(M, column), row, bitcast<vec4<f32>>(tile[at]), bitcast<vec4<f32>>(tile[at + PART]));
       // @else
-      store(M, row, column, bitcast<vec4<f32>>(tile[at]));
+      store(targetOf(M, column), row, bitcast<vec4<f32>>(tile[at]));
       // @end
     }
   }

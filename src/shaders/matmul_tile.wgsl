@@ -63,13 +63,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) t
     return;
   }
   // @end
+  let y0 = targetOf(M, column);
   for (var r = 0u; r < ROWS; r++) {
     let row = row0 + thread.y * ROWS + r;
     if (row < M && column < columns) {
       // @if GATED
-      storeGated(M, row, column, sums[r], tiles[(thread.y * ROWS + r) * (SIDE / 2u) + thread.x]);
+      storeGated(y0, row, sums[r], tiles[(thread.y * ROWS + r) * (SIDE / 2u) + thread.x]);
       // @else
-      store(M, row, column, sums[r]);
+      store(y0, row, sums[r]);
       // @end
     }
   }

@@ -52,6 +52,10 @@ const cases: [M: number, K: number, N: number, threshold: number][] = [
   [4, 44, 130, 6],
   [3, 8, 4, 1e-6],
   [9, 128, 130, 6],
+  // rows whose weights are unpacked; all of them outliers; odd sizes, none
+  [32, 128, 130, 6],
+  [32, 40, 4, 1e-6],
+  [40, 37, 5, 0],
 ];
 
 for (const [M, K, N, threshold] of cases) {

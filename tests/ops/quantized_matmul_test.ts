@@ -51,9 +51,15 @@ Deno.test("quantizedMatmul() multiplies a row by a wide matrix, whatever its cod
   }
 });
 
+Deno.test("quantizedMatmul() unpacks first what many rows multiply", async () => {
+  for (const bits of [2, 3, 5, 6, 8] as const) await check(device, ...randomMatrix(device, bits, 160, 20, 16), 32);
+  for (const [K, N, G] of shapes) await check(device, ...randomMatrix(device, 4, K, N, G), 35, N === 6);
+  await check(device, ...randomMatrix(device, 4, 4096, 514, 128), 32); // some columns at a time
+});
+
 Deno.test("quantizedMatmul() gives the same without subgroups", async () => {
   const [matrix, weights] = randomMatrix(plain, 4, 96, 130, 32);
-  for (const M of [1, 5]) await check(plain, matrix, weights, M);
+  for (const M of [1, 5, 40]) await check(plain, matrix, weights, M);
 });
 
 Deno.test("quantizedMatmul() gives the same as a GPU runs it", async () => {

@@ -89,6 +89,13 @@ const cases: [what: string, on: Device, Kind, M: number, K: number, outputs: num
   ["", device, "int8", 4, 36, [40, 40], gated],
   ["", device, "int8", 2, 32, [12, 12, 12], { norm: true, bias: true, parts: 3 }],
   ["", device, "int8", 6, 64, [12, 12], gated],
+  ["", device, "gguf", 40, 64, [40, 40], gated],
+  ["", device, "gguf", 33, 32, [12, 12, 12], { norm: true, bias: true, parts: 3 }],
+  ["", device, "gptq", 32, 64, [16, 24], all],
+  ["", device, "nf4", 34, 24, [37, 37], gated],
+  ["", device, "nf4", 32, 1024, [700, 700], gated],
+  ["", device, "int8", 40, 36, [20, 20], gated],
+  ["without subgroups ", plain, "nf4", 32, 64, [20, 20], gated],
   ["without subgroups ", plain, "int8", 1, 64, [20, 20], gated],
   ["as a GPU ", device, "int8", 2, 64, [16, 24], { ...all, gate: "gelu_tanh", activation: undefined }],
 ];

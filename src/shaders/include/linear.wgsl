@@ -6,8 +6,9 @@
 // w        [K, N4 * 4] f32, or 16-bit floats two in a u32, in strips of columns, each [K, its columns], one after the other:
 //          a CPU reads its memory fastest in order; columns past N are never used
 // y        [PARTS, M, width / PARTS] f32: blocks of columns one after the other
-// dims     (K, N, N4, width: columns of y over all parts, offset: the column of y that is the matrix's first,
-//          vec4s of a row of a strip; the last strip may have less)
+// dims     (K, N, N4, width: columns of y over all parts, and of the bias; offset: the column of y that is the matrix's first;
+//          vec4s of a row of a strip; the last strip may have less). With GATED y has half of the columns, and a matrix may
+//          hold some of the first half, then as many of the second
 override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 // @include "floats.wgsl"
 // @include "quads.wgsl"
@@ -30,12 +31,12 @@ override PARTS: u32 = 1u; // 2 with GATED, whose halves make one part
 @group(0) @binding(2) var<storage, read> dims: array<u32>;
 // @if N_BY_4
 // @if BIAS
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<quad>;
 // @end
 // @if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> residual: array<quad>;
 // @end
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<quad>;
 // @else
 // @if BIAS
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
@@ -91,40 +92,71 @@ fn placeOf(n: u32, rows: u32, unit: u32) -> vec2<u32> {
 }
 
 // @if N_BY_4
-// sums of the four columns from 4 * column on; `rows` is the number of rows of y
-fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
-  let place = placeOf(column, rows, 4u);
-  let at = place.x + row * place.y;
-  var value = sum;
-  // @if BIAS
-  value += bias[dims[4] / 4u + column];
+// Where the sums of four columns go, and what is added to them: the same for all rows, so loaded once.
+struct Target {
+  place: vec2<u32>, // of row 0 of y, and how far the rows are apart
+  bias: vec4<f32>,
+  // @if GATED
+  upBias: vec4<f32>, // of the second half
   // @end
-  value = activated4(value);
-  // @if RESIDUAL
-  value += residual[at];
-  // @end
-  y[at] = value;
 }
 
-fn storeGated(rows: u32, row: u32, column: u32, gateSum: vec4<f32>, upSum: vec4<f32>) {
-  let at = column + row * (dims[3] / 8u);
-  var gate = gateSum;
-  var up = upSum;
+// The target of the four columns from 4 * column on; `rows` is the number of rows of y.
+fn targetOf(rows: u32, column: u32) -> Target {
+  let n = dims[4] / 4u + column;
   // @if BIAS
-  gate += bias[column];
-  up += bias[dims[3] / 8u + column];
+  let bias4 = fromQuad(bias[n]);
+  // @else
+  let bias4 = vec4<f32>();
   // @end
-  var value = activated4(gate) * up;
+  // @if GATED
+  let half = dims[3] / 8u;
+  // @if BIAS
+  return Target(vec2<u32>(n, half), bias4, fromQuad(bias[half + n]));
+  // @else
+  return Target(vec2<u32>(n, half), bias4, bias4);
+  // @end
+  // @else
+  return Target(placeOf(column, rows, 4u), bias4);
+  // @end
+}
+
+fn put(t: Target, row: u32, value: vec4<f32>) {
+  let at = t.place.x + row * t.place.y;
   // @if RESIDUAL
-  value += residual[at];
+  y[at] = toQuad(value + fromQuad(residual[at]));
+  // @else
+  y[at] = toQuad(value);
   // @end
-  y[at] = value;
+}
+
+// @if GATED
+fn storeGated(t: Target, row: u32, gate: vec4<f32>, up: vec4<f32>) {
+  put(t, row, activated4(gate + t.bias) * (up + t.upBias));
 }
 // @else
-fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
-  for (var c = 0u; c < min(4u, dims[1] - 4u * column); c++) {
-    let n = 4u * column + c;
-    let place = placeOf(n, rows, 1u);
+fn store(t: Target, row: u32, sum: vec4<f32>) {
+  put(t, row, activated4(sum + t.bias));
+}
+// @end
+// @else
+struct Target {
+  rows: u32,
+  column: u32,
+}
+
+fn targetOf(rows: u32, column: u32) -> Target {
+  return Target(rows, column);
+}
+
+// @if GATED
+// Halves that do not divide by 4 are gated by another kernel.
+fn storeGated(t: Target, row: u32, gate: vec4<f32>, up: vec4<f32>) {}
+// @else
+fn store(t: Target, row: u32, sum: vec4<f32>) {
+  for (var c = 0u; c < min(4u, dims[1] - 4u * t.column); c++) {
+    let n = 4u * t.column + c;
+    let place = placeOf(n, t.rows, 1u);
     let at = place.x + row * place.y;
     var value = sum[c];
     // @if BIAS
@@ -137,7 +169,5 @@ fn store(rows: u32, row: u32, column: u32, sum: vec4<f32>) {
     y[at] = value;
   }
 }
-
-// Halves that do not divide by 4 are gated by another kernel.
-fn storeGated(rows: u32, row: u32, column: u32, gateSum: vec4<f32>, upSum: vec4<f32>) {}
+// @end
 // @end

@@ -7,6 +7,7 @@ import activated from "./activated.wgsl" with { type: "text" };
 import activation from "./activation.wgsl" with { type: "text" };
 import attentionTile from "./attention_tile.wgsl" with { type: "text" };
 import activations from "./activations.wgsl" with { type: "text" };
+import book from "./book.wgsl" with { type: "text" };
 import codebook from "./codebook.wgsl" with { type: "text" };
 import codes from "./codes.wgsl" with { type: "text" };
 import distribution from "./distribution.wgsl" with { type: "text" };
@@ -49,6 +50,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "activation.wgsl": activation,
   "attention_tile.wgsl": attentionTile,
   "activations.wgsl": activations,
+  "book.wgsl": book,
   "codebook.wgsl": codebook,
   "codes.wgsl": codes,
   "distribution.wgsl": distribution,
