@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../gpu/mod.ts";
-import type { KvTarget } from "../ops/qkv_rope.ts";
+import type { PackedProjection } from "../ops/qkv_rope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
 import type { CacheState } from "./cache_state.ts";
@@ -46,12 +46,10 @@ export interface HeadShape {
   headDim: number;
 }
 
-/** Where a layer's keys and values of one batch go, for the kernel that makes them to write them there itself. */
+/** A layer's keys and values of one batch, which the kernels that make them write where they stay. */
 export interface KvPlace {
-  /** The cache's own buffers: the i-th token of a sequence goes to slot `past[b] + i`. */
-  readonly into: KvTarget;
-  /** Attends as `attend` does, once the keys and values are written. */
-  attend(q: Tensor): Tensor;
+  /** Makes queries, keys and values of `projection`, whose rows are the batch's tokens, and attends as `attend` does. */
+  attend(projection: PackedProjection): Tensor;
 }
 
 /** Keys and values of all layers. */
@@ -85,10 +83,10 @@ export interface Cache extends Disposable {
   /** Stores k and v [T, Hkv, Dh] of `layer`, and attends with q [T, H, Dh] over all keys; returns [T, H, Dh]. */
   attend(layer: number, q: Tensor, k: Tensor, v: Tensor, batch: Batch, options: AttentionOptions): Tensor;
   /**
-   * Optional: where `attend` would store the keys and values of `layer`, so that they are written there as they are made
-   * and their dispatch is saved. Undefined, or no such method, where they lie in another order or more has to be done to
-   * them than to round them to float16 (quantized or wrapped caches): models then call `attend`. After a `place`, exactly
-   * one of its `attend` and the cache's is called.
+   * Optional: `attend` for a projection whose parts are not made yet, so that keys and values of `layer` are written to
+   * the cache as they are made and dispatches are saved. Undefined, or no such method, where they lie in another order or
+   * more has to be done to them than to round them to float16 (quantized or wrapped caches): models then call `attend`.
+   * After a `place`, exactly one of its `attend` and the cache's is called.
    */
   place?(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined;
   /**

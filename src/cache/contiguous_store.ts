@@ -3,12 +3,14 @@
  *
  * @module
  */
-import { copyKvLayout, kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
+import { type CachedKeyValues, copyKvLayout, kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
+import type { PackedProjection } from "../ops/qkv_rope.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor, type TypedArray } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
 import {
   attendOver,
+  attendProjected,
   bytesOf,
   type CachePass,
   type LayerStore,
@@ -43,8 +45,14 @@ export class ContiguousStore implements LayerStore {
 
   /** Stores, then attends. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    this.append(k, v, pass, this.#layout(q.shape[1]!, options));
-    return this.attendPlaced(q, pass, options);
+    const kv = this.#keyValues(q.shape[1]!, pass, options);
+    this.append(k, v, pass, kv.geometry);
+    return attendOver(q, kv, pass, options);
+  }
+
+  /** The same of a projection. */
+  attendProjected(projection: PackedProjection, pass: CachePass, options: AttentionOptions): Tensor {
+    return attendProjected(projection, this.#keyValues(projection.heads, pass, options), pass, options);
   }
 
   /** Stores behind what is there. */
@@ -53,21 +61,14 @@ export class ContiguousStore implements LayerStore {
     storeKv(k, v, { k: this.#k, v: this.#v, geometry: (geometry ?? own)!, past }, batch.cuSeqlens);
   }
 
-  /** Where keys and values go. */
-  place({ past }: CachePass): { k: Tensor; v: Tensor; past: Tensor } {
-    return { k: this.#k, v: this.#v, past };
-  }
-
   /** Overwrites all from the host, [B, Hkv, capacity, Dh]. */
   fill(k: TypedArray, v: TypedArray): void {
     this.#k.write(k);
     this.#v.write(v);
   }
 
-  /** Attends over what is there. */
-  attendPlaced(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    const geometry = this.#layout(q.shape[1]!, options);
-    return attendOver(q, { k: this.#k, v: this.#v, geometry, past: pass.past }, pass, options);
+  #keyValues(heads: number, { past }: CachePass, options: AttentionOptions): CachedKeyValues {
+    return { k: this.#k, v: this.#v, geometry: this.#layout(heads, options), past };
   }
 
   /** What is there. */

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { attention, attentionWeights, type KeyValues } from "../ops/attention.ts";
-import type { KvTarget } from "../ops/qkv_rope.ts";
+import { attention, attentionWeights, type CachedKeyValues, type KeyValues } from "../ops/attention.ts";
+import { qkvAttention } from "../ops/qkv_attention.ts";
+import { type PackedProjection, qkvRopeStore } from "../ops/qkv_rope.ts";
 import type { Device } from "../gpu/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch } from "./batch.ts";
@@ -70,10 +71,8 @@ export interface LayerStore extends Disposable {
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
   /** Stores k and v [T, Hkv, Dh] float32 behind the tokens that are there. */
   append(k: Tensor, v: Tensor, pass: CachePass): void;
-  /** Its own buffers for the kernel that makes keys and values. */
-  place?(pass: CachePass): KvTarget;
-  /** Attends over what `place` was given. */
-  attendPlaced?(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor;
+  /** As `attend`, of a projection whose parts are not made yet: they are written where they stay. */
+  attendProjected?(projection: PackedProjection, pass: CachePass, options: AttentionOptions): Tensor;
   /** Tokens that can be read of sequences of these lengths, where that is not all. */
   held?(lengths: readonly number[]): readonly number[];
   /** The `reach` for `crop` of a sequence of `length` of which only the tokens that can be read were stored. */
@@ -105,6 +104,22 @@ export function attendOver(
     weights.push(attentionWeights(q, kv, batch.cuSeqlens, longest, { bias }));
   }
   return attention(q, kv, batch.cuSeqlens, { bias });
+}
+
+/** The same of a projection whose keys and values `kv` does not have yet. */
+export function attendProjected(
+  projection: PackedProjection,
+  kv: CachedKeyValues,
+  pass: Pick<CachePass, "batch" | "lengths">,
+  options: AttentionOptions,
+): Tensor {
+  const { cuSeqlens, lengths } = pass.batch, { qkv, table, positions } = projection;
+  if (options.weights) {
+    using q = qkvRopeStore(qkv, table, positions, projection, kv, cuSeqlens);
+    return attendOver(q, kv, pass, options);
+  }
+  const single = lengths.every((n) => n === 1);
+  return qkvAttention(projection, kv, cuSeqlens, { bias: options.relativeBias, single });
 }
 
 /** Bytes of the pool's buffers that these tensors have to themselves. */

@@ -109,11 +109,12 @@ export abstract class LayeredCache implements Disposable {
     return store.attend(q, k, v, this.passFor(batch), options);
   }
 
-  /** Where keys and values of `layer` go, if they lie in the cache as they are made. */
+  /** How `layer` attends from its projection on, if keys and values lie in the cache as they are made. */
   place(layer: number, shape: HeadShape, batch: Batch, options: AttentionOptions): KvPlace | undefined {
     const store = this.#store(layer, shape, batch, options);
-    const pass = this.passFor(batch), into = store.place?.(pass);
-    return into && { into, attend: (q) => store.attendPlaced!(q, pass, options) };
+    if (!store.attendProjected) return undefined;
+    const pass = this.passFor(batch);
+    return { attend: (projection) => store.attendProjected!(projection, pass, options) };
   }
 
   /** Counts the batch's tokens on the GPU. */

@@ -37,5 +37,5 @@ export type { QuantizedCacheConfig } from "./quantized_config.ts";
 export * from "./sink_cache.ts";
 export { SlidingWindowCache, type SlidingWindowCacheOptions } from "./sliding_window_cache.ts";
 export * from "./static_cache.ts";
-export type { KvTarget } from "../ops/qkv_rope.ts";
+export type { PackedProjection } from "../ops/qkv_rope.ts";
 export type { CacheProperties } from "./properties.ts";

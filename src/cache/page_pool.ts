@@ -3,12 +3,20 @@
  *
  * @module
  */
-import { kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
-import type { KvTarget } from "../ops/qkv_rope.ts";
+import { type CachedKeyValues, kvLayout, setKvStrides, storeKv, type Strides } from "../ops/attention.ts";
+import type { PackedProjection } from "../ops/qkv_rope.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { bytesPerElement, empty, keep, type Tensor, tensor } from "../tensor/mod.ts";
 import type { AttentionOptions } from "./cache.ts";
-import { attendOver, bytesOf, type CachePass, type LayerStore, type PackedKv, type StoreSpec } from "./layer_store.ts";
+import {
+  attendOver,
+  attendProjected,
+  bytesOf,
+  type CachePass,
+  type LayerStore,
+  type PackedKv,
+  type StoreSpec,
+} from "./layer_store.ts";
 import { PAGE } from "./rings.ts";
 
 const LONG_LIVED = { exact: true, label: "the cache" };
@@ -111,26 +119,28 @@ export class PagedStore implements LayerStore {
 
   /** Stores, then attends. */
   attend(q: Tensor, k: Tensor, v: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    const geometry = this.#geometry ??= keep(q.device, this.#layout(q.shape[1]!, options));
-    storeKv(k, v, { ...this.place(pass), geometry }, pass.batch.cuSeqlens);
-    return this.attendPlaced(q, pass, options);
+    const kv = this.#keyValues(q.shape[1]!, pass, options);
+    storeKv(k, v, kv, pass.batch.cuSeqlens);
+    return attendOver(q, kv, pass, options);
   }
 
-  /** Where keys and values go. */
-  place(pass: CachePass): KvTarget {
-    return { k: this.#k, v: this.#v, past: pass.pages!(), paged: true };
+  /** The same of a projection. */
+  attendProjected(projection: PackedProjection, pass: CachePass, options: AttentionOptions): Tensor {
+    return attendProjected(projection, this.#keyValues(projection.heads, pass, options), pass, options);
   }
 
-  /** Attends over what is there. */
-  attendPlaced(q: Tensor, pass: CachePass, options: AttentionOptions): Tensor {
-    const geometry = this.#geometry ??= keep(q.device, this.#layout(q.shape[1]!, options));
-    return attendOver(q, { ...this.place(pass), geometry }, pass, options);
+  #keyValues(heads: number, pass: CachePass, options: AttentionOptions): CachedKeyValues {
+    return this.#with(this.#geometry ??= keep(this.spec.device, this.#layout(heads, options)), pass);
+  }
+
+  #with(geometry: Tensor, pass: CachePass): CachedKeyValues {
+    return { k: this.#k, v: this.#v, geometry, past: pass.pages!(), paged: true };
   }
 
   /** Stores behind what is there. */
   append(k: Tensor, v: Tensor, pass: CachePass): void {
     using geometry = this.#layout(this.spec.kvHeads, { scale: 1, causal: true });
-    storeKv(k, v, { ...this.place(pass), geometry }, pass.batch.cuSeqlens);
+    storeKv(k, v, this.#with(geometry, pass), pass.batch.cuSeqlens);
   }
 
   /** Sequences know their pages: see {@linkcode PagedStore.read}. */

@@ -14,7 +14,7 @@ export interface Declared {
   optional: string[];
   /** Values that a constant takes, the default first: `const ROWS: u32 = 1; // @const 1 4 8`. */
   consts: Record<string, readonly number[]>;
-  /** Choices that no op makes together: `// @never SPLIT ROWS=8`. */
+  /** Choices that no op makes together: `// @never SPLIT ROWS=8`; `!BIAS` is a flag that is not set. */
   never: string[][];
 }
 
@@ -38,6 +38,7 @@ export function declared(source: string): Declared {
 /** The choices of `never` that a variant makes all the same; constants that it leaves out have their defaults. */
 export function excluded({ never, consts }: Declared, variant: Variant): string[] | undefined {
   const made = (choice: string) => {
+    if (choice.startsWith("!")) return !variant.flags?.[choice.slice(1)];
     const [word = "", value] = choice.split("=");
     return value === undefined
       ? variant.flags?.[word]

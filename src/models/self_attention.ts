@@ -5,7 +5,7 @@
  */
 import type { AttentionOptions } from "../cache/mod.ts";
 import { mul, qkvRope, type QkvRopeOptions } from "../ops/mod.ts";
-import { canStoreKv, qkvRopeStore } from "../ops/qkv_rope.ts";
+import { canStoreKv } from "../ops/qkv_rope.ts";
 import type { Fusion, Linear } from "../quantization/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Pass } from "./family.ts";
@@ -48,8 +48,7 @@ function attend(
   const place = canStoreKv(x.device, projection, table) ? cache.place?.(layer, projection, batch, options) : undefined;
   if (place) {
     const y = qkv.forward(x, { norm }); // [T, (H + 2·Hkv)·Dh]
-    const q = qkvRopeStore(y, table, batch.positions, projection, place.into, batch.cuSeqlens); // [T, H, Dh]
-    return place.attend(q).reshape(flat);
+    return place.attend({ ...projection, qkv: y, table, positions: batch.positions }).reshape(flat);
   }
   const aligned = 4 * batch.total * heads * headDim % x.device.limits.minStorageBufferOffsetAlignment === 0;
   if (heads === kvHeads && aligned && !table && !qNorm) {

@@ -1,9 +1,9 @@
 import { ShapeError } from "../errors.ts";
-import { kernel } from "../gpu/mod.ts";
+import { type Device, kernel } from "../gpu/mod.ts";
 import storeWgsl from "../shaders/kv_store.wgsl" with { type: "text" };
 import { empty, expectShape, type Tensor } from "../tensor/mod.ts";
-import { checkAttention } from "./attention_checks.ts";
-import { type AttentionBackend, chooseAttention } from "./attention_choice.ts";
+import { type AttentionSizes, checkAttention } from "./attention_checks.ts";
+import { type AttentionBackend, type AttentionChoice, chooseAttention } from "./attention_choice.ts";
 import { launchAttention, launchWeights, subgroupSize } from "./attention_launch.ts";
 import { type CachedKeyValues, type KeyValues, mayCap } from "./attention_layout.ts";
 import { dtypeFlags } from "./pack_weight.ts";
@@ -58,7 +58,20 @@ export interface AttentionCall {
  * @throws {RuntimeError} if `backend`, or nothing that `sdpaKernel` leaves, can do what is asked: it says why
  */
 export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, backend }: AttentionCall = {}): Tensor {
-  const { T, H, kvHeads, Dh, Ev, B } = checkAttention("attention", { q, kv, cuSeqlens, bias });
+  const sizes = checkAttention("attention", { q, kv, cuSeqlens, bias });
+  const { choice, keys } = choiceFor(q.device, sizes, kv, { bias, backend });
+  const o = empty(q.device, [sizes.T, sizes.H, sizes.Ev]);
+  launchAttention({ q, kv, cuSeqlens, bias }, choice, keys, o);
+  return o;
+}
+
+/** Which kernel attends, and as many keys as a sequence may have. */
+export function choiceFor(
+  device: Device,
+  { T, H, kvHeads, Dh, Ev, B }: AttentionSizes,
+  kv: KeyValues,
+  { bias, backend }: AttentionCall,
+): { choice: AttentionChoice; keys: number } {
   const keys = keysOf(kv, B, Dh);
   const choice = chooseAttention({
     dtype: kv.k.dtype,
@@ -71,13 +84,11 @@ export function attention(q: Tensor, kv: KeyValues, cuSeqlens: Tensor, { bias, b
     keys,
     bias: bias !== undefined,
     softcap: mayCap(kv.geometry),
-    subgroup: subgroupSize(q.device),
-    cpu: q.device.isCpu,
+    subgroup: subgroupSize(device),
+    cpu: device.isCpu,
     enabled: backend ? [backend] : enabledBackends(),
   });
-  const o = empty(q.device, [T, H, Ev]);
-  launchAttention({ q, kv, cuSeqlens, bias }, choice, keys, o);
-  return o;
+  return { choice, keys };
 }
 
 /** As many keys as a sequence may have. */

@@ -25,8 +25,8 @@ export interface AttentionSizes {
 
 /** The tensors of a call; without `v` it only asks for weights. */
 export interface AttentionTensors {
-  /** [T, H, Dh]. */
-  q: Tensor;
+  /** [T, H, Dh], or what stands for it before it is made. */
+  q: Pick<Tensor, "shape" | "dtype" | "device">;
   /** Keys, and values if any. */
   kv: Omit<KeyValues, "v"> & { readonly v?: Tensor };
   /** [B + 1]. */

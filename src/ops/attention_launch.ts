@@ -24,8 +24,10 @@ const multiply = kernel("attention_product", productWgsl);
 
 /** A call of attention whose arguments are checked. */
 export interface AttentionLaunch {
-  /** [T, H, Dh]. */
+  /** [T, H, Dh]; with `fresh` [T, (H + 2·Hkv)·Dh]. */
   q: Tensor;
+  /** `q` is the projection of one token a sequence: what turns its queries and keys, if anything does. */
+  fresh?: { table?: Tensor; positions?: Tensor };
   /** Keys and values. */
   kv: KeyValues;
   /** [B + 1]. */
@@ -46,9 +48,9 @@ function launchTiles(
   { body, rows, pack, keysPerLane, splits }: AttentionChoice,
   o: Tensor,
 ): void {
-  const { q, kv: { k, v, geometry, paged }, cuSeqlens, bias } = call;
-  const { device } = q;
-  const [T = 0, H = 0, Dh = 0] = q.shape, Ev = o.shape[2]!, kvHeads = k.shape[1]!, quads = Math.ceil(Ev / 4);
+  const { q, fresh, kv: { k, v, geometry, paged }, cuSeqlens, bias } = call;
+  const { device } = q, table = fresh?.table;
+  const [T = 0, H = 0, Ev = 0] = o.shape, kvHeads = k.shape[1]!, Dh = k.shape.at(-1)!, quads = Math.ceil(Ev / 4);
   const lanes = body === "subgroup" ? subgroupSize(device) : device.isCpu ? 8 : 64;
   const span = Math.min(lanes, powerOfTwo(quads)), tokens = Math.floor(rows / pack);
   const byFour = Dh % 4 === 0 && Ev % 4 === 0;
@@ -56,7 +58,7 @@ function launchTiles(
   const counts = countsOf(call);
   using parts = splits > 1 ? empty(device, [T * H, splits, 4 * quads + 2]) : undefined;
   const [launch, flags, consts] = body === "subgroup"
-    ? [attendBySubgroup, { SUBGROUPS: true, SPLIT: splits > 1 }, {
+    ? [attendBySubgroup, { SUBGROUPS: true, SPLIT: splits > 1, BARRIER: !!fresh && !device.isCpu }, {
       SPAN: span,
       HELD: Math.ceil(quads / span),
       ASKED: Math.ceil(Dh / 4 / lanes),
@@ -73,9 +75,12 @@ function launchTiles(
       BIAS: bias !== undefined,
       CAP: mayCap(geometry),
       MAPPED: !!paged,
+      FRESH: !!fresh,
+      ROPE: !!table,
     },
     consts: { DH: Dh, DV: Ev, ROWS: rows, PACK: pack, KEYS: keysPerLane, LANES: lanes, ...consts },
-    bindings: { q, k, v, cuSeqlens, geometry, counts, o: parts ?? o, bias },
+    overrides: table ? { HALF: table.shape.at(-1)! } : undefined,
+    bindings: { q, k, v, cuSeqlens, geometry, counts, o: parts ?? o, bias, table, positions: fresh?.positions },
     grid: [splits, tiles, kvHeads * Math.ceil(H / kvHeads / pack)],
   });
   if (parts) mergeSplits(parts, { cuSeqlens, geometry, counts, o });

@@ -23,6 +23,16 @@ export interface QkvRopeOptions extends RotaryOptions {
   eps?: number;
 }
 
+/** A packed projection, and how its parts are made. */
+export interface PackedProjection extends QkvRopeOptions {
+  /** [T, (heads + 2·kvHeads)·headDim] float32: queries, keys, values. */
+  qkv: Tensor;
+  /** [P, 2, rotaryDim / 2] float32; without one nothing is rotated. */
+  table?: Tensor;
+  /** [T] uint32. */
+  positions?: Tensor;
+}
+
 /** What {@linkcode qkvRope} makes. */
 export interface QueryKeyValue<T = Tensor> {
   /** [T, heads, headDim] */
@@ -104,18 +114,29 @@ export function qkvRopeStore(
   into: KvTarget,
   cuSeqlens: Tensor,
 ): Tensor {
-  const { heads, kvHeads, headDim } = options;
-  const tokens = expectQkv("qkvRopeStore", qkv, table, positions, options);
-  const [starts = 0] = expectShape("qkvRopeStore", "cuSeqlens", cuSeqlens, ["B + 1"]), sequences = starts - 1;
-  expectShape("qkvRopeStore", "past", into.past, [into.paged ? "(2 + P) · B" : sequences]);
-  const kept = into.paged ? [1, kvHeads, "64 · pages", headDim] : [sequences, kvHeads, "capacity", headDim];
-  const shape = expectShape("qkvRopeStore", "k", into.k, kept);
-  expectShape("qkvRopeStore", "v", into.v, shape);
-  expectDtype("qkvRopeStore", "k", into.k, "float32", "float16");
-  expectDtype("qkvRopeStore", "v", into.v, into.k.dtype);
+  const { heads, headDim } = options;
+  const tokens = expectStore("qkvRopeStore", { qkv, table, positions, ...options }, into, cuSeqlens);
   const q = empty(qkv.device, [tokens, heads, headDim]);
   run(qkv, table, positions, options, q, { ...into, cuSeqlens });
   return q;
+}
+
+/** Checks a projection and where its keys and values go; gives the number of tokens. */
+export function expectStore(
+  op: string,
+  { qkv, table, positions, ...options }: PackedProjection,
+  { k, v, past, paged }: KvTarget,
+  cuSeqlens: Tensor,
+): number {
+  const tokens = expectQkv(op, qkv, table, positions, options), { kvHeads, headDim } = options;
+  const [starts = 0] = expectShape(op, "cuSeqlens", cuSeqlens, ["B + 1"]), sequences = starts - 1;
+  expectShape(op, "past", past, [paged ? "(2 + P) · B" : sequences]);
+  const kept = paged ? [1, kvHeads, "64 · pages", headDim] : [sequences, kvHeads, "capacity", headDim];
+  const shape = expectShape(op, "k", k, kept);
+  expectShape(op, "v", v, shape);
+  expectDtype(op, "k", k, "float32", "float16");
+  expectDtype(op, "v", v, k.dtype);
+  return tokens;
 }
 
 /** Checks all but where it goes; gives the number of tokens. */

@@ -15,7 +15,11 @@ const LANES: u32 = 8; // @const
 const SPAN: u32 = 8; // @const
 const HELD: u32 = 2; // @const
 // @one-of F32 F16 BF16
-// @optional BY_4 BIAS CAP SPLIT MAPPED
+// @optional BY_4 BIAS CAP SPLIT MAPPED FRESH ROPE
+// @never FRESH !BY_4
+// @never FRESH BIAS
+// @never FRESH BF16
+// @never ROPE !FRESH
 // @include "floats.wgsl"
 // @include "attention_tile.wgsl"
 
@@ -39,6 +43,15 @@ fn main(
   if (t.tokens == 0u) {
     return;
   }
+  // @if FRESH
+  let angles = anglesOf(t);
+  let newest = newestOf(t);
+  keepValue(t, newest, lane);
+  for (var n = lane; n < Q4 && newest.isHere; n += LANES) {
+    k[newest.to + n] = kept(turnedQuad(newest.source, n, angles));
+  }
+  storageBarrier();
+  // @end
   let end = t.keys.y;
   let row = lane % ROWS; // in the softmax
   let share = lane / ROWS;
@@ -49,7 +62,11 @@ fn main(
   var total = select(0.0, 1.0, share == 0u && largest > NEG);
   var sum: array<array<vec4<f32>, HELD>, ROWS>;
   for (var c = share; c < Q4; c += SHARES) {
+    // @if FRESH
+    queries[row * Q4 + c] = turnedQuad(mine.q, c, angles);
+    // @else
     queries[row * Q4 + c] = queryQuad(mine.q, c);
+    // @end
   }
   let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
   for (var j = t.keys.x; j < end; j += WIDTH) {

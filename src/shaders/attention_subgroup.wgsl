@@ -3,7 +3,7 @@
 //
 // grid     [key splits, tiles of tokens, tiles of heads]: a workgroup is one subgroup and holds a tile of ROWS queries
 // lanes    are keys in q . k, and fours of elements in the sum of values; what all need is shuffled, so that no
-//          workgroup memory and no barrier is wanted
+//          workgroup memory and no barrier is wanted; with FRESH on a GPU one is (BARRIER), a CPU's lanes run in step
 // traffic  a tile reads its keys and values once for ROWS queries; nothing of size T x keys is ever stored
 // papers   https://arxiv.org/abs/2205.14135, https://arxiv.org/abs/2307.08691
 const DH: u32 = 64; // @const
@@ -18,7 +18,12 @@ const HELD: u32 = 2; // @const
 const ASKED: u32 = 2; // @const
 // @one-of F32 F16 BF16
 // @one-of SUBGROUPS
-// @optional BY_4 BIAS CAP SPLIT MAPPED
+// @optional BY_4 BIAS CAP SPLIT MAPPED FRESH ROPE BARRIER
+// @never FRESH !BY_4
+// @never FRESH BIAS
+// @never FRESH BF16
+// @never ROPE !FRESH
+// @never BARRIER !FRESH
 // @include "floats.wgsl"
 // @include "attention_tile.wgsl"
 // @include "lanes.wgsl"
@@ -36,6 +41,11 @@ fn main(
   if (t.tokens == 0u) {
     return;
   }
+  // @if FRESH
+  let angles = anglesOf(t);
+  let newest = newestOf(t);
+  keepValue(t, newest, lane);
+  // @end
   let end = t.keys.y;
   var largest: array<f32, ROWS>;
   var total: array<f32, ROWS>;
@@ -51,7 +61,12 @@ fn main(
   let pages = pagesOf(t.s);
   // @end
   let zero = geometry[ZERO]; // not known to compilers, which would unroll loops whose bodies are dear to compile
-  for (var row = 0u; row < ROWS + zero; row++) {
+  // @if FRESH
+  let heads = ROWS + 1u + zero; // the key is turned as a query is, by the same code
+  // @else
+  let heads = ROWS + zero;
+  // @end
+  for (var row = 0u; row < heads; row++) {
     let query = queryAt(t, row);
     let bend = slopeOf(query.head);
     let sink = select(NEG, sinkOf(query.head), group.x == 0u);
@@ -62,7 +77,15 @@ fn main(
       added[r] = select(added[r], query.bias, r == row);
     }
     for (var m = 0u; m < ASKED + zero; m++) {
-      let four = queryQuad(query.q, min(m * LANES + lane, Q4 - 1u));
+      let quad = min(m * LANES + lane, Q4 - 1u);
+      // @if FRESH
+      let four = turnedQuad(select(query.q, newest.source, row == ROWS), quad, angles);
+      if (row == ROWS && newest.isHere) {
+        k[newest.to + quad] = kept(four);
+      }
+      // @else
+      let four = queryQuad(query.q, quad);
+      // @end
       // @unroll
       for (var r = 0u; r < ROWS; r++) {
         // @unroll
@@ -72,6 +95,9 @@ fn main(
       }
     }
   }
+  // @if BARRIER
+  storageBarrier();
+  // @end
   // @unroll
   for (var r = 0u; r < ROWS; r++) {
     total[r] = select(0.0, 1.0, lane == 0u && largest[r] > NEG);

@@ -122,6 +122,12 @@ Deno.test("variants() leaves out what is never chosen together", () => {
   ]);
 });
 
+Deno.test("variants() leaves out what is chosen only together", () => {
+  const source = "// @optional BIAS LOG\n// @never LOG !BIAS", names = variants(source).map((v) => variantName("k", v));
+  assertEquals(names, ["k", "k BIAS", "k BIAS LOG"]);
+  assertThrows(() => checkVariant("k", source, { flags: { LOG: true } }), GpuError, "LOG with !BIAS");
+});
+
 Deno.test("declared() reads the flags and constants of a shader", () => {
   assertEquals(declared(shader), {
     oneOf: [["F32", "F16"]],

@@ -10,7 +10,12 @@ const MOST = 2048; // variants of one kernel; above, it should be two kernels
 
 // With its default constants a kernel must run on any device: 256 threads, 16 KiB of workgroup memory, 8 storage buffers
 // (but those whose ops look at the limit first).
-const BUFFERS: Readonly<Record<string, number>> = { selective_scan: 9, qkv_rope: 10 };
+const BUFFERS: Readonly<Record<string, number>> = {
+  selective_scan: 9,
+  qkv_rope: 10,
+  attention: 9,
+  attention_subgroup: 9,
+};
 const DAWN_ONLY = /^enable chromium_/m; // naga has no subgroup matrices
 const EXCEEDS = /exceeds the maximum|maximum allowed/;
 

@@ -1,5 +1,6 @@
 // attention_tile: what the tiled attention kernels share. A workgroup of LANES threads holds ROWS queries: ROWS / PACK
 // tokens of PACK heads that read the same keys. SPAN threads hold a value, HELD fours of elements each.
+// FRESH: q is the projection of one token a sequence, whose key and value are not in k and v yet, see fresh.wgsl.
 // @if BY_4
 @group(0) @binding(0) var<storage, read> q: array<quad>;
 // @else
@@ -81,7 +82,11 @@ fn queryAt(t: Tile, row: u32) -> Query {
   // @if BIAS
   added = biasAt(t.s, head) + token * geometry[BIAS_STRIDES + 2u];
   // @end
+  // @if FRESH
+  return Query(freshAt(t, head), head, added);
+  // @else
   return Query(qAt(t.s, t.s.start + token, head, DH), head, added);
+  // @end
 }
 
 // A score after scale, soft cap, ALiBi and bias; HIDDEN where the query at `place` may not see the key.
@@ -97,6 +102,8 @@ fn scoreOf(product: f32, place: i32, key: u32, end: u32, slope: f32, added: u32)
   let seen = u32(i32(key + geometry[BEFORE]) - place) <= geometry[BEFORE] + geometry[AFTER];
   return select(HIDDEN, x, key < end && seen);
 }
+
+// @include "fresh.wgsl"
 
 fn queryQuad(at: u32, n: u32) -> vec4<f32> {
   // @if BY_4

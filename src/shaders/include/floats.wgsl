@@ -44,9 +44,12 @@ fn packF16(v: vec2<f32>) -> u32 {
 
 // as packF16, but finite numbers beyond 65504 become 65504: activations overflow, and only NaN and infinity are errors
 fn packF16Saturated(v: vec2<f32>) -> u32 {
-  let special = (bitcast<vec2<u32>>(v) & vec2<u32>(0x7f800000u)) == vec2<u32>(0x7f800000u);
+  let bits = bitcast<vec2<u32>>(v);
+  let magnitude = bits & vec2<u32>(0x7fffffffu);
+  let isNan = magnitude > vec2<u32>(0x7f800000u);
+  let special = ((bits >> vec2<u32>(16u)) & vec2<u32>(0x8000u)) | select(vec2<u32>(0x7c00u), vec2<u32>(0x7e00u), isNan);
   let packed = pack2x16float(clamp(v, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
-  let low = select(packed & 0xffffu, f16Bits(v.x), special.x);
-  let high = select(packed & 0xffff0000u, f16Bits(v.y) << 16u, special.y);
-  return low | high;
+  let isSpecial = magnitude >= vec2<u32>(0x7f800000u);
+  let halves = select(vec2<u32>(packed & 0xffffu, packed >> 16u), special, isSpecial);
+  return halves.x | (halves.y << 16u);
 }

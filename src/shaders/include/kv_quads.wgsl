@@ -1,6 +1,15 @@
 // kv_quads: the bindings k and v, read four elements of a head at a time; elements past the head are zero.
-// The shader declares DH and DV; BY_4: both, and all strides, divide by 4.
+// The shader declares DH and DV; BY_4: both, and all strides, divide by 4. FRESH: they are written, too (F32 and F16).
 // @include "quads.wgsl"
+// @if FRESH
+// @if F32
+@group(0) @binding(1) var<storage, read_write> k: array<quad>;
+@group(0) @binding(2) var<storage, read_write> v: array<quad>;
+// @else
+@group(0) @binding(1) var<storage, read_write> k: array<halves>;
+@group(0) @binding(2) var<storage, read_write> v: array<halves>;
+// @end
+// @else
 // @if F32
 // @if BY_4
 @group(0) @binding(1) var<storage, read> k: array<quad>;
@@ -18,8 +27,14 @@
 @group(0) @binding(2) var<storage, read> v: array<u32>;
 // @end
 // @end
+// @end
 
 // @if F32
+// @if FRESH
+fn kept(four: vec4<f32>) -> quad {
+  return toQuad(four);
+}
+// @end
 // @else
 // @if INT64
 alias halves = u64; // four numbers of 16 bits
@@ -33,6 +48,17 @@ alias halves = vec2<u32>; // four numbers of 16 bits
 
 fn fromHalves(four: halves) -> vec4<f32> {
   return vec4<f32>(unpackPair(four.x), unpackPair(four.y));
+}
+// @end
+
+// @if FRESH
+fn kept(four: vec4<f32>) -> halves {
+  let words = vec2<u32>(packF16Saturated(four.xy), packF16Saturated(four.zw));
+  // @if INT64
+  return pairOf(words);
+  // @else
+  return words;
+  // @end
 }
 // @end
 

@@ -14,6 +14,7 @@ import distribution from "./distribution.wgsl" with { type: "text" };
 import elem from "./elem.wgsl" with { type: "text" };
 import floatAt from "./float_at.wgsl" with { type: "text" };
 import floats from "./floats.wgsl" with { type: "text" };
+import fresh from "./fresh.wgsl" with { type: "text" };
 import grid from "./grid.wgsl" with { type: "text" };
 import int8 from "./int8.wgsl" with { type: "text" };
 import integerGroups from "./integer_groups.wgsl" with { type: "text" };
@@ -57,6 +58,7 @@ export const INCLUDES: Readonly<Record<string, string>> = {
   "elem.wgsl": elem,
   "float_at.wgsl": floatAt,
   "floats.wgsl": floats,
+  "fresh.wgsl": fresh,
   "grid.wgsl": grid,
   "int8.wgsl": int8,
   "integer_groups.wgsl": integerGroups,
