@@ -1,12 +1,12 @@
 // matmul_row: matmul of one row by 16-bit weights for CPUs, where the loads of w are what counts: one of 16 bytes a lane costs
-// little more than one of 8. Of eight lanes of a subgroup two load numbers of x and hand them round: the others, masked, cost
-// next to nothing. K divides by 4, N by 8, and a subgroup has at least 8 lanes.
+// little more than one of 8. At every fourth step each of eight lanes of a subgroup loads a number of x, which they hand round:
+// masked, at the others, a load costs next to nothing. K divides by 4, N by 8, and a subgroup has at least 8 lanes.
 //
 // x        [1, K] f32       w  [K, N]       y  [1, N] f32       norm  [K] f32       as in matmul and include/linear.wgsl
 // grid     [N / 8 / LANES]: a thread holds 8 sums; with GATED lanes 0 to 3 of eight those of the first half of the columns,
 //          the others those of the second, which they hand over at the end
-// measured on 2 busy EPYC cores, a core, f16: 5.4 GB/s; w in words of 32 bits 4.2, the driver's unpack2x16float 4.3, steps of
-//          4 along K 5.0, of 8 numbers of x 5.3, x loaded by all lanes 5.3, and with NORM a tenth less; with words of 32
+// measured on 2 busy EPYC cores, a core, f16: 5.7 GB/s; two numbers of x at every step by two lanes 5.4, 16 columns a lane in 32
+//          bytes 5.2, w in words of 32 bits 4.2, the driver's unpack2x16float 4.3, steps of 4 along K 5.0; with words of 32
 //          bits steps of 1 or of 4 3.8, w not in strips 3.6
 // @header
 // @one-of SUBGROUPS
@@ -72,6 +72,7 @@ fn main(
   var squares = 0.0; // of what the lane loads
   // @end
 
+  var v = 0.0; // of the eight numbers of x that the step is among
   for (var k = 0u; k < K; k += 2u) {
     let above = fromWordQuad(w[at]);
     let below = fromWordQuad(w[at + step]);
@@ -79,16 +80,16 @@ fn main(
     // @if F16
     odd |= oddWords(above) | oddWords(below);
     // @end
-    var v = 0.0;
-    if (lane % 8u < 2u) {
-      v = x[k + lane % 8u];
+    if (k % 8u == 0u) {
+      let own = k + lane % 8u;
+      v = select(0.0, x[min(own, K - 1u)], own < K);
       // @if NORM
       squares += v * v;
-      v *= norm[k + lane % 8u];
+      v *= norm[min(own, K - 1u)];
       // @end
     }
-    let a = subgroupBroadcast(v, 0u);
-    let b = subgroupBroadcast(v, 1u);
+    let a = subgroupShuffle(v, k % 8u);
+    let b = subgroupShuffle(v, k % 8u + 1u);
     first += numbers(above.xy) * a + numbers(below.xy) * b;
     second += numbers(above.zw) * a + numbers(below.zw) * b;
   }
@@ -120,13 +121,13 @@ fn main(
   let up = subgroupShuffleXor(first, 4u);
   let nextUp = subgroupShuffleXor(second, 4u);
   if (own < columns && isGate) {
-    storeGated(targetOf(1u, 2u * own), 0u, first, up);
-    storeGated(targetOf(1u, 2u * own + 1u), 0u, second, nextUp);
+    storeGated(1u, 0u, 2u * own, first, up);
+    storeGated(1u, 0u, 2u * own + 1u, second, nextUp);
   }
   // @else
   if (own < columns) {
-    store(targetOf(1u, 2u * own), 0u, first);
-    store(targetOf(1u, 2u * own + 1u), 0u, second);
+    store(1u, 0u, 2u * own, first);
+    store(1u, 0u, 2u * own + 1u, second);
   }
   // @end
 }
