@@ -121,13 +121,13 @@ fn main(
   let up = subgroupShuffleXor(first, 4u);
   let nextUp = subgroupShuffleXor(second, 4u);
   if (own < columns && isGate) {
-    storeGated(1u, 0u, 2u * own, first, up);
-    storeGated(1u, 0u, 2u * own + 1u, second, nextUp);
+    storeGated(targetOf(1u, 2u * own), 0u, first, up);
+    storeGated(targetOf(1u, 2u * own + 1u), 0u, second, nextUp);
   }
   // @else
   if (own < columns) {
-    store(1u, 0u, 2u * own, first);
-    store(1u, 0u, 2u * own + 1u, second);
+    store(targetOf(1u, 2u * own), 0u, first);
+    store(targetOf(1u, 2u * own + 1u), 0u, second);
   }
   // @end
 }
