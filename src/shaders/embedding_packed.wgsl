@@ -2,7 +2,7 @@
 //
 // tokens   [T] u32      w  [DIM, stride] or [V, stride], f32 or 16-bit floats two in a u32      y  [T, DIM] f32
 // dims     (DIM, stride, number of tokens that w has, the first of them, which may be below 0,
-//          with COLUMNS columns of a strip, as include/linear.wgsl has them)      a token that no w has gives zeros, which the
+//          with COLUMNS columns of a strip, see include/strips.wgsl)      a token that no w has gives zeros, which the
 //          w whose first token is 0 writes; others leave the rows alone that are not theirs
 // grid     [T * blocks of DIM]: a workgroup 256 elements of one row, each a vec4 where DIM divides by 4 (BY_4)
 const WG: u32 = 64; // @const 64 8
@@ -11,6 +11,7 @@ const WG: u32 = 64; // @const 64 8
 // @include "elem.wgsl"
 // @include "floats.wgsl"
 // @include "grid.wgsl"
+// @include "strips.wgsl"
 
 @group(0) @binding(0) var<storage, read> tokens: array<u32>;
 // @if F32
@@ -59,18 +60,14 @@ fn main(
     return;
   }
   // @if COLUMNS
-  let within = token % dims[4];
-  let before = token - within;
-  let base = before * dims[0] + within;
-  let step = min(dims[4], dims[1] - before);
+  let place = inStrips(token, dims[4], dims[1], dims[0]);
   // @else
-  let base = token * dims[1];
-  let step = 1u;
+  let place = vec2<u32>(token * dims[1], 1u);
   // @end
   for (var i = block.start + thread; i < block.end; i += WG) {
     var value = elem();
     if (has) {
-      value = weights(base + LANES * i * step, step);
+      value = weights(place.x + LANES * i * place.y, place.y);
     }
     y[block.row * D + i] = put(value);
   }
