@@ -10,6 +10,7 @@
 import process from "node:process";
 import { type Device, type KernelVariant, openDevice } from "../src/gpu/mod.ts";
 import { attention, kvLayout } from "../src/ops/attention.ts";
+import { qkvAttention } from "../src/ops/qkv_attention.ts";
 import { type Dtype, empty, tensor, tidy } from "../src/tensor/mod.ts";
 import { flagValue } from "./flags.ts";
 
@@ -61,6 +62,16 @@ function kernelsOf(device: Device, { Dh, dtype, also, tokens, heads: [H, Hkv] }:
       const past = list(paged ? [0, 0, ...Array(pages).keys()] : [0]);
       const bias = also === "bias" ? empty(device, [1]) : undefined;
       attention(q, { k, v: k, geometry, past, paged }, list([0, tokens]), { bias });
+      if (tokens > 1 || bias) return;
+      const projection = {
+        heads: H,
+        kvHeads: Hkv,
+        headDim: Dh,
+        positions: list([0]),
+        table: empty(device, [1, 2, Dh / 2]),
+      };
+      const qkv = empty(device, [1, (H + 2 * Hkv) * Dh]), kept = empty(device, [1, Hkv, KEYS, Dh], dtype);
+      qkvAttention({ ...projection, qkv }, { k: kept, v: kept, geometry, past, paged }, list([0, 1]), { single: true });
     })
   );
 }
