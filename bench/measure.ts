@@ -3,9 +3,10 @@
  *
  * `deno run -A bench/ops/softmax_bench.ts` prints a line per shape with its rates, `--smoke` runs each once, `--json` prints
  * a line of JSON each, `--only TEXT` leaves out the others; `deno bench -A` runs the same files, the first shape of a group being its baseline.
- * `TENSAUR_TEST_PROVIDER=dawn` takes Dawn, `TENSAUR_BENCH_PLAIN=1` leaves subgroups out.
+ * `TENSAUR_TEST_PROVIDER=dawn` takes Dawn, `TENSAUR_TEST_RUNG=matrix` its subgroup matrices, `TENSAUR_BENCH_PLAIN=1` leaves
+ * subgroups out.
  */
-import { type Device, openDevice } from "../src/gpu/mod.ts";
+import { type Device, type DeviceOptions, openDevice } from "../src/gpu/mod.ts";
 import { tidy } from "../src/tensor/mod.ts";
 import { type Ceilings, measureCeilings, rateTime, type Spent, spent } from "./ceilings.ts";
 import { flagValue } from "./flags.ts";
@@ -52,11 +53,16 @@ const benching = Deno.bench.length > 0; // outside `deno bench` it is a stub wit
 const groups = new Set<string>();
 let device: Promise<Device> | undefined, ceilings: Promise<Ceilings> | undefined;
 
+/** What the environment says of the device to measure. */
+export function benchOptions(): DeviceOptions {
+  const matrix = Deno.env.get("TENSAUR_TEST_RUNG") === "matrix", plain = Deno.env.get("TENSAUR_BENCH_PLAIN") === "1";
+  const provider = matrix || Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
+  return { provider, features: plain ? { subgroups: false } : matrix ? { subgroupMatrix: true } : {} };
+}
+
 /** The device that all benches of a process share. */
 export function benchDevice(): Promise<Device> {
-  const provider = Deno.env.get("TENSAUR_TEST_PROVIDER") === "dawn" ? "dawn" : "deno";
-  const features = Deno.env.get("TENSAUR_BENCH_PLAIN") === "1" ? { subgroups: false } : {};
-  return device ??= openDevice({ provider, features });
+  return device ??= openDevice(benchOptions());
 }
 
 /** Measures and prints `bench`, or registers it under `deno bench`, which then gives no measurement. */

@@ -7,7 +7,7 @@ import type { CacheResult } from "./caches_bench.ts";
 import type { LoadResult } from "./load_bench.ts";
 import type { DecodeResult } from "./decode_bench.ts";
 import type { EncoderResult } from "./encoder_bench.ts";
-import { line, type Measurement } from "./measure.ts";
+import { benchOptions, line, type Measurement } from "./measure.ts";
 import type { FirstTokenResult, ModelResult } from "./model_bench.ts";
 import { benchModels } from "./peers/cache.ts";
 import { denoRun, Interrupted, jsonLines, output, type RunOptions } from "./process.ts";
@@ -198,7 +198,7 @@ async function firstTokens(path: string, isCpu: boolean, rounds: number): Promis
 
 /** Where and of what the figures are. */
 export async function originOf(): Promise<Origin> {
-  await using device = await openDevice();
+  await using device = await openDevice(benchOptions());
   const { info, provider, isCpu } = device;
   const vulkan = await output("vulkaninfo", ["--summary"], { limit: 20_000 }).catch(() => "");
   const mesa = await output("dpkg-query", ["-W", "-f=Mesa ${Version}", "mesa-vulkan-drivers"]).catch(() => "");

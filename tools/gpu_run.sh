@@ -2,7 +2,7 @@
 # On a machine with a GPU: tests and benches, on Deno's wgpu and on Dawn. Logs and JSON go to $OUT, a line a part to
 # $OUT/summary.txt.
 #
-#     OUT=bench/results/my-gpu tools/gpu_run.sh [tests|parity|bench|attention|peers]...
+#     OUT=bench/results/my-gpu tools/gpu_run.sh [tests|parity|matrix|bench|attention|peers]...
 #
 # Without a name all of them run. MINUTES (default 9) is the limit of the whole call, so that a name a call fits where
 # commands end after ten minutes; each part has a limit of its own besides, so that one that hangs does not cost the others.
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.." || exit
 OUT=${OUT:-bench/results/gpu}
 limit=$((${MINUTES:-9} * 60))
 start=$(date +%s)
-steps=${*:-tests parity bench attention peers}
+steps=${*:-tests parity matrix bench attention peers}
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 
@@ -81,7 +81,7 @@ on() {
 }
 with=
 quick=${QUICK:+--quick}
-dawn=TENSAUR_TEST_PROVIDER=dawn plain=TENSAUR_TEST_RUNG=plain
+dawn=TENSAUR_TEST_PROVIDER=dawn plain=TENSAUR_TEST_RUNG=plain matrix=TENSAUR_TEST_RUNG=matrix
 : >"$OUT/summary.txt"
 
 runs devices 60 cli.ts devices --json
@@ -98,6 +98,12 @@ for step in $steps; do
       runs models_wgpu 200 tools/test.ts tests/models/ tests/generation/
       on models_plain 140 $plain tools/test.ts tests/models/parity tests/generation/goldens tests/generation/greedy
       on models_dawn 140 $dawn tools/test.ts tests/models/parity tests/generation/goldens tests/generation/greedy
+      ;;
+    matrix) # Dawn's subgroup matrices: right, and how fast by which tiles (gigaflopsPerSecond of 4096 cubed in the JSON)
+      on matrix_tests 190 $matrix tools/test.ts probe_matrix matmul_ subgroup_matrix models/dtype
+      on matrix_bench 150 $matrix bench/all.ts report $quick --print matmul_bench matmul_subgroup_matrix_bench \
+        --only "4096] x [4096, 4096]" --limit "$(room 150)" --save "$OUT/report_matrix.json"
+      runs gate_matrix 20 bench/all.ts gate --saved "$OUT/report_matrix.json"
       ;;
     bench)
       runs bench 330 bench/all.ts report $quick --print --limit "$(room 330)" --save "$OUT/report.json" --out "$OUT/bench.txt"

@@ -56,7 +56,7 @@ export async function probeSubgroupMatrix(
     const shapes = listed
       .filter(({ componentType, resultComponentType }) => componentType === type && resultComponentType === "f32")
       .map(({ M, N, K }) => ({ M, N, K }))
-      .filter(({ M, N, K }) => [M, N, K].every((side) => 64 % side === 0) && Math.min(N, K) >= 8) // of whole 16 bytes
+      .filter(({ M, N, K }) => [M, N, K].every((side) => side === 8 || side === 16)) // what the kernel's tiles are cut into
       .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
     for (const shape of shapes) {
       if (!await multipliesRight(gpu, guard, type, shape, lanes)) continue;

@@ -1,4 +1,4 @@
-import { type Device, kernel, type Launch, type SubgroupMatrices } from "../gpu/mod.ts";
+import { type Device, kernel, type Launch, type SubgroupMatrices, type SubgroupMatrix } from "../gpu/mod.ts";
 import wgsl from "../shaders/matmul_subgroup_matrix.wgsl" with { type: "text" };
 import type { Dtype } from "../tensor/mod.ts";
 
@@ -37,6 +37,22 @@ export function matrixTile(lanes: number, type: "f16" | "f32", M: number, N: num
   return { down: 2, across: 2, rows: side, columns: side, depth: (type === "f16" ? 32 : 16) / (lanes >= 16 ? 1 : 2) };
 }
 
+/** Whether a device of such limits runs `tile`, and its threads share the loads evenly. */
+export function tileFits(
+  limits: Pick<GPUSupportedLimits, "maxComputeInvocationsPerWorkgroup" | "maxComputeWorkgroupStorageSize">,
+  lanes: number,
+  type: "f16" | "f32",
+  shape: SubgroupMatrix,
+  tile: MatrixTile,
+): boolean {
+  const { threads, unit, height, width, consts } = sizesOf(lanes, type, shape, tile), { DEPTH } = consts;
+  const row = (numbers: number, unit: number) => 16 * (numbers / unit + 1); // bytes
+  const loaded = height * row(DEPTH, unit) + DEPTH * row(width, unit), stored = tile.down * shape.M * row(width, 4);
+  return [consts.X_UNITS, consts.W_UNITS, threads * unit / DEPTH, threads * unit / width].every(Number.isInteger) &&
+    threads <= limits.maxComputeInvocationsPerWorkgroup &&
+    Math.max(loaded, stored) + 4 <= limits.maxComputeWorkgroupStorageSize;
+}
+
 /** Launches the kernel for x [M, K] and a matrix [K, N] of `dtype`; the rest is as matmul_packed.ts binds it. */
 export function launchSubgroupMatrix(
   device: Device,
@@ -46,13 +62,19 @@ export function launchSubgroupMatrix(
   tile?: MatrixTile,
 ): void {
   const type = matrixType(device, dtype)!, shape = (device.features.subgroupMatrix as SubgroupMatrices)[type]!;
-  const { subgroupMaxSize: LANES = 0 } = device.info as GPUAdapterInfo & { subgroupMaxSize?: number };
-  const { down, across, rows, columns, depth } = tile ?? matrixTile(LANES, type, M, N);
-  const ROWS = Math.max(1, rows / shape.M), COLUMNS = Math.max(1, columns / shape.N), DEPTH = Math.max(depth, shape.K);
-  const height = down * ROWS * shape.M, width = across * COLUMNS * shape.N;
-  const units = DEPTH / (type === "f16" ? 8 : 4) / (down * across * LANES); // of 16 bytes, of each row, for each thread
-  const sides = { SIDE_M: shape.M, SIDE_N: shape.N, SIDE_K: shape.K };
-  const counts = { DOWN: down, ACROSS: across, ROWS, COLUMNS, X_UNITS: height * units, W_UNITS: width * units };
-  const grid = [Math.ceil(N / width), Math.ceil(M / height), 1] as const;
-  launch(device, { ...launched, consts: { LANES, ...sides, ...counts, DEPTH }, grid });
+  const { subgroupMaxSize = 0 } = device.info as GPUAdapterInfo & { subgroupMaxSize?: number };
+  tile ??= matrixTile(subgroupMaxSize, type, M, N);
+  const { height, width, consts } = sizesOf(subgroupMaxSize, type, shape, tile);
+  launch(device, { ...launched, consts, grid: [Math.ceil(N / width), Math.ceil(M / height), 1] });
+}
+
+/** What a workgroup has, and the constants of its shader. */
+function sizesOf(LANES: number, type: "f16" | "f32", shape: SubgroupMatrix, tile: MatrixTile) {
+  const { down: DOWN, across: ACROSS, rows, columns, depth } = tile, { M: SIDE_M, N: SIDE_N, K: SIDE_K } = shape;
+  const ROWS = Math.max(1, rows / SIDE_M), COLUMNS = Math.max(1, columns / SIDE_N), DEPTH = Math.max(depth, SIDE_K);
+  const height = DOWN * ROWS * SIDE_M, width = ACROSS * COLUMNS * SIDE_N, threads = DOWN * ACROSS * LANES;
+  const unit = type === "f16" ? 8 : 4; // numbers of 16 bytes
+  const X_UNITS = height * DEPTH / unit / threads, W_UNITS = width * DEPTH / unit / threads;
+  const consts = { LANES, SIDE_M, SIDE_N, SIDE_K, DOWN, ACROSS, ROWS, COLUMNS, DEPTH, X_UNITS, W_UNITS };
+  return { height, width, threads, unit, consts };
 }

@@ -36,6 +36,7 @@ for (const [name, golden] of Object.entries(models)) {
   // float16 is the file's own dtype, so float16 and float32 hold the same weights.
   for (const dtype of ["float32", "float16", "bfloat16"] as const) {
     Deno.test(`Model.forward() gives transformers' logits: models/${name} in ${dtype}`, async () => {
+      const rounds = device.features.subgroupMatrix && dtype !== "float32"; // activations, to float16
       const want = dtype === "bfloat16" ? golden.bfloat16 : golden.float32;
       using model = await loadModel(path, { device, dtype });
       using output = await model.forward({ inputIds: golden.input_ids });
@@ -45,7 +46,8 @@ for (const [name, golden] of Object.entries(models)) {
         const rows = all.slice(b * S, b * S + ids.length);
         assertEquals(argmaxOf(rows.at(-1)!), want.top[b]);
         const got = rows.flatMap((row) => row.filter((_, v) => v % stride === 0));
-        assertWithin(`row ${b}`, [...got, want.largest], [...want.logits[b]!.flat(), want.largest], 1e-4);
+        const golden = [...want.logits[b]!.flat(), want.largest];
+        assertWithin(`row ${b}`, [...got, want.largest], golden, rounds ? 5e-3 : 1e-4);
       }
     });
   }

@@ -7,6 +7,8 @@
  * So bfloat16 is compared with float32 arithmetic on the same rounded weights: a copy of the checkpoint, rounded here and
  * loaded as float32 (which parity_test.ts compares with transformers), and, for the checkpoint that is bfloat16 itself,
  * with transformers' float32 values. What torch gives when it also computes in 16 bits is only compared loosely.
+ * Subgroup matrices (`TENSAUR_TEST_RUNG=matrix`) round activations to float16 where they meet weights of 16 bits, so there
+ * logits are within 5e-3 where they are exact elsewhere, but for mamba's (6e-3), opt-proj's and gemma2's (1.2e-2).
  */
 import { assertEquals } from "@std/assert";
 import { DynamicCache } from "../../src/cache/mod.ts";
@@ -25,7 +27,8 @@ import {
   roundedCopy,
 } from "./fixture.ts";
 
-const EXACT = 1e-4, NEAR = 5e-3, LOOSE = 5e-2;
+const device = await testDevice();
+const [EXACT, NEAR] = device.features.subgroupMatrix ? [1.5e-2, 1.5e-2] : [1e-4, 5e-3], LOOSE = 5e-2;
 /**
  * Rounding to float16 alone moves these logits by 1.1e-2 and 1.6e-2 (bfloat16: 0.15 and 0.1): gemma2's lie below a cap of
  * 1, opt-proj's come out of a narrow embedding. They get a rounded copy too.
@@ -36,8 +39,7 @@ const ROUNDED_COPY = ["gemma2", "opt-proj"];
  * nothing else rounded gives 5.0e-3 and 6.7e-3, and transformers' own float16 is off by 2.3e-2 and 3.1e-2. Every other
  * model stays within 5e-3.
  */
-const nearCached = (name: string) => ROUNDED_COPY.includes(name) ? 7e-3 : NEAR;
-const device = await testDevice();
+const nearCached = (name: string) => ROUNDED_COPY.includes(name) ? Math.max(7e-3, NEAR) : NEAR;
 
 if (!hasReference()) Deno.test({ name: "skipped: the reference models are not there", ignore: true, fn() {} });
 

@@ -14,15 +14,16 @@ export interface Around {
   gate?: Fusion["gate"];
   parts?: number;
 }
-/** What `around` makes of x [M, K] and w [K, N], in plain loops. */
+/** What `around` makes of x [M, K] and w [K, N], in plain loops; `met` is what the product makes of x, normed. */
 export function aroundReference(
   x: Float32Array,
   w: Float32Array,
   N: number,
   around: Around,
   d: AroundData,
+  met: (h: Float32Array) => Float32Array = (h) => h,
 ): Float32Array {
-  const h = around.norm ? rmsNormReference(x, d.norm, 1e-5) : x;
+  const h = met(around.norm ? rmsNormReference(x, d.norm, 1e-5) : x);
   const M = x.length / d.norm.length;
   let y: Float32Array = matmulReference(h, w, M, d.norm.length, N).map((v, i) =>
     v + (around.bias ? d.bias[i % N]! : 0)

@@ -6,9 +6,8 @@ import { assert, assertEquals } from "@std/assert";
 import type { Device } from "../../src/gpu/mod.ts";
 import { matmulReference } from "../../src/ops/matmul.ts";
 import { matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../src/ops/matmul_packed.ts";
-import { launchSubgroupMatrix, matrixTile } from "../../src/ops/matmul_subgroup_matrix.ts";
+import { launchSubgroupMatrix, matrixTile, tileFits } from "../../src/ops/matmul_subgroup_matrix.ts";
 import { emptyPacked, packWeight, stripOf } from "../../src/ops/pack_weight.ts";
-import { rmsNormReference } from "../../src/ops/rms_norm.ts";
 import { decode, type Dtype, empty, encode, tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, matrixDevice, randn } from "../helpers.ts";
 import { type Around, aroundReference } from "./fusion.ts";
@@ -65,8 +64,7 @@ async function assertProduct(on: Device, row: (typeof cases)[number]): Promise<v
   const [M, K, N, dtype, around] = row, x = randn(M * K), w = rounded(randn(K * N, 2), dtype);
   const d = { norm: randn(K, 3), bias: randn(N, 4), residual: randn(M * (around.gate ? N / 2 : N), 5) };
   const matrices = matmulKernel(matmulTraits(on), { M, K, N, dtype }).kernel === "matmul_subgroup_matrix";
-  const h = around.norm ? rmsNormReference(x, d.norm, 1e-5) : x, met = matrices ? rounded(h, "float16") : h;
-  const want = aroundReference(met, w, N, { ...around, norm: undefined }, d);
+  const want = aroundReference(x, w, N, around, d, matrices ? (h) => rounded(h, "float16") : undefined);
   const far = around.norm ? 1e-3 : 2e-5; // a norm's last bit may round the other way
   assertClose("y", await product(on, row, x, w, d), want, { rtol: far, atol: far * Math.sqrt(K) });
 }
@@ -181,16 +179,15 @@ Deno.test("matmulKernel() takes subgroup matrices where a GPU has many tiles, an
 });
 
 Deno.test("matrixTile() is larger where tiles fill a GPU, and each thread holds as many sums as it has registers for", () => {
+  const least = { maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 32768 };
   for (const lanes of [8, 16, 32, 64]) {
     for (const type of ["f16", "f32"] as const) {
       for (const [M, N] of [[17, 64], [1024, 1024], [4096, 4096]] as const) {
-        const { down, across, rows, columns, depth } = matrixTile(lanes, type, M, N);
-        const threads = down * across * lanes, unit = type === "f16" ? 8 : 4;
-        assert(rows * columns / lanes <= 128, "sums of a thread");
-        for (const units of [down * rows * depth, across * columns * depth]) assertEquals(units % (unit * threads), 0);
-        assertEquals([threads % (depth / unit), threads % (across * columns / unit)], [0, 0]);
-        const row = (numbers: number) => 16 * (numbers / unit + 1);
-        assert(down * rows * row(depth) + depth * row(across * columns) <= 32768, "workgroup memory");
+        const tile = matrixTile(lanes, type, M, N);
+        assert(tile.rows * tile.columns / lanes <= 128, "sums of a thread");
+        for (const [M, N, K] of [[8, 8, 8], [16, 16, 16], [16, 8, 16], [8, 16, 16]] as const) {
+          assert(tileFits(least, lanes, type, { M, N, K }, tile), `${M} x ${N} x ${K} of ${type} by ${lanes}`);
+        }
       }
     }
   }
