@@ -54,7 +54,7 @@ export async function usableFeatures(
   asked: FeatureOptions = {},
 ): Promise<DeviceFeatures> {
   const subgroups = asked.subgroups === false ? false : await probeSubgroups(gpu, guard);
-  const matrix = subgroups && (asked.subgroupMatrix ?? !isProgram(gpu.adapterInfo));
+  const matrix = subgroups && asked.shaderF16 !== false && (asked.subgroupMatrix ?? !isProgram(gpu.adapterInfo));
   const features: DeviceFeatures = {
     subgroups,
     shaderF16: asked.shaderF16 !== false && gpu.features.has("shader-f16"),

@@ -14,6 +14,7 @@ import { type Around, aroundReference } from "./fusion.ts";
 
 type Rounded = "float16" | "bfloat16";
 const device = await matrixDevice();
+const asCpu = { isCpu: { value: true } }; // which takes them for more than four rows already, where a GPU wants many tiles
 
 function rounded(x: Float32Array, dtype: Dtype): Float32Array {
   return Float32Array.from(decode(encode(x, dtype).slice().buffer, dtype));
@@ -88,7 +89,8 @@ function roundingOf(x: Float32Array, w: Float32Array, M: number, K: number, N: n
 if (device) testMatrices(device);
 else Deno.test("skipped: subgroup matrices, as Dawn finds none here", () => {});
 
-function testMatrices(device: Device): void {
+function testMatrices(found: Device): void {
+  const device: Device = Object.create(found, asCpu);
   for (const row of cases) {
     const [M, K, N, dtype, around] = row, { kernel } = matmulKernel(matmulTraits(device), { M, K, N, dtype });
     Deno.test(
@@ -104,13 +106,18 @@ function testMatrices(device: Device): void {
       get: (info, name) => name === "subgroupMaxSize" ? lanes : Reflect.get(info, name, info),
     });
     const other: Device = Object.create(device, { info: { value: info } });
-    const fits = device.isCpu; // a GPU's pipelines refuse workgroups of less than a subgroup
     Deno.test({
       name: `matmul_subgroup_matrix is right where subgroups have other than ${lanes} threads`,
-      ignore: !fits,
+      ignore: !found.isCpu, // a GPU's pipelines refuse workgroups of less than a subgroup
       fn: () => assertProduct(other, [70, 40, 100, "float16", gated]),
     });
   }
+
+  Deno.test({
+    name: "matmul_subgroup_matrix is right by the larger tile, which many rows and columns get on a GPU",
+    ignore: found.isCpu,
+    fn: () => assertProduct(found, [1450, 36, 1500, "bfloat16", all]),
+  });
 
   const special: [what: string, Rounded, x: number[], w: number[]][] = [
     // put into x and w here and there: the last that float16 holds and the first that it does not; what is no number; subnormals
@@ -133,18 +140,24 @@ function testMatrices(device: Device): void {
   }
 
   const tiles = [
-    // down, across, rows, columns, depth: fewer subgroups, and more; deeper; uneven
+    // down, across, rows, columns, depth: fewer subgroups, and more; deeper; uneven; those of GPUs
     [1, 1, 16, 16, 16],
     [1, 4, 8, 16, 32],
     [4, 1, 16, 16, 32],
     [2, 2, 16, 32, 16],
+    [2, 2, 64, 64, 32],
+    [2, 4, 64, 32, 32],
+    [1, 2, 64, 64, 64],
   ] as const;
+  const { subgroupMaxSize: lanes = 0 } = found.info as GPUAdapterInfo & { subgroupMaxSize?: number };
+  const most = found.isCpu ? 64 : 128; // sums of a thread: a CPU's compiler takes a minute for more
   for (const [down, across, rows, columns, depth] of tiles) {
+    const tile = { down, across, rows, columns, depth }, { f16 } = found.features.subgroupMatrix || {};
     Deno.test({
       name: `matmul_subgroup_matrix is right by tiles of ${down} x ${across} of ${rows} x ${columns}, ${depth} deep`,
-      ignore: !device.isCpu, // of 8 lanes; a GPU has tiles of its own
+      ignore: rows * columns / lanes > most || !tileFits(found.limits, lanes, "f16", f16!, tile),
       fn: async () => {
-        const [M, K, N] = [50, 44, 76], x = randn(M * K), w = rounded(randn(K * N, 2), "float16");
+        const [M, K, N] = [150, 44, 276], x = randn(M * K), w = rounded(randn(K * N, 2), "float16");
         using y = empty(device, [M, N]);
         tidy(device, () => {
           const packed = emptyPacked(device, K, N, "float16");
@@ -152,7 +165,7 @@ function testMatrices(device: Device): void {
           const { dims } = packedMatrix(packed, N), flags = { F16: true, N_BY_4: true };
           const bindings = { w: packed, dims, y, x: tensor(device, x, [M, K]) };
           const launched = { flags, overrides: { ACTIVATION: 0, PARTS: 1 }, bindings };
-          launchSubgroupMatrix(device, "float16", { M, N }, launched, { down, across, rows, columns, depth });
+          launchSubgroupMatrix(device, "float16", { M, N }, launched, tile);
         });
         const want = matmulReference(rounded(x, "float16"), w, M, K, N);
         assertClose("y", await y.read(), want, { rtol: 2e-5, atol: 2e-4 });
