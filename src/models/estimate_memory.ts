@@ -5,8 +5,10 @@
  */
 import { ValueError } from "../errors.ts";
 import { sizeClass } from "../gpu/pool.ts";
+import { unpackedBytes } from "../ops/quantized_matmul.ts";
 import type { BitsAndBytesConfig } from "../quantization/bitsandbytes_config.ts";
 import { quantizationOf } from "../quantization/method.ts";
+import { outFeatures } from "../quantization/scheme.ts";
 import { elements } from "../tensor/mod.ts";
 import type { Checkpoint } from "../weights/checkpoint.ts";
 import type { TensorInfo } from "../weights/safetensors.ts";
@@ -98,7 +100,8 @@ export async function estimateMemory(
   const cache = causal ? places * 2 * attention.length * kvHeads * headDim * BYTES[dtype] : 0;
   const rope = family.rope?.(sizes);
   const table = rope ? 4 * elements(ropeTableShape(rope, tokens)) : 0;
-  const working = layerBytes(plan.weights, sizes, Math.min(batch * tokens, CHUNK)) + 4 * batch * vocabSize + table;
+  const rows = Math.min(batch * tokens, CHUNK), logits = 4 * batch * vocabSize;
+  const working = layerBytes(plan.weights, sizes, rows) + unpacked(plan.weights, rows) + logits + table;
   const loaded = plan.byteLength, loading = plan.peakBytesOf(BYTES[storedDtype(config) ?? dtype]);
   return {
     parameters,
@@ -128,6 +131,12 @@ function layerBytes(
   const inner = states?.intermediateSize ?? heads * headDim; // of queries, and of what attention or a scan gives
   const widths = [...outputs, inner, inner, ...Array<number>(1 + apart).fill(hiddenSize)];
   return sum(widths.map((width) => sizeClass(4 * width * rows)));
+}
+
+/** Numbers that a CPU unpacks of a quantized matrix at a time, before it multiplies many rows by them. */
+function unpacked(weights: readonly PlannedWeight[], rows: number): number {
+  const layers = weights.flatMap(({ layer }) => layer ?? []);
+  return Math.max(0, ...layers.map((layer) => unpackedBytes(rows, layer.inputs, outFeatures(layer))));
 }
 
 /** The dtype that config.json says its tensors have. */

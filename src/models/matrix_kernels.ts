@@ -5,6 +5,7 @@
  */
 import type { Device } from "../gpu/mod.ts";
 import { matmulKernel, matmulTraits } from "../ops/matmul_packed.ts";
+import { unpacksFirst } from "../ops/quantized_matmul.ts";
 import type { Dtype } from "../tensor/mod.ts";
 import type { PlannedWeight } from "../weights/source.ts";
 
@@ -28,10 +29,11 @@ export function matrixKernels(
   if (table) return { prompt: "embedding_packed", step: "embedding_packed" };
   const [N, K] = [shape[0]!, shape.slice(1).reduce((product, n) => product * n, 1)];
   const kernelFor = (M: number) => {
-    if (!DENSE.includes(scheme)) return quantizedKernel(scheme);
-    const wide = scheme !== "float32" && N % 8 === 0;
-    const { kernel, why } = matmulKernel(matmulTraits(device), { M, K, N, wide, dtype: scheme as Dtype });
-    return `${kernel} (${why})`;
+    const isDense = DENSE.includes(scheme), unpacks = !isDense && unpacksFirst(device, M);
+    if (!isDense && !unpacks) return quantizedKernel(scheme);
+    const dtype = (isDense ? scheme : "float32") as Dtype, wide = dtype !== "float32" && N % 8 === 0;
+    const { kernel, why } = matmulKernel(matmulTraits(device), { M, K, N, wide, dtype });
+    return `${unpacks ? "unpack_codes, then " : ""}${kernel} (${why})`;
   };
   return { prompt: kernelFor(tokens), step: kernelFor(1) };
 }

@@ -1,4 +1,5 @@
 import { type Device, kernel } from "../gpu/mod.ts";
+import { sizeClass } from "../gpu/pool.ts";
 import codebookWgsl from "../shaders/codebook_matmul.wgsl" with { type: "text" };
 import codebookRowWgsl from "../shaders/codebook_row.wgsl" with { type: "text" };
 import integerWgsl from "../shaders/quantized_matmul.wgsl" with { type: "text" };
@@ -227,12 +228,15 @@ function columnsAtATime(K: number, N: number, halves: number): number {
   return Math.min(N / halves, UNIT * Math.ceil(units / Math.ceil(units / most)));
 }
 
-/** Bytes of numbers that {@linkcode unpackedMatmul} has at a time. */
-export function unpackedBytes(K: number, N: number): number {
-  return 4 * K * packedColumns(columnsAtATime(K, N, 1));
+/** Bytes of numbers that a CPU holds while it multiplies `M` rows by a matrix of codes. */
+export function unpackedBytes(M: number, K: number, N: number): number {
+  return M < MANY ? 0 : sizeClass(4 * K * packedColumns(columnsAtATime(K, N, 1)));
 }
 
-/** As {@linkcode quantizedMatmul}, for a matrix of any kind: its columns become numbers, some at a time, and then {@linkcode matmulPacked} multiplies. */
+/**
+ * As {@linkcode quantizedMatmul}, for many rows and a matrix of any kind: its columns become numbers, some at a time, which
+ * {@linkcode matmulPacked} multiplies.
+ */
 export function unpackedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, { norm, ...behind }: Fusion = {}): void {
   if (norm) {
     using h = rmsNorm(x, norm.weight, norm.eps);

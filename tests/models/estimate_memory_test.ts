@@ -20,6 +20,9 @@ const MISTRAL = {
   tie_word_embeddings: false,
 };
 
+/** Of a layer that takes more than its activations once it is unpacked. */
+const WIDE = { hidden_size: 512, intermediate_size: 1024, num_attention_heads: 8, head_dim: 64, num_hidden_layers: 1 };
+
 const int8 = new BitsAndBytesConfig({ loadIn8bit: true });
 const nf4 = new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: "nf4" });
 
@@ -85,6 +88,25 @@ for (const path of [TINY, "models/tensaur-draft"]) {
       await device.stream.settled();
     });
   }
+}
+
+for (const [what, quantization] of [["nf4", nf4], ["int8", int8]] as const) {
+  Deno.test(`estimateMemory() is within 10 % of what a prompt takes whose weights are unpacked: ${what}`, async () => {
+    const config = { ...TINY_CONFIGS.llama, ...WIDE, torch_dtype: "float16" } as const,
+      before = device.pool.stats.bytesInUse;
+    using folder = new TemporaryFolder();
+    await writeModel(folder, config, { dtype: "F16" });
+    using model = await loadModel(folder.path, { device, dtype: "float16", quantizationConfig: quantization });
+    for (const tokens of [100, 400]) {
+      device.pool.resetPeak();
+      const inputs = { inputIds: [Array<number>(tokens).fill(7)] };
+      await generate(model, inputs, { maxNewTokens: 2, eosTokenId: null, doSample: false });
+      const took = device.pool.stats.peakBytes - before;
+      const { loaded, cache, working } = await estimateMemory(config, { quantization, contextLength: tokens + 2 });
+      assertClose(`${tokens} tokens`, [loaded + cache + working], [took], { rtol: 0.1 });
+    }
+    await device.stream.settled();
+  });
 }
 
 const SIZES = {
