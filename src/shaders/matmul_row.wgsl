@@ -113,7 +113,10 @@ fn main(
   // @end
 
   // @if NORM
-  let scale = inverseSqrt(subgroupAdd(squares) / (subgroupAdd(0.125) * f32(K)) + EPS);
+  squares += subgroupShuffleXor(squares, 1u); // of subgroupAdd a driver makes a loop over the lanes
+  squares += subgroupShuffleXor(squares, 2u);
+  squares += subgroupShuffleXor(squares, 4u);
+  let scale = inverseSqrt(squares / f32(K) + EPS);
   first *= scale;
   second *= scale;
   // @end
