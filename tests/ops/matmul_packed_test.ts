@@ -141,6 +141,19 @@ Deno.test("matmulKernel() chooses by device and shape, and says why", () => {
   }
 });
 
+Deno.test("matmulPacked() multiplies a row of very great or very small numbers by float16 weights", async () => {
+  const K = 36, N = 272, w = rounded(randn(K * N), "float16");
+  for (const size of [1e-17, 1e16, 1e20, 1e34]) {
+    const x = randn(K, 2).map((v) => size * v);
+    using y = tidy(device, () => {
+      const packed = emptyPacked(device, K, N, "float16"), strip = stripOf(device);
+      packWeight(tensor(device, w, [K, N], "float16"), packed, { strip });
+      return matmulPacked(tensor(device, x, [1, K]), packedMatrix(packed, N, { strip }));
+    });
+    assertClose(`${size}`, await y.read(), matmulReference(x, w, 1, K, N), { rtol: 1e-5, atol: 1e-5 * size });
+  }
+});
+
 Deno.test("matmulPacked() multiplies a row by 16-bit weights that are subnormal, infinite or NaN as torch does", async () => {
   using tiny = mul(tensor(device, [1e-40], [1]), tensor(device, [1e10], [1]));
   const least = (await tiny.read())[0] === 0 ? 2 ** -14 : 0; // a driver may take subnormals for 0: Mesa 26 on a CPU does
