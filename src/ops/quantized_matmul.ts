@@ -194,7 +194,7 @@ export function quantizedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, fusio
   const { PERMUTED = false, ...special } = matrix.flags;
   const order = PERMUTED ? "X_PERMUTED" : K % 4 === 0 ? "X_BY_4" : "X_ANY";
   const common = {
-    bindings: { x, w, groups, dims, residual, y, norm: norm?.weight },
+    bindings: { x, w, groups, dims, residual, y, norm: norm?.weight, scales: groups },
     grid: [Math.ceil(N / 4 / LANES), Math.ceil(M / ROWS), 1],
     flags: { ...flags, ...special, [order]: true, RESIDUAL: !!residual, NORM: !!norm, GATED: !!gate },
     consts: { ROWS },
@@ -254,7 +254,7 @@ export function unpackedMatmul(x: Tensor, matrix: CodedMatrix, y: Tensor, { norm
     unpack(device, {
       flags: { ...matrix.flags, BIAS, [kind.toUpperCase()]: true, [lanes]: true },
       overrides: { BITS: bits, SPAN: span, HALVES, Y_STRIP: strip / 4, ...stripOverride(device) },
-      bindings: { w, groups, dims, before: extent(w, 1 + first / UNIT), y: numbers, sizes, bias },
+      bindings: { w, groups, dims, before: extent(w, 1 + first / UNIT), y: numbers, sizes, bias, scales: groups },
       grid: [Math.ceil(count / 32), Math.ceil(K / 128), 1],
     });
     const block = { w: numbers, K, N: count, width, offset: column + first, strip, dims: sizes };
@@ -273,7 +273,7 @@ export function quantizedRows(tokens: Tensor, { K, kind, bits, span, flags, w, g
   rows(tokens.device, {
     flags: { ...flags, [kind.toUpperCase()]: true },
     overrides: { BITS: bits, SPAN: span, ...stripOverride(tokens.device) },
-    bindings: { tokens, w, groups, dims, y },
+    bindings: { tokens, w, groups, dims, y, scales: groups },
     grid: [Math.ceil(y.size / 64)],
   });
   return y;

@@ -10,9 +10,20 @@ override SPAN: u32 = 32u; // 32 16
 override HIGH: u32 = BITS - LOW;
 // @one-of INTEGER CODEBOOK INT8
 // @optional PERMUTED NESTED FLAT BLOCKS
+// @never INTEGER NESTED
+// @never INTEGER FLAT
+// @never CODEBOOK PERMUTED
+// @never CODEBOOK BLOCKS
+// @never INT8 NESTED
+// @never INT8 FLAT
+// @never INT8 PERMUTED
+// @never INT8 BLOCKS
+// @never PERMUTED BLOCKS
 // @include "grid.wgsl"
 // @include "codebook.wgsl"
+// @if INTEGER
 // @include "integer_groups.wgsl"
+// @end
 // @include "codes.wgsl"
 @group(0) @binding(0) var<storage, read> tokens: array<u32>;
 @group(0) @binding(1) var<storage, read> w: array<wordQuad>;

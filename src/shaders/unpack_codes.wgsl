@@ -32,7 +32,9 @@ const UNIT: u32 = 4u; // columns by 4 that `before` counts
 // @never INT8 BLOCKS
 // @never PERMUTED BLOCKS
 // @include "codes.wgsl"
+// @if INTEGER
 // @include "integer_groups.wgsl"
+// @end
 @group(0) @binding(0) var<storage, read> w: array<wordQuad>;
 @group(0) @binding(1) var<storage, read> groups: array<u32>;
 @group(0) @binding(2) var<storage, read> dims: array<u32>;

@@ -1,6 +1,14 @@
 // integer groups: scale and zero of groups of integer codes; see quantized_matmul.wgsl. A run is dims[5] spans of SPAN
 // codes, a group 2^dims[8] of them. dims from PERMUTATION on: which number of x each row of W multiplies.
 const PERMUTATION: u32 = 16u;
+// @include "quads.wgsl"
+@group(0) @binding(7) var<storage, read> scales: array<pair>; // groups once more
+
+// Four f16 that lie in words 2 * at and 2 * at + 1 of groups.
+fn halvesAt(at: u32) -> vec4<f32> {
+  let words = bitcast<vec2<u32>>(fromPair(scales[at]));
+  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+}
 
 fn groupAt(run: u32, column: u32) -> u32 {
   return ((run * dims[5]) >> dims[8]) * dims[2] + column;
@@ -12,8 +20,7 @@ fn groupAt(run: u32, column: u32) -> u32 {
 // same, in the low and high halves of a byte. 0: there are none. With dims[15] steps of d have 6 bits, 32 being 0: from
 // dims[12] on 4 of them, of 2 groups by 4 columns a word, and from dims[15] on 2 of them, of 4 groups by 4 columns.
 fn sharedOf(begin: u32, row: u32, column: u32) -> vec4<f32> {
-  let at = begin + 2u * ((row >> dims[14]) * dims[2] + column);
-  return vec4<f32>(unpack2x16float(groups[at]), unpack2x16float(groups[at + 1u]));
+  return halvesAt(begin / 2u + (row >> dims[14]) * dims[2] + column);
 }
 
 fn scaleOf(run: u32, column: u32) -> vec4<f32> {
@@ -48,8 +55,7 @@ fn leastOf(run: u32, column: u32) -> vec4<f32> {
 }
 // @else
 fn scaleOf(run: u32, column: u32) -> vec4<f32> {
-  let at = 2u * groupAt(run, column);
-  return vec4<f32>(unpack2x16float(groups[at]), unpack2x16float(groups[at + 1u]));
+  return halvesAt(groupAt(run, column));
 }
 // @end
 
