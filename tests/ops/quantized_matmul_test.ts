@@ -57,6 +57,18 @@ Deno.test("quantizedMatmul() unpacks first what many rows multiply", async () =>
   await check(device, ...randomMatrix(device, 4, 4096, 514, 128), 32); // some columns at a time
 });
 
+Deno.test("quantizedMatmul() of many rows can be captured: a replay makes no buffers and no bind groups", async () => {
+  const [M, K, N] = [32, 64, 40], [matrix, weights] = randomMatrix(device, 4, K, N, 32), data = randn(M * K);
+  using x = tensor(device, randn(M * K, 2), [M, K]);
+  using y = empty(device, [M, N]);
+  using recording = device.stream.capture(() => quantizedMatmul(x, matrix, y));
+  const counts = () => [device.pool.stats.created, device.kernels.counters.bindGroups], before = counts();
+  x.write(data);
+  device.stream.replay(recording, 2);
+  assertEquals(counts(), before);
+  assertWithin("y", await y.read() as Float32Array, productOf(data, weights, K), 1e-5);
+});
+
 Deno.test("quantizedMatmul() gives the same without subgroups", async () => {
   const [matrix, weights] = randomMatrix(plain, 4, 96, 130, 32);
   for (const M of [1, 5, 40]) await check(plain, matrix, weights, M);
