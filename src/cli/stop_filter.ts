@@ -1,4 +1,7 @@
-/** Ends a text before the first stop string, holding back what may be the beginning of one. */
+/**
+ * Ends a text before the stop string that is complete first (of several that end there, the longest), holding back what may
+ * be the beginning of one: in whatever pieces it comes.
+ */
 export class StopFilter {
   /** Whether a stop string came. */
   stopped = false;
@@ -14,9 +17,10 @@ export class StopFilter {
   put(text: string): string {
     if (this.stopped) return "";
     this.#held += text;
-    const found = this.#stops.map((stop) => this.#held.indexOf(stop)).filter((at) => at !== -1);
-    this.stopped = found.length > 0;
-    const cut = this.stopped ? Math.min(...found) : this.#held.length - this.#unsure();
+    const found = this.#stops.map((stop) => ({ at: this.#held.indexOf(stop), stop })).filter(({ at }) => at !== -1);
+    const [first] = found.sort((a, b) => a.at + a.stop.length - b.at - b.stop.length || a.at - b.at);
+    this.stopped = first !== undefined;
+    const cut = first?.at ?? this.#held.length - this.#unsure();
     const shown = this.#held.slice(0, cut);
     this.#held = this.#held.slice(cut);
     return shown;

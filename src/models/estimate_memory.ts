@@ -118,7 +118,7 @@ export async function estimateMemory(
 /** Activations of the first layer for `rows` tokens. */
 function layerBytes(
   weights: readonly PlannedWeight[],
-  { hiddenSize, heads, headDim, states }: FamilyConfig,
+  { hiddenSize, heads, headDim, states, attention }: FamilyConfig,
   rows: number,
 ): number {
   const first = weights.filter(({ name }) => /\.0\./.test(name));
@@ -128,8 +128,9 @@ function layerBytes(
   const norms = vectors.filter(({ name }) => name.endsWith(".weight"));
   const biased = norms.some(({ name }) => vectors.some((other) => other.name === name.replace(/weight$/, "bias")));
   const apart = biased ? norms.length : Math.max(0, norms.length - 2); // RMS norms are part of the products that follow
-  const inner = states?.intermediateSize ?? heads * headDim; // of queries, and of what attention or a scan gives
-  const widths = [...outputs, inner, inner, ...Array<number>(1 + apart).fill(hiddenSize)];
+  const inner = states?.intermediateSize ?? heads * headDim; // of what attention or a scan gives, and of what it takes:
+  const given = states || !attention.some(({ causal }) => causal) ? 2 : 1; // with a cache queries are gone by the end
+  const widths = [...outputs, ...Array<number>(given).fill(inner), ...Array<number>(1 + apart).fill(hiddenSize)];
   return sum(widths.map((width) => sizeClass(4 * width * rows)));
 }
 
