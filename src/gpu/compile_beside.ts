@@ -31,25 +31,22 @@ export async function compileBeside(
   await using second = await device.openAnother().catch(() => undefined);
   if (!second) return false;
   const own = rest.filter((_, i) => i % 2 === 1), others = rest.filter((_, i) => i % 2 === 0); // neighbours are alike
-  const help = launch(second, others);
+  launch(second, others);
   if (await fails(meanwhile)) return true; // nobody will want them
   throwIfAborted(signal, "compiling kernels");
   kernels.launchNothing(own);
   await device.synchronize();
-  if (help) await second.synchronize().catch(() => {});
+  await second.synchronize().catch(() => {});
   throwIfAborted(signal, "compiling kernels");
   kernels.launchNothing(others); // the driver writes when a core is free, so not before
   return true;
 }
 
 /** What fails here is left to the first device. */
-function launch({ kernels }: Device, variants: readonly KernelVariant[]): boolean {
+function launch({ kernels }: Device, variants: readonly KernelVariant[]): void {
   try {
     kernels.launchNothing(variants);
-    return true;
-  } catch {
-    return false;
-  }
+  } catch { /* which compiles what it does not find */ }
 }
 
 async function fails(work: Promise<unknown> | undefined): Promise<boolean> {

@@ -98,16 +98,17 @@ for (const provider of providers) {
   });
 }
 
+const NONE = {
+  subgroups: false,
+  shaderF16: false,
+  timestampQuery: false,
+  shaderInt64: false,
+  subgroupMatrix: false,
+} as const;
+
 Deno.test("openDevice() masks features off", async () => {
-  const features = {
-    subgroups: false,
-    shaderF16: false,
-    timestampQuery: false,
-    shaderInt64: false,
-    subgroupMatrix: false,
-  } as const;
-  await using device = await openDevice({ features });
-  assertEquals(device.features, features);
+  await using device = await openDevice({ features: NONE });
+  assertEquals(device.features, NONE);
   assertMatch(
     `${device.explain()}`,
     /subgroups no .*shader-f16 no, timestamp-query no, 64-bit loads no, subgroup matrices no/,
@@ -124,14 +125,7 @@ Deno.test("openDevice() refuses a device without a feature that is insisted on, 
     await assertRejects(open, NotSupportedError, `the adapter must have ${name}`);
   }
   await using device = await openDevice({ device: plain });
-  const features = {
-    subgroups: false,
-    shaderF16: false,
-    timestampQuery: false,
-    shaderInt64: false,
-    subgroupMatrix: false,
-  } as const;
-  assertEquals(device.features, features);
+  assertEquals(device.features, NONE);
   await assertWorks(device);
   plain.destroy();
 });

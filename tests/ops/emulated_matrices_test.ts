@@ -3,15 +3,11 @@ import type { Launch } from "../../src/gpu/mod.ts";
 import { packedMatrix } from "../../src/ops/matmul_packed.ts";
 import { emptyPacked, packWeight } from "../../src/ops/pack_weight.ts";
 import wgsl from "../../src/shaders/matmul_subgroup_matrix.wgsl" with { type: "text" };
-import { decode, type Dtype, empty, encode, floatFlags, tensor, tidy } from "../../src/tensor/mod.ts";
+import { type Dtype, empty, floatFlags, tensor, tidy } from "../../src/tensor/mod.ts";
 import { providers } from "../gpu/providers.ts";
 import { assertClose, randn, testDevice } from "../helpers.ts";
 import { emulated } from "./emulated_matrices.ts";
-import { type Around, aroundReference } from "./fusion.ts";
-
-function rounded(x: Float32Array, dtype: Dtype): Float32Array {
-  return Float32Array.from(decode(encode(x, dtype).slice().buffer, dtype));
-}
+import { type Around, aroundReference, rounded } from "./fusion.ts";
 
 const cases: [M: number, K: number, N: number, Dtype, Around, beyond?: number][] = [
   // tiles are 8 or 16 x 16: ragged; gated, and a row with a number that float16 has not; of f32

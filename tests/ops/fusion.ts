@@ -1,4 +1,5 @@
 /** What stands around a product, in plain loops: for the tests of all kernels that multiply by a matrix. */
+import { decode, type Dtype, encode } from "../../src/tensor/mod.ts";
 import { gatedActivationReference } from "../../src/ops/gated_activation.ts";
 import { matmulReference } from "../../src/ops/matmul.ts";
 import type { Fusion } from "../../src/ops/matmul_packed.ts";
@@ -43,4 +44,9 @@ export interface AroundData {
   norm: Float32Array;
   bias: Float32Array;
   residual: Float32Array;
+}
+
+/** `x` as it comes back from `dtype`. */
+export function rounded(x: Float32Array, dtype: Dtype): Float32Array {
+  return Float32Array.from(decode(encode(x, dtype).slice().buffer, dtype));
 }

@@ -4,19 +4,14 @@ import { matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../sr
 import { mul } from "../../src/ops/binary.ts";
 import { matmulReference } from "../../src/ops/matmul.ts";
 import { emptyPacked, packWeight, stripOf } from "../../src/ops/pack_weight.ts";
-import { decode, type Dtype, encode, tensor, tidy } from "../../src/tensor/mod.ts";
+import { type Dtype, tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, randn, testDevice } from "../helpers.ts";
-import { type Around, aroundReference } from "./fusion.ts";
+import { type Around, aroundReference, rounded } from "./fusion.ts";
 
 const device = await testDevice();
 const gpu: Device = Object.create(device, { isCpu: { value: false } }); // chooses the kernels that GPUs get
 const masked = { ...device.features, subgroups: false, subgroupMatrix: false };
 const plain: Device = Object.create(device, { features: { value: masked } });
-
-/** `x` as it comes back from `dtype`. */
-function rounded(x: Float32Array, dtype: Dtype): Float32Array {
-  return Float32Array.from(decode(encode(x, dtype).slice().buffer, dtype));
-}
 
 const all: Around = { bias: true, residual: true, activation: "gelu" };
 const gated: Around = { norm: true, bias: true, gate: "silu", residual: true };
@@ -162,7 +157,7 @@ Deno.test("matmulPacked() multiplies a row by 16-bit weights that are subnormal,
     const numbers = randn(K * N);
     for (const [i, value] of special.entries()) numbers[7 * N + 3 + 47 * i] = value;
     for (let k = 0; k < K; k++) numbers[k * N + 100] = 3e-6 * (k % 5); // a column of nothing else
-    const w = Float32Array.from(decode(encode(numbers, dtype).slice().buffer, dtype)), x = randn(K, 2);
+    const w = rounded(numbers, dtype), x = randn(K, 2);
     using y = tidy(device, () => {
       const packed = emptyPacked(device, K, N, dtype), strip = stripOf(device);
       packWeight(tensor(device, w, [K, N], dtype), packed, { strip });

@@ -8,17 +8,13 @@ import { matmulReference } from "../../src/ops/matmul.ts";
 import { matmulKernel, matmulPacked, matmulTraits, packedMatrix } from "../../src/ops/matmul_packed.ts";
 import { launchSubgroupMatrix, matrixTile, tileFits } from "../../src/ops/matmul_subgroup_matrix.ts";
 import { emptyPacked, packWeight, stripOf } from "../../src/ops/pack_weight.ts";
-import { decode, type Dtype, empty, encode, tensor, tidy } from "../../src/tensor/mod.ts";
+import { type Dtype, empty, tensor, tidy } from "../../src/tensor/mod.ts";
 import { assertClose, matrixDevice, randn } from "../helpers.ts";
-import { type Around, aroundReference } from "./fusion.ts";
+import { type Around, aroundReference, rounded } from "./fusion.ts";
 
 type Rounded = "float16" | "bfloat16";
 const device = await matrixDevice();
 const asCpu = { isCpu: { value: true } }; // which takes them for more than four rows already, where a GPU wants many tiles
-
-function rounded(x: Float32Array, dtype: Dtype): Float32Array {
-  return Float32Array.from(decode(encode(x, dtype).slice().buffer, dtype));
-}
 
 const all: Around = { bias: true, residual: true, activation: "gelu" };
 const gated: Around = { bias: true, gate: "silu", residual: true };

@@ -103,6 +103,7 @@ async function both(scheme: Scheme | "gguf", stored: Stored, K: number, limit: n
 const fusions: (Fusion & { name: string; rows: number })[] = [
   { name: "a row with a norm and an activation", rows: 1, activation: "silu", norm: { weight: undefined!, eps: 1e-5 } },
   { name: "a gate and a residual", rows: 3, gate: "gelu", residual: undefined! },
+  { name: "parts", rows: 3, parts: 2 },
   { name: "parts of weights that are unpacked", rows: 33, parts: 2 },
 ];
 
